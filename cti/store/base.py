@@ -1,0 +1,145 @@
+"""What the rest of the server may ask of a store, whichever database is behind it.
+
+A `Unit` gathers rows, events and their outbox entries that must become true together; `IStore.commit` makes
+them so. Everything in a unit is copied when it is put in: changing the record afterwards does not change
+what is written.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+
+from cti.store.records import (
+    AgentRecord,
+    CallRecord,
+    CardRecord,
+    ChannelRecord,
+    DecisionRecord,
+    Delivery,
+    ReservationRecord,
+    SegmentRecord,
+    StoredEvent,
+    TokenRecord,
+)
+
+
+class StoreError(Exception):
+    """The store could not do it; the text says what and what would help."""
+
+
+class StoreFull(StoreError):
+    """More units wait to be written than the limit allows; nothing of this unit was taken."""
+
+
+class Unit(Protocol):
+    """One transaction in the making."""
+
+    def put_call(self, call: CallRecord) -> None: ...
+    def put_segment(self, segment: SegmentRecord) -> None: ...
+    def put_channel(self, channel: ChannelRecord) -> None: ...
+    def put_decision(self, decision: DecisionRecord) -> None: ...
+    def put_card(self, card: CardRecord) -> None: ...
+    def put_agent(self, agent: AgentRecord) -> None: ...
+    def touch_agent(self, agent: str, idle_since: float) -> None:
+        """Set only `idle_since`, so that a wish set by another process meanwhile is not overwritten."""
+
+    def remove_agent(self, agent: str) -> None: ...
+    def put_reservation(self, reservation: ReservationRecord) -> None: ...
+    def remove_reservation(self, agent: str, call: str) -> None: ...
+    def put_token(self, token: TokenRecord) -> None: ...
+    def emit(
+        self,
+        type: str,
+        at: float,
+        body: Mapping[str, Any],
+        *,
+        call: str | None = None,
+        agents: Sequence[str] = (),
+    ) -> None:
+        """Append an event. Its JSON is `{"seq": N, "type": type, "at": "…Z", **body}`.
+
+        An outbox entry is written with it for each destination that subscribes to `type`.
+        """
+
+
+@frozen
+class CallFilter:
+    """Filters of the call log; None means any. `number` is E.164 and matches either side."""
+
+    since: float | None = None
+    until: float | None = None
+    number: str | None = None
+    agent: str | None = None
+    party: str | None = None
+    direction: str | None = None
+    outcome: str | None = None
+
+
+@frozen
+class CallDetail:
+    """One call with all that belongs to it, in order."""
+
+    call: CallRecord
+    segments: Sequence[SegmentRecord]
+    channels: Sequence[ChannelRecord]
+    decisions: Sequence[DecisionRecord]
+    cards: Sequence[CardRecord]
+    events: Sequence[StoredEvent]
+    deliveries: Sequence[Mapping[str, Any]]
+
+
+class IStore(Protocol):
+    """The central log, the outbox and the state of agents."""
+
+    def start(self) -> None:
+        """Open the database, bring its schema up to date and start writing. Raises `StoreError`."""
+
+    def stop(self) -> "Deferred[None]":
+        """Write what was handed in, then close."""
+
+    def unit(self) -> Unit: ...
+
+    def commit(self, unit: Unit) -> "Deferred[Sequence[StoredEvent]]":
+        """Make the unit durable; fires once a crash can no longer undo it.
+
+        Listeners (`on_events`) have been told of the unit's events when it fires. Cancelling the Deferred
+        stops the waiting, not the writing. Fails with `StoreError`.
+        """
+
+    def on_events(self, listener: Callable[[Sequence[StoredEvent]], None]) -> None:
+        """Call `listener` in the reactor, in commit order, with each batch of events once durable."""
+
+    def on_foreign_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when another process (the command line) has written to the database."""
+
+    # Reading; calls that may take long return Deferreds, small ones answer at once.
+    def agents(self) -> Sequence[AgentRecord]: ...
+    def reservations(self) -> Sequence[ReservationRecord]: ...
+    def tokens(self) -> Sequence[TokenRecord]: ...
+    def token(self, digest: str) -> TokenRecord | None: ...
+    def open_calls(self) -> Sequence[CallDetail]: ...
+    def call_by_channel(self, pbx: str, uniqueid: str) -> str | None: ...
+    def calls(
+        self, where: CallFilter, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallRecord], str | None]]":
+        """A page, newest first, and the cursor of the next one (None at the end).
+
+        Raises `ValueError` for a cursor that was not given out.
+        """
+
+    def call(self, id: str) -> "Deferred[CallDetail | None]": ...
+    def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]: ...
+    def event_range(self) -> tuple[int, int]:
+        """(oldest kept, newest); (0, 0) when there is none."""
+
+    # The outbox.
+    def due(self, destination: str, now: float, limit: int) -> Sequence[Delivery]:
+        """Deliveries that may be tried now: of each call only its oldest that is undelivered."""
+
+    def next_due(self, destination: str) -> float | None: ...
+    def delivered(self, delivery: Delivery, at: float) -> "Deferred[None]": ...
+    def failed(self, delivery: Delivery, error: str, due: float, *, dead: bool) -> "Deferred[None]": ...
+    def pending(self) -> Mapping[str, tuple[int, float | None]]:
+        """Per destination: how many wait, and when the oldest was created."""

@@ -1,0 +1,208 @@
+"""The rows of the central log as Python sees them: plain values, no behaviour of a call, no SQL.
+
+Times are seconds since the epoch (UTC, float), durations seconds. Which words a column may hold is said
+here; what moves a call from one to the next is the business of `cti.calls`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import define, field, frozen
+
+Json = Mapping[str, Any]
+
+
+@define
+class CallRecord:
+    """One conversation that a caller asked for.
+
+    `state`: `asked` (Asterisk waits for a decision), `offered` (agents are being rung), `connected`,
+    `elsewhere` (at the fallback, in observe mode, or wherever the decision sent it), `ended`.
+    `outcome` is None until the end; its words are the contract's.
+    """
+
+    id: str
+    pbx: str
+    started: float
+    direction: str = "inbound"
+    parent: str | None = None
+    uniqueid: str | None = None
+    linkedid: str | None = None
+    state: str = "asked"
+    from_number: str | None = None
+    from_raw: str = ""
+    from_kind: str = "unavailable"
+    to_number: str | None = None
+    to_raw: str = ""
+    service: str | None = None
+    mode: str | None = None
+    party: Json | None = None
+    agent: str | None = None
+    outcome: str | None = None
+    queued: float | None = None
+    ringing: float | None = None
+    answered: float | None = None
+    ended: float | None = None
+    wrap_up: float | None = None
+    attempt: int = 0
+    rule: str | None = None
+    reason: str | None = None
+    identify_ms: float | None = None
+    setup_ms: float | None = None
+    hangup_cause: int | None = None
+    notes: str | None = None
+    disposition: str | None = None
+    recording: str | None = None
+
+
+@define
+class SegmentRecord:
+    """One offer of a call to one or more agents, and what came of it.
+
+    `result` is None while open, then `answered`, `no_answer`, `busy`, `failed`, `abandoned` (the caller left
+    while it rang) or `lost` (nobody can say: Asterisk restarted).
+    """
+
+    call: str
+    number: int
+    attempt: int
+    service: str | None
+    agents: Sequence[str]
+    target: str
+    rule: str | None
+    reason: str
+    offered: float
+    ringing: float | None = None
+    answered: float | None = None
+    ended: float | None = None
+    agent: str | None = None
+    wrap_up: float | None = None
+    result: str | None = None
+
+
+@define
+class ChannelRecord:
+    """One Asterisk channel of a call; (pbx, uniqueid) names it. `role`: `caller`, `agent` or `other`."""
+
+    pbx: str
+    uniqueid: str
+    call: str
+    device: str
+    role: str
+    began: float
+    segment: int | None = None
+    agent: str | None = None
+    answered: float | None = None
+    ended: float | None = None
+    cause: int | None = None
+
+
+@frozen
+class DecisionRecord:
+    """One decision with the facts it was made from and the steps that led to it."""
+
+    call: str
+    attempt: int
+    at: float
+    service: str | None
+    mode: str | None
+    action: str
+    agents: Sequence[str]
+    target: str
+    rule: str | None
+    reason: str
+    facts: Json
+    trace: Sequence[Json]
+    identification: Json | None = None
+    last: str | None = None
+
+
+@define
+class CardRecord:
+    """A client card offered to one agent. `shown` is set when a browser says that it painted it."""
+
+    call: str
+    agent: str
+    attempt: int
+    offered: float
+    body: Json
+    shown: float | None = None
+    withdrawn: float | None = None
+
+
+@define
+class AgentRecord:
+    """A person who answers. `wish` is what they asked for: `logged_out`, `ready` or `paused`.
+
+    `crm` maps an adapter's name to the person's user id there. `idle_since` orders a group by longest idle.
+    """
+
+    id: str
+    name: str
+    phones: Sequence[str] = ()
+    groups: Sequence[str] = ()
+    crm: Mapping[str, str] = field(factory=dict)
+    wish: str = "logged_out"
+    reason: str | None = None
+    wish_since: float = 0.0
+    idle_since: float = 0.0
+
+
+@frozen
+class ReservationRecord:
+    """An agent held for a call until `expires`, renewed while Asterisk says that the call lives."""
+
+    agent: str
+    call: str
+    attempt: int
+    expires: float
+    connected: bool = False
+
+
+@frozen
+class TokenRecord:
+    """A bearer token; only its SHA-256 digest (hex) is kept."""
+
+    id: str
+    name: str
+    role: str
+    digest: str
+    created: float
+    agent: str | None = None
+    expires: float | None = None
+    revoked: float | None = None
+
+
+@frozen
+class StoredEvent:
+    """An event after its commit: numbered, and as the bytes (JSON, one line) that every reader gets.
+
+    `agents`: whose browsers it is meant for, empty for an event that is only of interest to those who may
+    see all calls.
+    """
+
+    seq: int
+    type: str
+    at: float
+    call: str | None
+    agents: Sequence[str]
+    data: bytes
+
+
+@frozen
+class Delivery:
+    """A row of the outbox: one event on its way to one destination.
+
+    `key` is the idempotency key, the same at each try; `data` the event's bytes.
+    """
+
+    id: int
+    destination: str
+    call: str | None
+    seq: int
+    key: str
+    type: str
+    data: bytes
+    created: float
+    attempts: int
+    due: float
