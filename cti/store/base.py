@@ -138,7 +138,9 @@ class IStore(Protocol):
     def due(self, destination: str, now: float, limit: int) -> Sequence[Delivery]:
         """Deliveries that may be tried now: of each call only its oldest that is undelivered."""
 
-    def next_due(self, destination: str) -> float | None: ...
+    def next_due(self, destination: str, now: float) -> float | None:
+        """When the first delivery that may not be tried yet (at `now`) may be; None when there is none."""
+
     def delivered(self, delivery: Delivery, at: float) -> "Deferred[None]": ...
     def failed(self, delivery: Delivery, error: str, due: float, *, dead: bool) -> "Deferred[None]": ...
     def pending(self) -> Mapping[str, tuple[int, float | None]]:

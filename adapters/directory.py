@@ -1,0 +1,74 @@
+"""The embedded directory as an adapter, for companies without a CRM, for the demo, and beside a CRM.
+
+Joins the file (``directory_file``) and its CSV form (``directory_csv``) to the adapters' interface.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+
+from attrs import frozen
+
+from adapters.base import AdapterHealth, AdapterUnavailable, Capability, Party
+from adapters.directory_csv import ImportReport, export_csv, import_csv
+from adapters.directory_file import Directory, DirectoryError
+from cti.numbers import Number, NumberKind, NumberPlan
+
+
+@frozen
+class DirectoryOptions:
+    """``path``: the file, relative to the configuration's; without it, the adapter's name and ``.db``."""
+
+    path: str | None = None
+
+
+class DirectoryAdapter:
+    """The embedded directory as an adapter; its ``directory`` is the file itself."""
+
+    options_class: ClassVar[type[DirectoryOptions]] = DirectoryOptions
+
+    def __init__(self, name: str, options: DirectoryOptions, base: Path, plan: NumberPlan) -> None:
+        self._name = name
+        self._plan = plan
+        self.directory = Directory(base / (options.path or f"{name}.db"), name)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset({Capability.IDENTIFY, Capability.CONTACT_FILE})
+
+    async def start(self) -> None:
+        self.directory.open()
+
+    async def stop(self) -> None:
+        self.directory.close()
+
+    async def identify(self, number: Number) -> Sequence[Party]:
+        if number.kind is not NumberKind.E164 or number.e164 is None:
+            return ()
+        try:
+            return self.directory.lookup(number.e164)
+        except sqlite3.Error as error:
+            raise AdapterUnavailable(f"the directory cannot be read: {error}") from error
+
+    async def health(self) -> AdapterHealth:
+        try:
+            # A number that nobody has: reads the index as a look-up does.
+            self.directory.lookup("+0")
+        except (sqlite3.Error, DirectoryError) as error:
+            return AdapterHealth(up=False, detail=f"the directory cannot be read: {error}")
+        return AdapterHealth(up=True)
+
+    def import_csv(self, source: Path | BinaryIO) -> ImportReport:
+        """Take contacts from a CSV file; see ``directory_csv.import_csv``. Needs an open directory."""
+        return import_csv(self.directory, self._plan, source)
+
+    def export_csv(self, target: Path | BinaryIO) -> int:
+        """Write all contacts as CSV; see ``directory_csv.export_csv``. Needs an open directory."""
+        return export_csv(self.directory, target)

@@ -1,0 +1,328 @@
+"""Who is there: every agent with their wish, their phones' device states and the call they are held for.
+
+The roster is the one place that says whether an agent may be offered a call, and the one that reserves them.
+It writes nothing and shows nothing: what changed is handed to the listener that `service.py` plugs in.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from attrs import define, field, frozen
+
+from cti.agents.states import DEVICE_WHY_NOT, Engagement, Step, Wish, state, step
+from cti.store.records import AgentRecord, ReservationRecord
+from routing.facts import AgentFacts
+
+
+class AgentUnknown(Exception):
+    """Nobody has this id; the text names it."""
+
+
+class AgentNotReady(Exception):
+    """The agent cannot be offered a call now; the text says why."""
+
+
+@frozen
+class Lease:
+    """An agent held for a call until `expires` (epoch seconds).
+
+    A lease is renewed while Asterisk says that the call lives, and ends by itself when nobody can say so any
+    more: an agent must come free again although the end of their call went unseen.
+    """
+
+    call: str
+    attempt: int
+    expires: float
+
+
+@define
+class _Agent:
+    record: AgentRecord
+    engagement: Engagement = Engagement.NONE
+    lease: Lease | None = None
+    facts: AgentFacts = field(init=False)
+
+
+@frozen
+class AgentView:
+    """One agent as the API and the command line show them."""
+
+    id: str
+    name: str
+    state: str
+    reason: str | None
+    since: float
+    phones: Sequence[str]
+    groups: Sequence[str]
+    call: str | None
+    why_not: str | None
+
+
+class Roster:
+    """All agents of the company, in memory; the store keeps what must survive.
+
+    @ivar agents: what routing may know of each, by id. A live mapping: read it at once, keep nothing of it.
+    @ivar groups: the same by group.
+    """
+
+    def __init__(self, now: Callable[[], float], changed: Callable[[AgentView], None]) -> None:
+        """`now` gives epoch seconds; `changed` is told of each agent whose state became another."""
+        self.agents: dict[str, AgentFacts] = {}
+        self.groups: dict[str, Collection[AgentFacts]] = {}
+        self._members: dict[str, dict[str, AgentFacts]] = {}
+        self._now = now
+        self._changed = changed
+        self._agents: dict[str, _Agent] = {}
+        self._phones: dict[str, str] = {}
+        self._crm: dict[tuple[str, str], str] = {}
+        self._devices: dict[str, dict[str, str]] = {}
+
+    # People, as the store has them.
+
+    def load(self, records: Iterable[AgentRecord]) -> None:
+        """Take over the agents as they stand in the store; who is missing from `records` is gone.
+
+        An agent in a call keeps the call: only wish, phones, groups and ids are taken over.
+        """
+        records = list(records)
+        for gone in self._agents.keys() - {record.id for record in records}:
+            self._forget(gone)
+        for record in records:
+            known = self._agents.get(record.id)
+            if known is None:
+                self._agents[record.id] = known = _Agent(record)
+                before = None
+            elif known.record == record:
+                continue
+            else:
+                before = self._word(known)
+                self._unindex(known)
+                record.idle_since = max(record.idle_since, known.record.idle_since)
+                known.record = record
+            self._index(known)
+            self._refresh(known, before)
+
+    def record(self, id: str) -> AgentRecord:
+        """The stored part of an agent. Raises `AgentUnknown`."""
+        return self._agent(id).record
+
+    def wish(self, id: str, wish: Wish, reason: str | None) -> AgentRecord:
+        """Set what an agent asks for, and return the record to be stored. Raises `AgentUnknown`.
+
+        Leaving `logged_out` or `paused` makes an agent the last in the line of the idle.
+        """
+        agent = self._agent(id)
+        before = self._word(agent)
+        now = self._now()
+        if wish == Wish.READY and agent.record.wish != Wish.READY:
+            agent.record.idle_since = now
+        if wish != agent.record.wish or reason != agent.record.reason:
+            agent.record.wish_since = now
+        agent.record.wish = str(wish)
+        agent.record.reason = reason
+        self._refresh(agent, before)
+        return agent.record
+
+    def owner_of(self, adapter: str, user: str) -> str | None:
+        """The agent who is this user in that CRM."""
+        return self._crm.get((adapter, user))
+
+    def at_phone(self, device: str) -> str | None:
+        """The agent whose phone this is, such as `PJSIP/anna`."""
+        return self._phones.get(device)
+
+    def views(self) -> list[AgentView]:
+        """Everybody, by id."""
+        return [self._view(self._agents[id]) for id in sorted(self._agents)]
+
+    def view(self, id: str) -> AgentView:
+        """One agent. Raises `AgentUnknown`."""
+        return self._view(self._agent(id))
+
+    # Phones, as Asterisk has them.
+
+    def device_state(self, pbx: str, device: str, word: str) -> None:
+        """Take note of a device state (`NOT_INUSE` and so on) that Asterisk `pbx` reports."""
+        states = self._devices.setdefault(device, {})
+        if states.get(pbx) == word:
+            return
+        id = self._phones.get(device)
+        before = self._word(self._agents[id]) if id is not None else None
+        states[pbx] = word
+        if id is not None:
+            self._refresh(self._agents[id], before)
+
+    def forget_devices(self, pbx: str) -> None:
+        """Asterisk `pbx` is out of sight: what it said of phones is not to be relied on any more."""
+        for device, states in self._devices.items():
+            if states.pop(pbx, None) is not None and (id := self._phones.get(device)) is not None:
+                self._refresh(self._agents[id], self._word(self._agents[id]))
+
+    # Calls.
+
+    def reserve(self, ids: Sequence[str], call: str, attempt: int, expires: float) -> list[ReservationRecord]:
+        """Hold all these agents for a call, or none of them. Raises `AgentNotReady`."""
+        agents = [self._agent(id) for id in ids]
+        for agent in agents:
+            if agent.facts.why_not is not None:
+                raise AgentNotReady(f"{agent.record.id}: {agent.facts.why_not}")
+        for agent in agents:
+            self._engage(agent, Step.RESERVE, Lease(call, attempt, expires))
+        return [ReservationRecord(id, call, attempt, expires) for id in ids]
+
+    def connect(self, id: str, call: str, expires: float) -> ReservationRecord | None:
+        """The agent talks now. None when they are not held for this call (the reservation had expired)."""
+        agent = self._agents.get(id)
+        if agent is None or agent.lease is None or agent.lease.call != call:
+            return None
+        lease = Lease(call, agent.lease.attempt, expires)
+        if agent.engagement is Engagement.OFFERED:
+            self._engage(agent, Step.CONNECT, lease)
+        else:
+            agent.lease = lease
+        return ReservationRecord(id, call, lease.attempt, expires, connected=True)
+
+    def restore(self, reservation: ReservationRecord) -> None:
+        """Hold an agent again as they were held before the server was restarted."""
+        agent = self._agents.get(reservation.agent)
+        if agent is None or agent.engagement is not Engagement.NONE:
+            return
+        lease = Lease(reservation.call, reservation.attempt, reservation.expires)
+        self._engage(agent, Step.RESERVE, lease)
+        if reservation.connected:
+            self._engage(agent, Step.CONNECT, lease)
+
+    def release(self, id: str, call: str) -> bool:
+        """Let go of an agent who was held for this call. False when they were not, which is no error.
+
+        Who talked, or let it ring, goes to the end of the line of the idle; the caller of this method stores it.
+        """
+        agent = self._agents.get(id)
+        if agent is None or agent.lease is None or agent.lease.call != call:
+            return False
+        agent.record.idle_since = self._now()
+        self._engage(agent, Step.RELEASE, None)
+        return True
+
+    def renew(self, call: str, ids: Iterable[str], expires: float) -> None:
+        """Asterisk has just confirmed that the call lives: hold its agents on."""
+        for id in ids:
+            agent = self._agents.get(id)
+            if agent is not None and agent.lease is not None and agent.lease.call == call:
+                agent.lease = Lease(call, agent.lease.attempt, max(expires, agent.lease.expires))
+
+    def expire(self) -> list[tuple[str, str]]:
+        """Let go of all whose lease has run out; (agent, call) of each."""
+        now = self._now()
+        late = [
+            (agent.record.id, agent.lease.call)
+            for agent in self._agents.values()
+            if agent.lease is not None and agent.lease.expires <= now
+        ]
+        for id, call in late:
+            self.release(id, call)
+        return late
+
+    # How it is kept.
+
+    def _agent(self, id: str) -> _Agent:
+        try:
+            return self._agents[id]
+        except KeyError:
+            raise AgentUnknown(f"there is no agent {id!r}") from None
+
+    def _engage(self, agent: _Agent, what: Step, lease: Lease | None) -> None:
+        before = self._word(agent)
+        agent.engagement = step(agent.engagement, what)
+        agent.lease = lease
+        self._refresh(agent, before)
+
+    def _forget(self, id: str) -> None:
+        self._unindex(self._agents.pop(id))
+        self.agents.pop(id, None)
+
+    def _index(self, agent: _Agent) -> None:
+        for phone in agent.record.phones:
+            self._phones[phone] = agent.record.id
+        for adapter, user in agent.record.crm.items():
+            self._crm[adapter, user] = agent.record.id
+
+    def _unindex(self, agent: _Agent) -> None:
+        id = agent.record.id
+        for phone in agent.record.phones:
+            if self._phones.get(phone) == id:
+                del self._phones[phone]
+        for key in agent.record.crm.items():
+            if self._crm.get(key) == id:
+                del self._crm[key]
+        for group in agent.record.groups:
+            self._members[group].pop(id, None)
+
+    def _refresh(self, agent: _Agent, before: str | None) -> None:
+        record = agent.record
+        agent.facts = facts = AgentFacts(
+            id=record.id,
+            name=record.name,
+            phones=tuple(record.phones),
+            groups=frozenset(record.groups),
+            state=self._word(agent),
+            why_not=self._why_not(agent),
+            idle_since=record.idle_since,
+        )
+        self.agents[record.id] = facts
+        for group in record.groups:
+            if group not in self._members:
+                members: dict[str, AgentFacts] = {}
+                self._members[group] = members
+                self.groups[group] = members.values()
+            self._members[group][record.id] = facts
+        if before is not None and before != facts.state:
+            self._changed(self._view(agent))
+
+    def _why_not(self, agent: _Agent) -> str | None:
+        record = agent.record
+        if record.wish != Wish.READY:
+            return f"{record.wish}: {record.reason}" if record.reason else record.wish
+        if agent.engagement is not Engagement.NONE:
+            return state(Wish.READY, agent.engagement)
+        if not record.phones:
+            return "has no phone"
+        reasons = [self._phone_why_not(phone) for phone in record.phones]
+        return None if None in reasons else reasons[0]
+
+    def _phone_why_not(self, device: str) -> str | None:
+        # A phone may be known to several Asterisks and registered at one: any of them that can ring it will do,
+        # but a phone in use anywhere is in use.
+        reasons = [DEVICE_WHY_NOT.get(word) for word in self._devices.get(device, {}).values()]
+        used = [why for why in reasons if why is not None and why not in _ABSENT]
+        if used:
+            return f"{device} {used[0]}"
+        if reasons and all(why is not None for why in reasons):
+            return f"{device} {reasons[0]}"
+        return None
+
+    def _word(self, agent: _Agent) -> str:
+        word = state(Wish(agent.record.wish), agent.engagement)
+        if word == Wish.READY and any(self._in_use(phone) for phone in agent.record.phones):
+            return "busy"
+        return word
+
+    def _in_use(self, device: str) -> bool:
+        return any(word in _IN_USE for word in self._devices.get(device, {}).values())
+
+    def _view(self, agent: _Agent) -> AgentView:
+        record = agent.record
+        return AgentView(
+            id=record.id,
+            name=record.name,
+            state=self._word(agent),
+            reason=record.reason,
+            since=max(record.wish_since, record.idle_since),
+            phones=tuple(record.phones),
+            groups=tuple(record.groups),
+            call=agent.lease.call if agent.lease else None,
+            why_not=agent.facts.why_not,
+        )
+
+
+_ABSENT: frozenset[str | None] = frozenset({DEVICE_WHY_NOT["INVALID"], DEVICE_WHY_NOT["UNAVAILABLE"]})
+_IN_USE = frozenset({"INUSE", "BUSY", "RINGINUSE", "ONHOLD"})

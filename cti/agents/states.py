@@ -1,0 +1,87 @@
+"""The agent's state as tables: what they wish, what a call makes of them, and the word the world is told.
+
+Theory of operation. Two things decide: the *wish* (`logged_out`, `ready`, `paused`), which only people set,
+and the *engagement*, which only calls set. They never overwrite each other, so an agent who pauses while
+talking is paused when the call is over, and nothing has to be remembered on the side. The state of the
+contract is looked up from the pair. In CSTA's terms (ECMA-269, agent states) `logged_out` is Agent Null,
+`ready` Agent Ready, `paused` Agent Not Ready, `busy` Agent Busy, `wrap_up` Agent Working After Call;
+`offered` is ours, CSTA has no word for an agent held for a call that does not ring yet.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Wish(StrEnum):
+    """What the agent asked for; the only states that a client may set."""
+
+    LOGGED_OUT = "logged_out"
+    READY = "ready"
+    PAUSED = "paused"
+
+
+class Engagement(StrEnum):
+    """What calls make of an agent."""
+
+    NONE = "none"
+    OFFERED = "offered"
+    BUSY = "busy"
+    WRAP_UP = "wrap_up"
+
+
+class Step(StrEnum):
+    """What can happen to an engagement."""
+
+    RESERVE = "reserve"
+    CONNECT = "connect"
+    RELEASE = "release"
+    WRITE_UP = "write_up"
+
+
+class ImpossibleStep(Exception):
+    """The step does not lead out of this engagement; the text names both."""
+
+
+#: Every step there is. What is not here is impossible and raises, it is never ignored.
+STEPS: Mapping[tuple[Engagement, Step], Engagement] = {
+    (Engagement.NONE, Step.RESERVE): Engagement.OFFERED,
+    (Engagement.OFFERED, Step.CONNECT): Engagement.BUSY,
+    (Engagement.OFFERED, Step.RELEASE): Engagement.NONE,
+    (Engagement.BUSY, Step.RELEASE): Engagement.NONE,
+    (Engagement.BUSY, Step.WRITE_UP): Engagement.WRAP_UP,
+    (Engagement.WRAP_UP, Step.RELEASE): Engagement.NONE,
+}
+
+#: The contract's word for an engaged agent, whatever they wish; a free agent's word is the wish.
+ENGAGED: Mapping[Engagement, str] = {
+    Engagement.OFFERED: "offered",
+    Engagement.BUSY: "busy",
+    Engagement.WRAP_UP: "wrap_up",
+}
+
+#: Asterisk's device states (AMI `DeviceStateChange`, `State`), and why an agent whose phone is in one cannot
+#: be rung; None where they can. Unknown is no reason: Dial will find out, and a caller waits for nobody.
+DEVICE_WHY_NOT: Mapping[str, str | None] = {
+    "NOT_INUSE": None,
+    "UNKNOWN": None,
+    "INUSE": "is in use",
+    "BUSY": "is busy",
+    "INVALID": "does not exist",
+    "UNAVAILABLE": "is not registered",
+    "RINGING": "is ringing",
+    "RINGINUSE": "is in use and ringing",
+    "ONHOLD": "has a call on hold",
+}
+
+
+def step(engagement: Engagement, what: Step) -> Engagement:
+    """The engagement after `what`. Raises `ImpossibleStep`."""
+    try:
+        return STEPS[engagement, what]
+    except KeyError:
+        raise ImpossibleStep(f"an agent who is {engagement} cannot {what}") from None
+
+
+def state(wish: Wish, engagement: Engagement) -> str:
+    """The contract's word for an agent."""
+    return ENGAGED.get(engagement, str(wish))

@@ -1,0 +1,58 @@
+"""What would be decided for a call, without a call: the dry run behind `cti explain` and `POST /api/v1/explain`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cti.agents.roster import Roster
+from cti.calls.identification import Identifier
+from cti.calls.inbound import decision_for, party_facts
+from cti.calls.present import iso
+from cti.calls.services import Services
+from routing.facts import Facts
+
+
+async def explain(
+    caller_raw: str,
+    called_raw: str,
+    at: float,
+    *,
+    services: Services,
+    identifier: Identifier,
+    roster: Roster,
+) -> Mapping[str, Any]:
+    """The decision for this caller at this dialled number, with everything that led to it.
+
+    Nobody is reserved, nothing is written. `at` (epoch seconds) is what rules see; agents are as they are now.
+    """
+    service, called = services.of(called_raw)
+    caller = services.plan.parse(caller_raw)
+    identified = await identifier.identify(caller)
+    facts = Facts(
+        at=at,
+        service=service.name if service is not None else "",
+        from_number=caller.e164 or caller.raw or None,
+        from_kind=str(caller.kind),
+        to=called.e164 or called.raw,
+        party=party_facts(identified),
+        parties=len(identified.parties),
+        agents=roster.agents,
+        groups=roster.groups,
+    )
+    decision = decision_for(service, facts)
+    return {
+        "at": iso(at),
+        "from": {"raw": caller.raw, "e164": caller.e164, "kind": str(caller.kind)},
+        "to": {"raw": called.raw, "e164": called.e164},
+        "service": service.name if service is not None else None,
+        "mode": str(service.mode) if service is not None else None,
+        "identification": identified.as_json(),
+        "decision": {
+            "action": str(decision.action),
+            "agents": list(decision.agents),
+            "target": decision.target,
+            "timeout": decision.timeout,
+            "rule": decision.rule,
+            "reason": decision.reason,
+            "trace": [step.as_json() for step in decision.trace],
+        },
+    }

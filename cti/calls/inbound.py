@@ -1,0 +1,442 @@
+"""The way of an inbound call, from Asterisk's question to the answer: identify, decide, reserve, log, show, answer.
+
+Whatever fails here, the caller goes on: without an answer in time the dialplan takes its own fallback.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, Protocol
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+
+from cti.agents.roster import Roster
+from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
+from cti.calls.identification import Identification, Identifier
+from cti.calls.life import LiveCall, is_call_id, mint_call_id
+from cti.calls.log import CallLog
+from cti.calls.route_request import BadRouteRequest, RouteRequest
+from cti.calls.services import Services
+from cti.calls.tracker import Tracker
+from cti.logs import get_logger
+from cti.numbers import Number
+from cti.store.base import StoreError, Unit
+from cti.store.records import CallRecord, CardRecord, ChannelRecord, DecisionRecord, SegmentRecord
+from routing.decide import Action, Decision, decide
+from routing.facts import Facts
+from routing.rules import Mode, Service
+
+log = get_logger("cti.calls.inbound")
+
+_FALL_OPEN: Final = [("CTI_ACTION", "fallback")]
+#: What a CRM sends may be longer than an AGI line; a shortened name is better than none.
+_MAY_BE_CUT: Final = frozenset({"CTI_CALLER_NAME", "CTI_REASON"})
+
+
+class CallIsOver(Exception):
+    """The caller hung up while we were thinking: there is nobody to answer to."""
+
+
+@frozen
+class Asked:
+    """A question on its way: what Asterisk sent, whose call it is, and since when (epoch seconds)."""
+
+    request: RouteRequest
+    at: float
+    caller: Number
+    called: Number
+    service: Service | None
+
+
+class Inbound:
+    """Answers the dialplan's `agi://HOST/route`."""
+
+    def __init__(
+        self,
+        *,
+        calls: CallLog,
+        tracker: Tracker,
+        roster: Roster,
+        services: Callable[[], Services],
+        identifier: Callable[[], Identifier],
+        clock: Any,
+        answer_within: float,
+        offer_grace: float,
+        card_url: str | None,
+        measure: "Measures",
+        pbxes: Collection[str],
+        learn: Callable[[str, str, Service], None],
+    ) -> None:
+        """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
+
+        `answer_within`: seconds from question to answer. `offer_grace`: seconds that agents stay held beyond
+        the ringing, for Asterisk's way there and back. `card_url`: where a call's card can be seen, with
+        `{call}` for its id; None where there is no page. `pbxes`: names of the Asterisks that may ask.
+        `learn(pbx, did, service)` is told by which form of its number a service was reached.
+        """
+        self._calls = calls
+        self._tracker = tracker
+        self._roster = roster
+        self._services = services
+        self._identifier = identifier
+        self._clock = clock
+        self._answer_within = answer_within
+        self._offer_grace = offer_grace
+        self._card_url = card_url
+        self._measure = measure
+        self._pbxes = pbxes
+        self._learn = learn
+
+    async def route(self, session: AgiSession) -> None:
+        """One question of the dialplan, answered."""
+        at = self._clock.seconds()
+        try:
+            asked = self._understand(RouteRequest.of(session.request), at)
+        except BadRouteRequest as error:
+            log.error("a request that this version's dialplan does not make", why=str(error))
+            await session.set_variables(_FALL_OPEN)
+            return
+        try:
+            call = await self._whose(asked)
+        except CallIsOver:
+            log.info("the caller hung up before the question arrived", pbx=asked.request.pbx)
+            return
+        try:
+            unit = self._open(asked, call)
+            identified = await self._identify(asked, call)
+            facts = self._facts(asked, call, identified)
+            decision = decision_for(asked.service, facts)
+            self._reserve(asked, call, identified, facts, decision, unit)
+            await self._log_and_show(asked, call, unit)
+            await self._answer(session, asked, call, decision)
+        except CallIsOver:
+            log.info("the caller hung up before the answer", call=call.id)
+        except LogTooSlow as error:
+            log.error("the call falls open: it could not be logged in time", call=call.id, why=str(error))
+            await self._fall_open(session, asked, call)
+        except (AgiHangup, AgiTimeout, AgiCommandFailed) as error:
+            # The session is over, and with it this offer. The call may live: only AMI says that it ended.
+            log.warning("Asterisk did not take the answer", call=call.id, why=str(error))
+            self._offer_failed(call)
+
+    async def fall_open(self, session: AgiSession) -> None:
+        """Too many ask at once: an immediate answer instead of a queue. AMI and AstDB will tell of the call."""
+        self._measure.shed()
+        try:
+            service = self._understand(RouteRequest.of(session.request), self._clock.seconds()).service
+        except BadRouteRequest:
+            service = None
+        target = [("CTI_TARGET", service.fallback)] if service is not None else []
+        await session.set_variables([*target, ("CTI_REASON", "overload"), *_FALL_OPEN])
+
+    # The steps.
+
+    def _understand(self, request: RouteRequest, at: float) -> Asked:
+        if request.pbx not in self._pbxes:
+            known = ", ".join(sorted(self._pbxes)) or "none"
+            raise BadRouteRequest(
+                f"no Asterisk here is called {request.pbx[:40]!r} (CTI_PBX); known: {known}"
+            )
+        services = self._services()
+        service, called = services.of(request.did)
+        if service is not None:
+            self._learn(request.pbx, request.did, service)
+        caller = services.plan.parse(
+            None if request.caller == "unknown" else request.caller, presentation=request.presentation
+        )
+        return Asked(request, at, caller, called, service)
+
+    async def _whose(self, asked: Asked) -> LiveCall:
+        """The call that is asked about: a living one, one that was wrongly taken for dead, or a new one."""
+        request = asked.request
+        if self._tracker.was_hung_up(request.pbx, request.uniqueid):
+            raise CallIsOver
+        call = self._calls.of_channel(request.pbx, request.uniqueid)
+        if call is None and request.call is not None and is_call_id(request.call):
+            call = self._calls.get(request.call) or await self._revived(request.call)
+        if call is None:
+            call = LiveCall(self._new_record(asked))
+        if request.uniqueid not in call.channels:
+            call.channels[request.uniqueid] = ChannelRecord(
+                pbx=request.pbx,
+                uniqueid=request.uniqueid,
+                call=call.id,
+                device=request.channel,
+                role="caller",
+                began=asked.at,
+            )
+        self._calls.keep(call)
+        return call
+
+    async def _revived(self, id: str) -> LiveCall | None:
+        """A call that asks is alive, whatever we thought."""
+        try:
+            detail = await self._calls.store.call(id)
+        except StoreError as error:
+            log.error("the log could not be read", call=id, why=str(error))
+            return None
+        if detail is None:
+            return None
+        call = LiveCall.restored(detail)
+        call.revive()
+        return call
+
+    def _new_record(self, asked: Asked) -> CallRecord:
+        request, service = asked.request, asked.service
+        return CallRecord(
+            id=mint_call_id(asked.at),
+            pbx=request.pbx,
+            started=asked.at,
+            uniqueid=request.uniqueid,
+            linkedid=request.linkedid,
+            from_number=asked.caller.e164 or (asked.caller.raw or None),
+            from_raw=asked.caller.raw,
+            from_kind=str(asked.caller.kind),
+            to_number=asked.called.e164 or (asked.called.raw or None),
+            to_raw=request.did,
+            service=service.name if service is not None else None,
+            mode=str(service.mode) if service is not None else None,
+        )
+
+    def _open(self, asked: Asked, call: LiveCall) -> Unit:
+        """The transaction of this decision. An offer that was open has ended: its agents are free again."""
+        unit = self._calls.unit()
+        channel = call.channels[asked.request.uniqueid]
+        self._tracker.let_go(unit, call, call.ask(unit, asked.at, channel, asked.request.last))
+        return unit
+
+    async def _identify(self, asked: Asked, call: LiveCall) -> Identification:
+        """Who is calling: asked of the CRMs once a call."""
+        if call.identification is None:
+            call.identification = identified = await self._identifier().identify(asked.caller)
+            call.record.identify_ms = identified.ms
+            if identified.party is not None:
+                call.party = party_facts(identified)
+                call.record.party = brief_party(call.party)
+        return call.identification
+
+    def _facts(self, asked: Asked, call: LiveCall, identified: Identification) -> Facts:
+        record = call.record
+        return Facts(
+            at=asked.at,
+            service=record.service or "",
+            from_number=record.from_number,
+            from_kind=record.from_kind,
+            to=record.to_number or "",
+            party=call.party,
+            parties=len(identified.parties),
+            attempt=record.attempt,
+            last=asked.request.last,
+            tried=call.tried,
+            agents=self._roster.agents,
+            groups=self._roster.groups,
+        )
+
+    def _reserve(
+        self,
+        asked: Asked,
+        call: LiveCall,
+        identified: Identification,
+        facts: Facts,
+        decision: Decision,
+        unit: Unit,
+    ) -> None:
+        """Hold the agents, and put everything that becomes true with this decision into its transaction."""
+        self._still_there(asked, call)
+        at = self._clock.seconds()
+        service, record = asked.service, call.record
+        record.rule, record.reason = decision.rule, decision.reason
+        steered = service is not None and service.mode is not Mode.OBSERVE
+        unit.put_decision(
+            DecisionRecord(
+                call=call.id,
+                attempt=record.attempt,
+                at=at,
+                service=record.service,
+                mode=record.mode,
+                action=str(decision.action),
+                agents=decision.agents,
+                target=decision.target,
+                rule=decision.rule,
+                reason=decision.reason,
+                facts=facts.as_json(),
+                trace=[step.as_json() for step in decision.trace],
+                identification={"adapters": [outcome.as_json() for outcome in identified.adapters]},
+                last=facts.last,
+            )
+        )
+        self._emit_routed(unit, call, decision, at)
+        if steered and decision.action is Action.DIAL:
+            assert service is not None
+            expires = at + decision.timeout + self._offer_grace
+            for reservation in self._roster.reserve(decision.agents, call.id, record.attempt, expires):
+                unit.put_reservation(reservation)
+            segment = SegmentRecord(
+                call=call.id,
+                number=len(call.segments) + 1,
+                attempt=record.attempt,
+                service=record.service,
+                agents=decision.agents,
+                target=decision.target,
+                rule=decision.rule,
+                reason=decision.reason,
+                offered=at,
+            )
+            body = card_body(call, identified, service)
+            cards = [CardRecord(call.id, agent, record.attempt, at, body) for agent in decision.agents]
+            call.action = str(decision.action)
+            call.offer_to(unit, segment, cards)
+        else:
+            call.send_elsewhere(unit, at, str(decision.action if steered else Action.FALLBACK))
+        unit.put_call(record)
+
+    def _emit_routed(self, unit: Unit, call: LiveCall, decision: Decision, at: float) -> None:
+        self._measure.decided(call.record.service, str(decision.action))
+        unit.emit(
+            "call.routed",
+            at,
+            {
+                "call": call.brief(),
+                "party": call.record.party,
+                "attempt": call.record.attempt,
+                "mode": call.record.mode,
+                "action": str(decision.action),
+                "agents": list(decision.agents),
+                "target": decision.target,
+                "rule": decision.rule,
+                "reason": decision.reason,
+            },
+            call=call.id,
+            agents=decision.agents if call.record.mode != Mode.OBSERVE else (),
+        )
+
+    async def _log_and_show(self, asked: Asked, call: LiveCall, unit: Unit) -> None:
+        """Durable, and on the agents' screens, before Asterisk hears of it. Raises `LogTooSlow`."""
+        left = asked.at + self._answer_within - self._clock.seconds()
+        written = self._calls.commit(unit)
+        try:
+            await in_time(written, max(left, 0.001), self._clock)
+        except (StoreError, TimeoutError) as error:
+            raise LogTooSlow(str(error) or f"not durable after {self._answer_within:.1f} s") from error
+        if call.cards:
+            self._measure.card_offered(self._clock.seconds() - asked.at)
+        self._still_there(asked, call)
+
+    async def _answer(self, session: AgiSession, asked: Asked, call: LiveCall, decision: Decision) -> None:
+        """Tell Asterisk. CTI_ACTION comes last: only with it is the answer one."""
+        await session.set_variables(self._variables(asked, call, decision), may_cut=_MAY_BE_CUT)
+        seconds = self._clock.seconds() - asked.at
+        self._measure.answered_asterisk(seconds)
+        call.record.setup_ms = call.record.setup_ms or round(seconds * 1000, 3)
+        log.info(
+            "routed",
+            call=call.id,
+            service=call.record.service,
+            action=str(decision.action),
+            agents=decision.agents,
+            rule=decision.rule,
+            attempt=call.record.attempt,
+            ms=round(seconds * 1000, 1),
+        )
+
+    def _variables(self, asked: Asked, call: LiveCall, decision: Decision) -> list[tuple[str, str]]:
+        """The contract's answer. The dialplan has cleared all of them, so what is empty is left out."""
+        service = asked.service
+        action, target = decision.action, decision.target
+        if service is None or service.mode is Mode.OBSERVE:
+            action, target = Action.FALLBACK, service.fallback if service is not None else ""
+        variables = {
+            "__CTI_CALL_ID": call.id,
+            "CTI_TARGET": target,
+            "CTI_TIMEOUT": str(decision.timeout) if action is Action.DIAL else "",
+            "CTI_REASON": decision.reason,
+        }
+        if action is Action.DIAL:
+            party: Mapping[str, Any] = call.party or {}
+            variables["CTI_CALLER_NAME"] = party.get("name") or ""
+            variables["CTI_LANGUAGE"] = party.get("language") or ""
+            if self._card_url is not None:
+                variables["CTI_CARD_URL"] = self._card_url.replace("{call}", call.id)
+        return [*((name, value) for name, value in variables.items() if value), ("CTI_ACTION", str(action))]
+
+    # When it goes wrong.
+
+    @staticmethod
+    def _still_there(asked: Asked, call: LiveCall) -> None:
+        """Raises `CallIsOver` if AMI has told meanwhile that the channel that asks is gone."""
+        if call.over or call.channels[asked.request.uniqueid].ended is not None:
+            raise CallIsOver
+
+    async def _fall_open(self, session: AgiSession, asked: Asked, call: LiveCall) -> None:
+        self._offer_failed(call)
+        target = [("CTI_TARGET", asked.service.fallback)] if asked.service is not None else []
+        try:
+            await session.set_variables([("__CTI_CALL_ID", call.id), *target, *_FALL_OPEN])
+        except (AgiHangup, AgiTimeout, AgiCommandFailed) as error:
+            log.warning("Asterisk did not take the fallback", call=call.id, why=str(error))
+
+    def _offer_failed(self, call: LiveCall) -> None:
+        """The dialplan goes to the fallback by itself: nobody is to wait for this offer any more."""
+        if call.over:
+            return
+        unit, at = self._calls.unit(), self._clock.seconds()
+        self._tracker.let_go(unit, call, call.send_elsewhere(unit, at, str(Action.FALLBACK)))
+        unit.put_call(call.record)
+        self._calls.write(call, unit)
+
+
+class LogTooSlow(Exception):
+    """The decision is not durable within the time that the caller may be kept; the text says why."""
+
+
+class Measures(Protocol):
+    """What is measured on the way; the metrics' names are in `cti.metrics`."""
+
+    def shed(self) -> None: ...
+    def decided(self, service: str | None, action: str) -> None: ...
+    def card_offered(self, seconds: float) -> None: ...
+    def answered_asterisk(self, seconds: float) -> None: ...
+
+
+def decision_for(service: Service | None, facts: Facts) -> Decision:
+    """The decision for a call to this service; a number that is no service's goes to the fallback."""
+    if service is None:
+        return Decision(Action.FALLBACK, (), "", 0, None, "no service has the dialled number", ())
+    return decide(service, facts)
+
+
+def party_facts(identified: Identification) -> dict[str, Any] | None:
+    """What rules may look at of the party: all but the long texts and lists, which are the card's."""
+    if identified.party is None:
+        return None
+    whole = identified.party.as_json(identified.owner)
+    return {key: value for key, value in whole.items() if key not in ("notes", "cases", "last_contacts")}
+
+
+def brief_party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The party as it stands in the log and in events; the rest is the card's."""
+    if party is None:
+        return None
+    return {
+        key: party.get(key) for key in ("adapter", "type", "id", "name", "company", "url", "owner", "match")
+    }
+
+
+def card_body(call: LiveCall, identified: Identification, service: Service) -> dict[str, Any]:
+    """The client card: everything that is known of the caller, and what the dialled service asks of the agent."""
+    return {
+        "from": call.record.from_number,
+        "from_kind": call.record.from_kind,
+        "to": call.record.to_number,
+        "service": service.name,
+        "instruction": service.instruction,
+        "parties": [party.as_json(identified.owner_of(party)) for party in identified.parties],
+        "reason": call.record.reason,
+    }
+
+
+async def in_time(work: "Deferred[Any]", seconds: float, clock: Any) -> Any:
+    """What `work` gives, or `TimeoutError` after `seconds`."""
+    try:
+        return await work.addTimeout(seconds, clock)
+    except CancelledError as error:
+        raise TimeoutError(f"nothing after {seconds:.3f} s") from error

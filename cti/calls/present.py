@@ -1,0 +1,243 @@
+"""A call as everybody outside sees it: the contract's "A call in the log", as plain values for JSON.
+
+One mapping for the API, the command line and whatever exports calls. Reading the log, filters and paging
+are the store's; formatting as a table or a CSV file is the command line's.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from cti.store.base import CallDetail
+from cti.store.records import (
+    CallRecord,
+    CardRecord,
+    ChannelRecord,
+    DecisionRecord,
+    SegmentRecord,
+    StoredEvent,
+)
+
+#: The columns of a call in a table or a CSV file; `call_row` gives the cells in this order.
+CALL_COLUMNS: Final[tuple[str, ...]] = (
+    "id",
+    "parent",
+    "pbx",
+    "direction",
+    "from",
+    "from_raw",
+    "to",
+    "service",
+    "party",
+    "agent",
+    "outcome",
+    "started",
+    "queued",
+    "ringing",
+    "answered",
+    "ended",
+    "duration",
+    "talk",
+    "wait",
+    "wrap_up",
+    "rule",
+    "reason",
+    "identify_ms",
+    "setup_ms",
+    "hangup_cause",
+    "notes",
+    "disposition",
+    "recording",
+)
+
+_PARTY: Final = ("adapter", "type", "id", "name", "url")
+_MOMENT = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:?\d\d)?)?", re.ASCII
+)
+
+
+def iso(at: float) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC with milliseconds: `2026-02-03T09:15:00.250Z`."""
+    milliseconds = round(at * 1000)
+    whole = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
+
+
+def moment(text: str) -> float:
+    """The opposite of `iso`: seconds since the epoch of an ISO 8601 date or time, UTC where it names no zone.
+
+    Raises `ValueError` saying what would be right.
+    """
+    wrong = f"{text[:40]!r} is no time; write one like 2026-02-03T09:15:00Z, or a date"
+    if _MOMENT.fullmatch(text) is None:
+        raise ValueError(wrong)
+    try:
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise ValueError(wrong) from error
+
+
+def call_json(call: CallRecord) -> dict[str, Any]:
+    """The call without its parts. Times are text in UTC, durations decimal seconds, both None if unknown.
+
+    `duration` runs from the start to the end, `wait` to the answer (or the end, if nobody answered), `talk`
+    from the answer to the end.
+    """
+    return {
+        "id": call.id,
+        "parent": call.parent,
+        "pbx": call.pbx,
+        "direction": call.direction,
+        "from": call.from_number,
+        "from_raw": call.from_raw,
+        "to": call.to_number or call.to_raw or None,
+        "service": call.service,
+        "party": _party(call.party),
+        "agent": call.agent,
+        "outcome": call.outcome,
+        "started": iso(call.started),
+        "queued": _at(call.queued),
+        "ringing": _at(call.ringing),
+        "answered": _at(call.answered),
+        "ended": _at(call.ended),
+        "duration": _between(call.started, call.ended),
+        "talk": _between(call.answered, call.ended),
+        "wait": _between(call.started, call.ended if call.answered is None else call.answered),
+        "wrap_up": _seconds(call.wrap_up),
+        "rule": call.rule,
+        "reason": call.reason,
+        "identify_ms": call.identify_ms,
+        "setup_ms": call.setup_ms,
+        "hangup_cause": call.hangup_cause,
+        "notes": call.notes,
+        "disposition": call.disposition,
+        "recording": call.recording,
+        # Beyond the contract: what an operator needs to find the call in Asterisk's own log.
+        "state": call.state,
+        "mode": call.mode,
+        "attempt": call.attempt,
+        "from_kind": call.from_kind,
+        "to_raw": call.to_raw,
+        "uniqueid": call.uniqueid,
+        "linkedid": call.linkedid,
+    }
+
+
+def call_detail_json(detail: CallDetail) -> dict[str, Any]:
+    """The call with its segments, channels, events, cards, decisions (with their traces) and CRM records.
+
+    `card` is the one offered last, None if there was none.
+    """
+    cards = [_card(card) for card in detail.cards]
+    return {
+        **call_json(detail.call),
+        "segments": [_segment(segment) for segment in detail.segments],
+        "channels": [_channel(channel) for channel in detail.channels],
+        "events": [_event(event) for event in detail.events],
+        "card": cards[-1] if cards else None,
+        "cards": cards,
+        "decisions": [_decision(decision) for decision in detail.decisions],
+        "crm": [dict(delivery) for delivery in detail.deliveries],
+    }
+
+
+def call_row(call: CallRecord) -> tuple[str | int | float | None, ...]:
+    """The cells of one call in the order of `CALL_COLUMNS`; a party is its name, or its id without one."""
+    values = call_json(call)
+    party = values["party"]
+    values["party"] = None if party is None else party["name"] or party["id"]
+    return tuple(values[column] for column in CALL_COLUMNS)
+
+
+def _party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if party is None else {key: party.get(key) for key in _PARTY}
+
+
+def _segment(segment: SegmentRecord) -> dict[str, Any]:
+    return {
+        "number": segment.number,
+        "attempt": segment.attempt,
+        "service": segment.service,
+        "agents": list(segment.agents),
+        "agent": segment.agent,
+        "target": segment.target,
+        "rule": segment.rule,
+        "reason": segment.reason,
+        "offered": iso(segment.offered),
+        "ringing": _at(segment.ringing),
+        "answered": _at(segment.answered),
+        "ended": _at(segment.ended),
+        "rang": _between(segment.ringing, segment.ended if segment.answered is None else segment.answered),
+        "talk": _between(segment.answered, segment.ended),
+        "wrap_up": _seconds(segment.wrap_up),
+        "result": segment.result,
+    }
+
+
+def _channel(channel: ChannelRecord) -> dict[str, Any]:
+    return {
+        "pbx": channel.pbx,
+        "uniqueid": channel.uniqueid,
+        "device": channel.device,
+        "role": channel.role,
+        "segment": channel.segment,
+        "agent": channel.agent,
+        "began": iso(channel.began),
+        "answered": _at(channel.answered),
+        "ended": _at(channel.ended),
+        "cause": channel.cause,
+    }
+
+
+def _event(event: StoredEvent) -> dict[str, Any]:
+    body: dict[str, Any] = orjson.loads(event.data)
+    return body
+
+
+def _card(card: CardRecord) -> dict[str, Any]:
+    return {
+        "agent": card.agent,
+        "attempt": card.attempt,
+        "offered": iso(card.offered),
+        "shown": _at(card.shown),
+        "withdrawn": _at(card.withdrawn),
+        "body": dict(card.body),
+    }
+
+
+def _decision(decision: DecisionRecord) -> dict[str, Any]:
+    identification = decision.identification
+    return {
+        "attempt": decision.attempt,
+        "at": iso(decision.at),
+        "service": decision.service,
+        "mode": decision.mode,
+        "action": decision.action,
+        "agents": list(decision.agents),
+        "target": decision.target,
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "last": decision.last,
+        "facts": dict(decision.facts),
+        "trace": [dict(step) for step in decision.trace],
+        "identification": None if identification is None else dict(identification),
+    }
+
+
+def _at(at: float | None) -> str | None:
+    return None if at is None else iso(at)
+
+
+def _seconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _between(begin: float | None, end: float | None) -> float | None:
+    if begin is None or end is None:
+        return None
+    # Our clock says when a call began, Asterisk's when it was answered; they may differ by milliseconds.
+    return max(0.0, round(end - begin, 3))

@@ -1,0 +1,66 @@
+"""What the dialplan sends along with its question, read out of the AGI request and checked.
+
+`AGI(agi://HOST/route,v=1,pbx=NAME,call=ID,linkedid=…,did=…,attempt=N,last=DIALSTATUS)`: AGI itself sends neither
+the Asterisk's name nor the linkedid, so they come as arguments.
+"""
+
+import re
+from typing import Final
+
+from attrs import frozen
+
+from cti.asterisk.agi_parser import Request
+
+_DIAL_STATUS: Final = re.compile(r"[A-Z]{0,20}")
+_LONGEST: Final = 128
+
+
+class BadRouteRequest(Exception):
+    """The request is not one that our dialplan makes; the text says what is wrong with it."""
+
+
+@frozen
+class RouteRequest:
+    """One question of the dialplan. `call` is None at the first; `last` is Dial's word, None at the first."""
+
+    pbx: str
+    call: str | None
+    uniqueid: str
+    linkedid: str | None
+    channel: str
+    did: str
+    caller: str
+    caller_name: str
+    presentation: int | None
+    attempt: int
+    last: str | None
+
+    @classmethod
+    def of(cls, request: Request) -> "RouteRequest":
+        """Raises `BadRouteRequest`."""
+        if request.script != "route":
+            raise BadRouteRequest(f"the script is {request.script[:40]!r}; only agi://HOST/route is served")
+        given = dict(argument.partition("=")[::2] for argument in request.args)
+        if given.get("v") != "1":
+            raise BadRouteRequest("the arguments have no v=1: is dialplan/cti.conf of this version in use?")
+        pbx = given.get("pbx", "")
+        if not pbx:
+            raise BadRouteRequest("the arguments have no pbx=NAME")
+        uniqueid = request.uniqueid
+        if not uniqueid or len(uniqueid) > _LONGEST:
+            raise BadRouteRequest("the request has no agi_uniqueid")
+        attempt = given.get("attempt", "1")
+        last = given.get("last", "")
+        return cls(
+            pbx=pbx,
+            call=given.get("call") or None,
+            uniqueid=uniqueid,
+            linkedid=given.get("linkedid", "")[:_LONGEST] or None,
+            channel=request.channel[:_LONGEST],
+            did=(given.get("did") or request.extension)[:_LONGEST],
+            caller=request.callerid[:_LONGEST],
+            caller_name=request.calleridname[:_LONGEST],
+            presentation=request.callingpres,
+            attempt=int(attempt) if attempt.isascii() and attempt.isdigit() and len(attempt) < 5 else 1,
+            last=last if last and _DIAL_STATUS.fullmatch(last) else None,
+        )

@@ -1,0 +1,72 @@
+"""Which service a dialled number belongs to, and the fallback that Asterisk keeps for it.
+
+The dialplan looks the fallback up in AstDB by the number *as the trunk sends it*, which nobody configured. So each
+number is written there in every form in which trunks send numbers, and a form that is seen on a call and was
+not among them is added.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from cti.asterisk.ami import AmiActionFailed, AmiClient, AmiDisconnected, AmiOverloaded, AmiTimeout
+from cti.numbers import Number, NumberPlan, spellings
+from routing.rules import Service
+
+#: What an AMI action may fail with.
+AMI_ERRORS: Final = (AmiActionFailed, AmiDisconnected, AmiOverloaded, AmiTimeout)
+
+_FAMILY: Final = "cti/fallback"
+
+
+class Services:
+    """The services of the configuration, by the numbers that reach them."""
+
+    def __init__(self, services: Iterable[Service], plan: NumberPlan) -> None:
+        self.plan = plan
+        self._by_number: dict[str, Service] = {}
+        self._spellings: dict[str, str] = {}
+        for service in services:
+            for written in service.numbers:
+                self._by_number[written] = service
+                for spelling in (written, *spellings(written, plan.region)):
+                    self._spellings[spelling] = service.fallback
+
+    def of(self, did: str) -> tuple[Service | None, Number]:
+        """The service that a dialled number, as the trunk sent it, reaches; None if it is nobody's."""
+        number = self.plan.parse(did)
+        return self._by_number.get(number.e164 or number.raw) or self._by_number.get(number.raw), number
+
+    async def write_fallbacks(self, ami: AmiClient) -> None:
+        """Bring AstDB in line: what is missing or different is written, what belongs to no service is deleted."""
+        entries = await ami.list_action("DBGetTree", complete="DBGetTreeComplete", Family=_FAMILY)
+        held = {
+            entry.get("Key").rpartition("/")[2]: entry.get("Val")
+            for entry in entries
+            if entry.name == "DBGetTreeResponse"
+        }
+        wanted = dict(self._spellings)
+        for did in held:
+            service, _ = self.of(did)
+            if service is not None:
+                wanted[did] = service.fallback
+        for did in held.keys() - wanted.keys():
+            await ami.action("DBDel", Family=_FAMILY, Key=did)
+        for did, fallback in wanted.items():
+            if held.get(did) != fallback:
+                await ami.action("DBPut", Family=_FAMILY, Key=did, Val=fallback)
+
+    def knows(self, did: str) -> bool:
+        """Whether AstDB has a fallback for this form of a number, or it is no number of ours."""
+        return not did or did in self._spellings
+
+    async def learn(self, did: str, service: Service, ami: AmiClient) -> None:
+        """A call came in by a form of the service's number that AstDB does not know yet.
+
+        Raises what an AMI action may raise; the next call by this form tries again then.
+        """
+        self._spellings[did] = service.fallback
+        try:
+            await ami.action("DBPut", Family=_FAMILY, Key=did, Val=service.fallback)
+        except AMI_ERRORS:
+            self._spellings.pop(did, None)
+            raise

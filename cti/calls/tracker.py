@@ -1,0 +1,384 @@
+"""What AMI says became of a call: each event is given to the call it belongs to, and an outage is made good.
+
+Theory of operation. A call's channels are known by (pbx, uniqueid). The caller's channel is known from the AGI
+request; a dialled one by `DialBegin`, which names both; any other by our own id, which `channelvars` puts on
+every event of every channel made from it. linkedid is never used: a bridge of two calls stamps the oldest
+linkedid on everybody. A call ends with its last channel.
+
+When AMI was away, `resync` compares what we believe with the channels that Asterisk lists, and with what the
+dialplan's hangup handler left in AstDB under `cti/ended/UNIQUEID`. Events that were queued before the list was
+made may arrive after it; they are old news then, and every method of a call takes old news without harm.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import Final
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+
+from cti.agents.roster import Roster
+from cti.asterisk.ami import AmiClient
+from cti.asterisk.ami_parser import Event
+from cti.calls.life import LiveCall, device_of, is_call_id
+from cti.calls.log import CallLog
+from cti.logs import get_logger
+from cti.store.base import Unit
+from cti.store.records import ChannelRecord
+
+log = get_logger("cti.calls.tracker")
+
+#: The events that are parsed at all; everything else is passed over by its name.
+WANTED: Final = frozenset(
+    {
+        "Newchannel",
+        "Newstate",
+        "DialBegin",
+        "DialState",
+        "DialEnd",
+        "Hangup",
+        "DeviceStateChange",
+    }
+)
+
+#: Seconds that an agent stays held for a call that nobody has confirmed since. Twice the sweep and a half.
+CONNECTED_LEASE: Final = 75.0
+#: Seconds between two confirmations, and between two looks for ends that were left in AstDB.
+SWEEP: Final = 30.0
+#: How many ends of channels that were not ours are remembered, for a question that arrives after the end.
+_STRANGERS: Final = 2000
+_ENDED_FAMILY: Final = "cti/ended"
+
+
+@frozen
+class EndedRecord:
+    """What the dialplan's hangup handler knew. Times are epoch seconds, whole ones: AstDB's come from EPOCH."""
+
+    uniqueid: str
+    call: str | None
+    did: str
+    caller: str
+    presentation: str
+    started: float | None
+    ended: float | None
+    cause: int | None
+    action: str
+    dialstatus: str
+    talked: float | None
+
+    @classmethod
+    def of(cls, uniqueid: str, text: str) -> "EndedRecord":
+        """Read `v=1,call=…,did=…`; a field that is not there, or is not what it should be, is None or empty."""
+        given = dict(part.partition("=")[::2] for part in text.split(","))
+        call = given.get("call", "")
+        return cls(
+            uniqueid=uniqueid,
+            call=call if is_call_id(call) else None,
+            did=given.get("did", ""),
+            caller=given.get("from", ""),
+            presentation=given.get("pres", ""),
+            started=_seconds(given.get("started", "")),
+            ended=_seconds(given.get("ended", "")),
+            cause=int(cause) if (cause := given.get("cause", "")).isdigit() and len(cause) < 4 else None,
+            action=given.get("action", ""),
+            dialstatus=given.get("dialstatus", ""),
+            talked=_seconds(given.get("talked", "")),
+        )
+
+
+class Tracker:
+    """Follows the calls of all Asterisks."""
+
+    def __init__(
+        self,
+        calls: CallLog,
+        roster: Roster,
+        now: Callable[[], float],
+        unseen: Callable[[str, EndedRecord], Awaitable[None]],
+    ) -> None:
+        """`unseen(pbx, ended)` gives a call that was never asked about its record."""
+        self._calls = calls
+        self._roster = roster
+        self._now = now
+        self._unseen = unseen
+        self._strangers: dict[tuple[str, str], None] = {}
+        self._handlers: Mapping[str, Callable[[str, Event, float], None]] = {
+            "Newchannel": self._channel,
+            "Newstate": self._channel_state,
+            "DialBegin": self._dial_began,
+            "DialState": self._dial_state,
+            "DialEnd": self._dial_ended,
+            "Hangup": self._hung_up,
+            "DeviceStateChange": self._device_state,
+        }
+        self._amis: dict[str, AmiClient] = {}
+
+    def on_event(self, pbx: str, event: Event) -> None:
+        """One event of one Asterisk, in the order in which it sent them."""
+        handler = self._handlers.get(event.name)
+        if handler is not None:
+            handler(pbx, event, event.timestamp or self._now())
+
+    def was_hung_up(self, pbx: str, uniqueid: str) -> bool:
+        """Whether AMI has told of the end of this channel before anybody asked about it."""
+        return (pbx, uniqueid) in self._strangers
+
+    def let_go(self, unit: Unit, call: LiveCall, agents: Iterable[str]) -> None:
+        """These agents are not held for the call any more."""
+        for agent in agents:
+            if self._roster.release(agent, call.id):
+                unit.remove_reservation(agent, call.id)
+                unit.touch_agent(agent, self._roster.record(agent).idle_since)
+
+    # Events.
+
+    def _channel(self, pbx: str, event: Event, at: float) -> None:
+        self._find(pbx, event, "", at)
+
+    def _channel_state(self, pbx: str, event: Event, at: float) -> None:
+        call, channel = self._find(pbx, event, "", at)
+        if call is not None and channel is not None and event.get("ChannelStateDesc") == "Ringing":
+            self._rang(call, channel, at)
+
+    def _dial_began(self, pbx: str, event: Event, at: float) -> None:
+        call = self._calls.of_channel(pbx, event.get("Uniqueid"))
+        if call is None:
+            self._find(pbx, event, "Dest", at)
+            return
+        uniqueid = event.get("DestUniqueid")
+        if uniqueid and uniqueid not in call.channels:
+            self._add(call, pbx, uniqueid, event.get("DestChannel"), at)
+
+    def _dial_state(self, pbx: str, event: Event, at: float) -> None:
+        call, channel = self._find(pbx, event, "Dest", at)
+        if call is not None and channel is not None and event.get("DialStatus") == "RINGING":
+            self._rang(call, channel, at)
+
+    def _dial_ended(self, pbx: str, event: Event, at: float) -> None:
+        call, channel = self._find(pbx, event, "Dest", at)
+        if call is None or channel is None or call.over:
+            return
+        status = event.get("DialStatus")
+        if status == "ANSWER":
+            unit = self._calls.unit()
+            self._answered(unit, call, channel, at)
+            self._calls.write(call, unit)
+        elif channel.segment == len(call.segments):
+            call.dialstatus = status
+
+    def _hung_up(self, pbx: str, event: Event, at: float) -> None:
+        uniqueid = event.get("Uniqueid")
+        call = self._calls.of_channel(pbx, uniqueid)
+        if call is None:
+            self._strangers[pbx, uniqueid] = None
+            if len(self._strangers) > _STRANGERS:
+                del self._strangers[next(iter(self._strangers))]
+            return
+        cause = event.get("Cause")
+        unit = self._calls.unit()
+        self._gone(unit, call, call.channels[uniqueid], at, int(cause) if cause.isdigit() else None)
+        self._calls.write(call, unit)
+
+    def _device_state(self, pbx: str, event: Event, at: float) -> None:
+        self._roster.device_state(pbx, event.get("Device"), event.get("State"))
+
+    # What they mean.
+
+    def _find(
+        self, pbx: str, event: Event, prefix: str, at: float
+    ) -> tuple[LiveCall | None, ChannelRecord | None]:
+        """The call and channel that an event is about, `prefix` naming the side; a new channel is taken in."""
+        uniqueid = event.get(f"{prefix}Uniqueid")
+        call = self._calls.of_channel(pbx, uniqueid)
+        if call is not None:
+            return call, call.channels[uniqueid]
+        id = event.variables_of(prefix).get("CTI_CALL_ID")
+        call = self._calls.get(id) if id else None
+        if call is None or call.record.pbx != pbx or not uniqueid or (pbx, uniqueid) in self._strangers:
+            return None, None
+        return call, self._add(call, pbx, uniqueid, event.get(f"{prefix}Channel"), at)
+
+    def _add(self, call: LiveCall, pbx: str, uniqueid: str, name: str, at: float) -> ChannelRecord:
+        agent = self._roster.at_phone(device_of(name))
+        offer = call.offer
+        channel = ChannelRecord(
+            pbx=pbx,
+            uniqueid=uniqueid,
+            call=call.id,
+            device=name,
+            role="agent" if agent else "other",
+            began=at,
+            segment=offer.number if offer is not None and agent in offer.agents else None,
+            agent=agent,
+        )
+        unit = self._calls.unit()
+        call.add_channel(unit, channel)
+        self._calls.keep(call)
+        self._calls.write(call, unit)
+        return channel
+
+    def _rang(self, call: LiveCall, channel: ChannelRecord, at: float) -> None:
+        unit = self._calls.unit()
+        call.rang(unit, at, channel)
+        self._calls.write(call, unit)
+
+    def _answered(self, unit: Unit, call: LiveCall, channel: ChannelRecord, at: float) -> None:
+        losers = call.answered(unit, at, channel)
+        self.let_go(unit, call, losers)
+        if channel.agent is not None:
+            held = self._roster.connect(channel.agent, call.id, self._now() + CONNECTED_LEASE)
+            if held is not None:
+                unit.put_reservation(held)
+
+    def _gone(self, unit: Unit, call: LiveCall, channel: ChannelRecord, at: float, cause: int | None) -> None:
+        call.hung_up(unit, at, channel, cause)
+        if channel.agent is not None and channel.answered is not None:
+            self.let_go(unit, call, [channel.agent])
+        if not call.living:
+            self._end(unit, call, at)
+
+    def _end(self, unit: Unit, call: LiveCall, at: float, result: str | None = None) -> None:
+        self.let_go(unit, call, call.end(unit, at, result))
+        for channel in call.channels.values():
+            if channel.role == "caller":
+                self._delete_ended(channel.pbx, channel.uniqueid)
+
+    # After an outage.
+
+    def up(self, pbx: str, ami: AmiClient) -> None:
+        """AMI to this Asterisk works from now on."""
+        self._amis[pbx] = ami
+
+    def down(self, pbx: str) -> None:
+        """AMI to this Asterisk is away: what it said of phones is not to be relied on."""
+        self._amis.pop(pbx, None)
+        self._roster.forget_devices(pbx)
+
+    async def resync(self, pbx: str, ami: AmiClient, since: float) -> None:
+        """Make our picture Asterisk's again. `since`: when AMI was lost, the best guess for ends nobody saw."""
+        for entry in await ami.list_action("DeviceStateList", complete="DeviceStateListComplete"):
+            self._device_state(pbx, entry, since)
+        before = list(self._calls.of_pbx(pbx))
+        listed: dict[str, Event] = {}
+        for entry in await ami.list_action("CoreShowChannels", complete="CoreShowChannelsComplete"):
+            listed[entry.get("Uniqueid")] = entry
+        ended = {record.uniqueid: record for record in await self._ended_records(ami)}
+        for entry in listed.values():
+            self._find(pbx, entry, "", self._now())
+        closed = 0
+        for call in before:
+            if not call.over:
+                closed += self._compare(call, listed, ended, since)
+        log.info(
+            "in step with Asterisk", pbx=pbx, channels=len(listed), open_before=len(before), closed=closed
+        )
+        await self._collect(pbx, ended.values())
+
+    async def sweep(self, pbx: str, ami: AmiClient) -> None:
+        """The calls of an Asterisk that we hear live on; ends that nobody told us of are collected."""
+        for call in self._calls.of_pbx(pbx):
+            self._confirm(call)
+        await self._collect(pbx, await self._ended_records(ami))
+
+    def _compare(
+        self,
+        call: LiveCall,
+        listed: Mapping[str, Event],
+        ended: Mapping[str, EndedRecord],
+        since: float,
+    ) -> bool:
+        """Bring one call in line with Asterisk's list; whether that ended it."""
+        unit = self._calls.unit()
+        for channel in call.living:
+            entry = listed.get(channel.uniqueid)
+            if entry is None:
+                known = ended.get(channel.uniqueid)
+                if known is not None:
+                    self._believe(unit, call, known)
+                at = (
+                    known.ended
+                    if known is not None and known.ended is not None
+                    else max(since, channel.began)
+                )
+                call.hung_up(unit, at, channel, known.cause if known is not None else None)
+                if channel.agent is not None and channel.answered is not None:
+                    self.let_go(unit, call, [channel.agent])
+            elif channel.role != "caller" and entry.get("BridgeId") and channel.answered is None:
+                self._answered(unit, call, channel, self._now())
+        if call.living:
+            self._confirm(call)
+        else:
+            last = max((channel.ended or since for channel in call.channels.values()), default=since)
+            known = next((ended[uniqueid] for uniqueid in call.channels if uniqueid in ended), None)
+            self._end(unit, call, last, None if known is not None else "lost")
+        self._calls.write(call, unit)
+        return call.over
+
+    def _believe(self, unit: Unit, call: LiveCall, known: EndedRecord) -> None:
+        """What the hangup handler knew of an answer and of ringing that we did not see."""
+        call.dialstatus = known.dialstatus or None
+        offer = call.offer
+        leg = self._leg(call, known)
+        if known.dialstatus == "ANSWER" and call.record.answered is None and known.ended is not None:
+            answered = known.ended - (known.talked or 0.0)
+            self._answered(unit, call, leg, max(answered, call.record.started))
+        elif offer is not None and known.dialstatus in ("NOANSWER", "CANCEL"):
+            call.rang(unit, offer.offered, leg)
+
+    def _leg(self, call: LiveCall, known: EndedRecord) -> ChannelRecord:
+        """The dialled channel that a hangup handler's word is about, made up where no event told of it."""
+        for channel in call.channels.values():
+            if channel.role != "caller" and channel.ended is None:
+                return channel
+        offer = call.offer
+        agent = offer.agents[0] if offer is not None and len(offer.agents) == 1 else None
+        leg = ChannelRecord(
+            pbx=call.record.pbx,
+            uniqueid=f"{known.uniqueid}/unseen",
+            call=call.id,
+            device="",
+            role="agent" if agent else "other",
+            began=call.record.started,
+            segment=offer.number if offer is not None else None,
+            agent=agent,
+            ended=known.ended,
+        )
+        call.channels[leg.uniqueid] = leg
+        return leg
+
+    def _confirm(self, call: LiveCall) -> None:
+        agent = call.record.agent
+        if agent is not None and call.offer is not None and call.offer.answered is not None:
+            self._roster.renew(call.id, [agent], self._now() + CONNECTED_LEASE)
+
+    async def _ended_records(self, ami: AmiClient) -> list[EndedRecord]:
+        entries = await ami.list_action("DBGetTree", complete="DBGetTreeComplete", Family=_ENDED_FAMILY)
+        return [
+            EndedRecord.of(entry.get("Key").rpartition("/")[2], entry.get("Val"))
+            for entry in entries
+            if entry.name == "DBGetTreeResponse"
+        ]
+
+    async def _collect(self, pbx: str, ended: Collection[EndedRecord]) -> None:
+        """Give calls that we never saw their record, and clear away what has been taken in."""
+        for record in ended:
+            live = self._calls.of_channel(pbx, record.uniqueid)
+            if live is not None and not live.over:
+                # Its Hangup is on the way over AMI; if it is not, the next resync says so.
+                continue
+            if live is None and self._calls.store.call_by_channel(pbx, record.uniqueid) is None:
+                await self._unseen(pbx, record)
+            self._delete_ended(pbx, record.uniqueid)
+
+    def _delete_ended(self, pbx: str, uniqueid: str) -> None:
+        """Clear away what the hangup handler left; where that fails, the next sweep does it."""
+        ami = self._amis.get(pbx)
+        if ami is not None:
+            Deferred.fromCoroutine(ami.action("DBDel", Family=_ENDED_FAMILY, Key=uniqueid)).addErrback(
+                lambda failure: log.debug(
+                    "an ended record stays until the next sweep", why=str(failure.value)
+                )
+            )
+
+
+def _seconds(text: str) -> float | None:
+    return float(text) if text.isascii() and text.replace(".", "", 1).isdigit() and len(text) < 20 else None

@@ -1,0 +1,80 @@
+"""A record for a call that we were never asked about, or whose question never reached its end.
+
+Its only trace is what the dialplan's hangup handler left in AstDB: the daemon was stopped or frozen, the caller
+went to the fallback, and yet no call may be missing from the log.
+"""
+
+from collections.abc import Callable
+
+from cti.calls.identification import Identifier
+from cti.calls.inbound import brief_party, party_facts
+from cti.calls.life import LiveCall, State, mint_call_id
+from cti.calls.log import CallLog
+from cti.calls.services import Services
+from cti.calls.tracker import EndedRecord
+from cti.logs import get_logger
+from cti.store.records import CallRecord, ChannelRecord
+
+log = get_logger("cti.calls.unseen")
+
+
+class Unseen:
+    """Makes records out of what the dialplan left."""
+
+    def __init__(
+        self,
+        calls: CallLog,
+        services: Callable[[], Services],
+        identifier: Callable[[], Identifier],
+        now: Callable[[], float],
+    ) -> None:
+        self._calls = calls
+        self._services = services
+        self._identifier = identifier
+        self._now = now
+
+    async def record(self, pbx: str, known: EndedRecord) -> None:
+        """Log this call now, and tell everybody that it ended; fires when it is durable."""
+        services = self._services()
+        service, called = services.of(known.did)
+        caller = services.plan.parse(
+            known.caller or None, presentation=_WITHHELD if known.presentation.startswith("prohib") else None
+        )
+        identified = await self._identifier().identify(caller)
+        ended = known.ended or self._now()
+        record = CallRecord(
+            id=known.call or mint_call_id(known.started or ended),
+            pbx=pbx,
+            started=known.started or ended,
+            uniqueid=known.uniqueid,
+            state=str(State.ELSEWHERE),
+            from_number=caller.e164 or (caller.raw or None),
+            from_raw=caller.raw,
+            from_kind=str(caller.kind),
+            to_number=called.e164 or (called.raw or None),
+            to_raw=known.did,
+            service=service.name if service is not None else None,
+            mode=str(service.mode) if service is not None else None,
+            reason="nobody was asked: the server was away",
+            identify_ms=identified.ms,
+            hangup_cause=known.cause,
+        )
+        record.party = brief_party(party_facts(identified))
+        call = LiveCall(record, action="fallback")
+        call.channels[known.uniqueid] = ChannelRecord(
+            pbx, known.uniqueid, call.id, device="", role="caller", began=record.started, cause=known.cause
+        )
+        unit = self._calls.unit()
+        if known.dialstatus == "ANSWER":
+            leg = ChannelRecord(
+                pbx, f"{known.uniqueid}/unseen", call.id, device="", role="other", began=record.started
+            )
+            call.add_channel(unit, leg)
+            call.answered(unit, max(ended - (known.talked or 0.0), record.started), leg)
+        call.end(unit, ended)
+        log.warning("a call that went by without us is in the log now", call=call.id, outcome=record.outcome)
+        await self._calls.commit(unit)
+
+
+#: Asterisk's "presentation prohibited, not screened" (AST_PRES_RESTRICTED).
+_WITHHELD = 32

@@ -1,0 +1,175 @@
+"""How commands come by the configuration and by the store that it names."""
+
+import os
+import sqlite3
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from adapters.base import AdapterKindError, IAdapterKind, load_adapter_kinds
+from cti.commands import CommandFailed, WrongConfiguration, WrongUse
+from cti.settings import MAX_FILE, Settings, SettingsError, load_settings
+from cti.store.base import StoreError
+from cti.store.queries import Reader
+from cti.store.records import AgentRecord
+from cti.store.sqlite import BUSY_SECONDS, CommandStore, open_store_for_command
+
+_FROM: Final = "CTI_CONFIG"
+
+
+class _OptionsOfKinds(Mapping[str, type[Any]]):
+    """Kind of adapter → the class of its options; a kind's code is loaded when it is asked for."""
+
+    def __init__(self, kinds: Mapping[str, IAdapterKind]) -> None:
+        self._kinds = kinds
+
+    def __getitem__(self, kind: str) -> type[Any]:
+        return self._kinds[kind].options_class
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._kinds
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+
+def configuration_path(given: str | None) -> Path:
+    """The file that `-c` or the environment names. Raises `WrongUse` if neither does."""
+    path = given or os.environ.get(_FROM)
+    if not path:
+        raise WrongUse(f"which configuration? Say -c FILE, or set {_FROM}=FILE in the environment")
+    return Path(path)
+
+
+def configuration(arguments: Namespace) -> Settings:
+    """The settings for a command. Raises `WrongUse`, `WrongConfiguration`."""
+    return read_settings(configuration_path(getattr(arguments, "config", None)))
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings in a file; agents and groups that only the store knows count as known.
+
+    Raises `WrongConfiguration`. Blocks, for the file and the store.
+    """
+    try:
+        return settings_with(path)
+    except SettingsError as error:
+        agents = _stored_agents(path)
+        if not agents:
+            raise WrongConfiguration(str(error)) from error
+    try:
+        return settings_with(path, agents)
+    except SettingsError as error:
+        raise WrongConfiguration(str(error)) from error
+
+
+def settings_with(path: Path, agents: Collection[AgentRecord] = ()) -> Settings:
+    """The settings in a file, if these were the agents in the store. Raises `SettingsError`."""
+    try:
+        return load_settings(
+            path,
+            adapter_kinds=_OptionsOfKinds(load_adapter_kinds()),
+            known_agents={agent.id for agent in agents},
+            known_groups={group for agent in agents for group in agent.groups},
+            environ=os.environ,
+        )
+    except AdapterKindError as error:
+        raise WrongConfiguration(f"{path}: {error}") from error
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[Reader | None]:
+    """The store to read from, None if there is none yet; it is not made, nor its schema changed.
+
+    Raises `CommandFailed`, for what goes wrong in the block with the store, too.
+    """
+    try:
+        reader = _open_for_reading(settings.store.sqlite)
+        try:
+            yield reader
+        finally:
+            if reader is not None:
+                reader.close()
+    except StoreError as error:
+        raise CommandFailed(str(error)) from error
+
+
+@contextmanager
+def writing(settings: Settings) -> Iterator[CommandStore]:
+    """The store to write to, made if there is none. Raises `CommandFailed` as `reading` does."""
+    destinations = {name: frozenset(hook.events) for name, hook in settings.webhooks.items()}
+    try:
+        with open_store_for_command(
+            settings.store.sqlite, destinations=destinations, clock=time.time
+        ) as store:
+            yield store
+    except StoreError as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _open_for_reading(path: Path) -> Reader | None:
+    try:
+        if path.stat().st_size == 0:
+            return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"the database {path} cannot be read: {error.strerror}") from error
+    try:
+        # rw, because a reader of a write-ahead log takes part in its locking; ro where that is not allowed.
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)
+    except sqlite3.Error as error:
+        raise StoreError(f"the database {path} cannot be opened: {error}") from error
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        return Reader(connection)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(f"the database {path} cannot be read: {error}") from error
+        raise
+
+
+def _stored_agents(path: Path) -> Collection[AgentRecord]:
+    """The agents in the store that a file names which has problems, as far as that can be found out."""
+    database = _named_store(path)
+    try:
+        reader = None if database is None else _open_for_reading(database)
+        if reader is None:
+            return ()
+        try:
+            return reader.agents()
+        finally:
+            reader.close()
+    except StoreError as error:
+        # The problems of the file are what is told; that this may be why some of them are there, as well.
+        print(f"cti: the agents in the store are not known: {error}", file=sys.stderr)
+        return ()
+
+
+def _named_store(path: Path) -> Path | None:
+    try:
+        with path.open("rb") as stream:
+            root = yaml.compose(stream.read(MAX_FILE), Loader=yaml.SafeLoader)
+    except (OSError, yaml.YAMLError, ValueError, RecursionError):
+        return None
+    store = _value(root, "store")
+    name = _value(store, "sqlite")
+    if not isinstance(name, yaml.ScalarNode) or not name.value:
+        return None
+    return path.absolute().parent / name.value
+
+
+def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    return next((value for name, value in node.value if name.value == key), None)

@@ -1,0 +1,209 @@
+"""`cti identify` and `cti explain`: who is calling, and what would become of the call. Neither writes anything."""
+
+import time
+from argparse import Namespace
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.python.failure import Failure
+
+from adapters.base import AdapterError
+from cti.calls.explain import explain
+from cti.calls.identification import Identification, Identifier, Outcome
+from cti.calls.services import Services
+from cti.commands import CommandFailed
+from cti.commands.configuration import configuration, reading
+from cti.commands.output import local_moment, printable, say, write_json, write_pairs, write_table
+from cti.commands.people import roster_of
+from cti.numbers import NumberKind, display
+from cti.service import make_adapters
+from cti.settings import Settings
+
+T = TypeVar("T")
+
+_START_SECONDS: Final = 10.0
+_NOT_A_NUMBER: Final[Mapping[NumberKind, str]] = {
+    NumberKind.UNKNOWN: "is not a telephone number; one is written like +4915228817386 or 0152 28817386",
+    NumberKind.WITHHELD: "stands for a caller who shows no number: there is nobody to be found",
+    NumberKind.UNAVAILABLE: "stands for a caller whose number nobody knows: there is nobody to be found",
+}
+
+
+def identify_number(arguments: Namespace) -> int:
+    settings = configuration(arguments)
+    number = settings.plan.parse(arguments.number)
+    if number.kind in _NOT_A_NUMBER:
+        raise CommandFailed(f'"{printable(number.raw)}" {_NOT_A_NUMBER[number.kind]}')
+    with reading(settings) as reader:
+        roster = roster_of(reader, settings)
+        found = _with_identifier(
+            settings, roster.owner_of, lambda identifier: identifier.identify(number)
+        )
+    if arguments.format == "json":
+        write_json(found.as_json())
+    else:
+        _show_identification(found, settings)
+    failed = any(each.outcome not in (Outcome.HIT, Outcome.MISS, Outcome.SKIPPED) for each in found.adapters)
+    return 1 if failed and not found.parties else 0
+
+
+def explain_call(arguments: Namespace) -> int:
+    settings = configuration(arguments)
+    at = local_moment(arguments.at)
+    with reading(settings) as reader:
+        roster = roster_of(reader, settings)
+        answer = _with_identifier(
+            settings,
+            roster.owner_of,
+            lambda identifier: explain(
+                arguments.from_number,
+                arguments.to_number,
+                time.time() if at is None else at,
+                services=Services(settings.services.values(), settings.plan),
+                identifier=identifier,
+                roster=roster,
+            ),
+        )
+    if arguments.format == "json":
+        write_json(answer)
+    else:
+        _show_explanation(answer, settings)
+    return 0
+
+
+def _with_identifier(
+    settings: Settings,
+    owners: Callable[[str, str], str | None],
+    question: Callable[[Identifier], Coroutine[Any, Any, T]],
+) -> T:
+    """Ask a question of all adapters, started for it and stopped afterwards."""
+
+    async def asked(reactor: Any) -> T:
+        adapters = make_adapters(settings)
+        try:
+            for name, adapter in adapters.items():
+                try:
+                    await Deferred.fromCoroutine(adapter.start()).addTimeout(_START_SECONDS, reactor)
+                except (AdapterError, TimeoutError) as error:
+                    say(f"the adapter {name} does not start: {error}")
+            budget = settings.identify.budget_ms / 1000
+            return await question(Identifier(adapters, reactor, owners=owners, budget=budget))
+        finally:
+            for adapter in adapters.values():
+                await adapter.stop()
+
+    return _run(asked)
+
+
+def _run(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end, with the reactor only if it has to wait for something."""
+    from twisted.internet import reactor
+
+    running: Any = reactor
+    results: list[Any] = []
+    done = Deferred.fromCoroutine(work(running)).addBoth(results.append)
+    if not results:
+        done.addBoth(lambda _: running.stop())
+        running.run()
+        if not results:
+            raise KeyboardInterrupt
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    result: T = results[0]
+    return result
+
+
+def _show_identification(found: Identification, settings: Settings) -> None:
+    answer = found.as_json()
+    write_pairs(
+        [
+            ("number", _number_of(answer["number"], answer["e164"], answer["kind"], settings)),
+            ("asked", _adapters_of(answer)),
+        ]
+    )
+    parties = answer["parties"]
+    if not parties:
+        print("nobody found")
+        return
+    print()
+    write_table(
+        ("NAME", "COMPANY", "TYPE", "ID", "ADAPTER", "OWNER", "TIER", "LANGUAGE", "TAGS"),
+        [
+            (
+                party["name"],
+                party["company"],
+                party["type"],
+                party["id"],
+                party["adapter"],
+                _owner_of(party),
+                party["tier"],
+                party["language"],
+                " ".join(party["tags"]),
+            )
+            for party in parties
+        ],
+    )
+
+
+def _show_explanation(answer: Mapping[str, Any], settings: Settings) -> None:
+    write_pairs(_explanation(answer, settings))
+    trace = answer["decision"]["trace"]
+    if trace:
+        print()
+        write_table(
+            ("RULE", "OUTCOME", "WHY"),
+            [(step["rule"], step["outcome"], "") for step in trace][:0],
+        )
+        for step in trace:
+            print(f"{printable(step['rule'])}: {step['outcome']}: {printable(step['note'])}")
+            for candidate in step["candidates"]:
+                print(f"    {candidate['agent']}: {candidate['why_not'] or 'chosen'}")
+
+
+def _explanation(answer: Mapping[str, Any], settings: Settings) -> Iterator[tuple[str, str]]:
+    caller, called, decision = answer["from"], answer["to"], answer["decision"]
+    yield "from", _number_of(caller["raw"], caller["e164"], caller["kind"], settings)
+    parties = answer["identification"]["parties"]
+    for party in parties:
+        owner = _owner_of(party)
+        yield (
+            "party",
+            f"{party['name']} ({party['type']} {party['id']} in {party['adapter']}"
+            + (f", owner {owner})" if owner else ")"),
+        )
+    if not parties:
+        yield "party", "nobody found"
+    yield "asked", _adapters_of(answer["identification"])
+    yield "to", _number_of(called["raw"], called["e164"], "", settings)
+    service = answer["service"]
+    yield "service", "none has this number" if service is None else f"{service}, mode {answer['mode']}"
+    agents = " ".join(decision["agents"])
+    yield "decision", " ".join(word for word in (decision["action"], agents) if word)
+    if decision["target"]:
+        timeout = f" for {decision['timeout']} s" if decision["timeout"] else ""
+        yield "target", decision["target"] + timeout
+    if decision["rule"]:
+        yield "rule", decision["rule"]
+    yield "reason", decision["reason"]
+
+
+def _number_of(raw: str, e164: str | None, kind: str, settings: Settings) -> str:
+    if e164 is None:
+        return f"{raw} ({kind})" if kind else raw
+    return f"{e164} ({display(e164, settings.region)})"
+
+
+def _owner_of(party: Mapping[str, Any]) -> str:
+    if party["owner"]:
+        return str(party["owner"])
+    return f"{party['owner_user']} (no agent)" if party["owner_user"] else ""
+
+
+def _adapters_of(answer: Mapping[str, Any]) -> str:
+    asked = [
+        f"{each['adapter']}: {each['outcome']} in {each['ms']:g} ms"
+        + (f" ({each['error']})" if each.get("error") else "")
+        for each in answer["adapters"]
+    ]
+    return "; ".join(asked) or "no adapter is configured"

@@ -1,0 +1,30 @@
+"""The agents as a command finds them in the store, or as the configuration will make them in a fresh one."""
+
+import time
+from collections.abc import Sequence
+
+from cti.agents.roster import Roster
+from cti.settings import Settings
+from cti.store.queries import Reader
+from cti.store.records import AgentRecord
+
+
+def people(reader: Reader | None, settings: Settings) -> Sequence[AgentRecord]:
+    """The agents by id: those of the store; of the configuration, if the store has none yet."""
+    stored = reader.agents() if reader is not None else ()
+    if stored or not settings.agents:
+        return stored
+    from cti.service import seeds  # Half a second, which most commands can do without.
+
+    return sorted(seeds(settings, time.time()), key=lambda agent: agent.id)
+
+
+def roster_of(reader: Reader | None, settings: Settings) -> Roster:
+    """Who is there and in a call, as far as the store tells: of their phones only the server knows."""
+    now = time.time()
+    roster = Roster(lambda: now, lambda _: None)
+    roster.load(people(reader, settings))
+    for reservation in reader.reservations() if reader is not None else ():
+        if reservation.expires > now:
+            roster.restore(reservation)
+    return roster

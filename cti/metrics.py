@@ -1,0 +1,268 @@
+"""The server's figures for Prometheus: every name and label of the contract, and nothing that nobody feeds.
+
+Who counts what is up to the callers, who may look is up to `cti.web`. Labels come from the configuration and
+from the contract's own words; what a caller or Asterisk sends can never make a new one.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+#: What `Metrics.render` returns.
+CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
+
+#: For a service that the configuration does not know, and for any other label value that it does not.
+NO_SERVICE: Final = "none"
+OTHER: Final = "other"
+
+DIRECTIONS: Final = frozenset({"inbound", "outbound", "internal"})
+OUTCOMES: Final = frozenset(
+    {
+        "answered",
+        "missed",
+        "abandoned",
+        "voicemail",
+        "self_service",
+        "rejected",
+        "busy",
+        "failed",
+        "fallback",
+    }
+)
+ACTIONS: Final = frozenset({"dial", "wait", "goto", "voicemail", "announce", "reject", "fallback"})
+IDENTIFY_OUTCOMES: Final = frozenset({"hit", "miss", "timeout", "error", "open", "skipped"})
+AGENT_STATES: Final = ("logged_out", "ready", "paused", "offered", "busy", "wrap_up")
+
+#: From an index in memory (1 ms) to the dialplan's patience (3 s); 0.8 and 1.5 are the budgets to identify
+#: and to answer, so that what overran them can be counted exactly.
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.5, 3.0)
+
+_CHILDREN_LIMIT: Final = 4096
+_Key = TypeVar("_Key")
+_Child = TypeVar("_Child")
+
+
+class Metrics:
+    """The metrics of one server, on a registry of its own.
+
+    `services`, `adapters`, `pbxes` and `destinations` are names from the configuration, `ami_events` those
+    that the server asks Asterisk for. The methods are meant for the way of a call: they keep each label
+    combination's child, and cost about a microsecond.
+    """
+
+    def __init__(
+        self,
+        *,
+        services: Iterable[str] = (),
+        adapters: Iterable[str] = (),
+        pbxes: Iterable[str] = (),
+        destinations: Iterable[str] = (),
+        ami_events: Iterable[str] = (),
+    ) -> None:
+        # A second series for every counter, with the time of its birth, which nobody asks for.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._calls_total = Counter(
+            "cti_calls_total", "Calls that ended.", ("direction", "service", "outcome"), registry=registry
+        )
+        self._setup = Histogram(
+            "cti_setup_seconds", "From Asterisk's request to the answer.", buckets=SECONDS, registry=registry
+        )
+        self._identify = Histogram(
+            "cti_identify_seconds",
+            "How long an adapter took to say who it is.",
+            ("adapter", "outcome"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._adapter_up = Gauge(
+            "cti_adapter_up", "1 if the adapter answers, 0 if not.", ("adapter",), registry=registry
+        )
+        self._decisions_total = Counter(
+            "cti_decisions_total", "Routing decisions.", ("service", "action"), registry=registry
+        )
+        self._card_offer = Histogram(
+            "cti_card_offer_seconds",
+            "From Asterisk's request until the card was written to the agent's browsers.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._agents = Gauge("cti_agents", "Agents in each state.", ("state",), registry=registry)
+        self._ami_up = Gauge(
+            "cti_ami_up", "1 if logged in to this Asterisk's manager interface.", ("pbx",), registry=registry
+        )
+        self._ami_events_total = Counter(
+            "cti_ami_events_total", "Manager events received.", ("pbx", "event"), registry=registry
+        )
+        self._outbox_pending = Gauge(
+            "cti_outbox_pending", "Notifications not yet delivered.", ("destination",), registry=registry
+        )
+        self._outbox_oldest = Gauge(
+            "cti_outbox_oldest_seconds",
+            "Age of the oldest notification not yet delivered.",
+            ("destination",),
+            registry=registry,
+        )
+        self._shed_total = Counter(
+            "cti_shed_total", "Requests answered with the fallback because of overload.", registry=registry
+        )
+        self._store_commit = Histogram(
+            "cti_store_commit_seconds",
+            "From handing in to durable on disk.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._event_streams = Gauge("cti_event_streams", "Open event streams.", registry=registry)
+
+        self._calls_children: dict[tuple[str, str | None, str], Counter] = {}
+        self._identify_children: dict[tuple[str, str], Histogram] = {}
+        self._decision_children: dict[tuple[str | None, str], Counter] = {}
+        self._ami_event_children: dict[tuple[str, str], Counter] = {}
+        self._feeds: list[Callable[[], None]] = []
+
+        self._services: frozenset[str] = frozenset()
+        self._adapters: frozenset[str] = frozenset()
+        self._pbxes: frozenset[str] = frozenset()
+        self._destinations: frozenset[str] = frozenset()
+        self._ami_event_names = frozenset(ami_events)
+        self.configure(services=services, adapters=adapters, pbxes=pbxes, destinations=destinations)
+
+    def configure(
+        self,
+        *,
+        services: Iterable[str],
+        adapters: Iterable[str],
+        pbxes: Iterable[str],
+        destinations: Iterable[str],
+    ) -> None:
+        """Take the names of a new configuration.
+
+        The gauges of a name that went, go; its counts stay, as a counter never shrinks.
+        """
+        for gone in self._adapters.difference(adapters := frozenset(adapters)):
+            _forget(self._adapter_up, gone)
+        for gone in self._pbxes.difference(pbxes := frozenset(pbxes)):
+            _forget(self._ami_up, gone)
+        for gone in self._destinations.difference(destinations := frozenset(destinations)):
+            _forget(self._outbox_pending, gone)
+            _forget(self._outbox_oldest, gone)
+        self._services = frozenset(services)
+        self._adapters = adapters
+        self._pbxes = pbxes
+        self._destinations = destinations
+        self._calls_children.clear()
+        self._identify_children.clear()
+        self._decision_children.clear()
+        self._ami_event_children.clear()
+
+    def call_ended(self, direction: str, service: str | None, outcome: str) -> None:
+        """Count a call at its end, once."""
+        child = self._calls_children.get((direction, service, outcome))
+        if child is None:
+            child = self._calls_total.labels(
+                _known(direction, DIRECTIONS), self._service(service), _known(outcome, OUTCOMES)
+            )
+            _keep(self._calls_children, (direction, service, outcome), child)
+        child.inc()
+
+    def answered_asterisk(self, seconds: float) -> None:
+        """Asterisk has its answer, `seconds` after it asked."""
+        self._setup.observe(seconds)
+
+    def identified(self, adapter: str, outcome: str, seconds: float) -> None:
+        """An adapter was asked who it is; `outcome` is one of `IDENTIFY_OUTCOMES`."""
+        child = self._identify_children.get((adapter, outcome))
+        if child is None:
+            child = self._identify.labels(_known(adapter, self._adapters), _known(outcome, IDENTIFY_OUTCOMES))
+            _keep(self._identify_children, (adapter, outcome), child)
+        child.observe(seconds)
+
+    def adapter_up(self, adapter: str, up: bool) -> None:
+        """Whether the adapter answers at present."""
+        self._adapter_up.labels(_known(adapter, self._adapters)).set(up)
+
+    def decided(self, service: str | None, action: str) -> None:
+        """Count a routing decision."""
+        child = self._decision_children.get((service, action))
+        if child is None:
+            child = self._decisions_total.labels(self._service(service), _known(action, ACTIONS))
+            _keep(self._decision_children, (service, action), child)
+        child.inc()
+
+    def card_offered(self, seconds: float) -> None:
+        """The card is written to the agent's browsers, `seconds` after Asterisk asked."""
+        self._card_offer.observe(seconds)
+
+    def ami_up(self, pbx: str, up: bool) -> None:
+        """Whether we are logged in to this Asterisk's manager interface."""
+        self._ami_up.labels(_known(pbx, self._pbxes)).set(up)
+
+    def ami_event(self, pbx: str, event: str) -> None:
+        """Count an event of Asterisk's."""
+        child = self._ami_event_children.get((pbx, event))
+        if child is None:
+            child = self._ami_events_total.labels(
+                _known(pbx, self._pbxes), _known(event, self._ami_event_names)
+            )
+            _keep(self._ami_event_children, (pbx, event), child)
+        child.inc()
+
+    def shed(self) -> None:
+        """A request got the fallback because too many others waited."""
+        self._shed_total.inc()
+
+    def committed(self, seconds: float) -> None:
+        """A unit became durable, `seconds` after it was handed in."""
+        self._store_commit.observe(seconds)
+
+    def agents(self, counts: Mapping[str, int]) -> None:
+        """How many agents are in each state; a state that is not mentioned has none."""
+        for state in AGENT_STATES:
+            self._agents.labels(state).set(counts.get(state, 0))
+
+    def outbox(self, pending: Mapping[str, tuple[int, float | None]], now: float) -> None:
+        """What waits for delivery, as `IStore.pending` tells it; a destination not mentioned has nothing."""
+        for destination in self._destinations:
+            count, oldest = pending.get(destination, (0, None))
+            self._outbox_pending.labels(destination).set(count)
+            self._outbox_oldest.labels(destination).set(0.0 if oldest is None else max(0.0, now - oldest))
+
+    def event_streams(self, count: int) -> None:
+        """How many event streams are open."""
+        self._event_streams.set(count)
+
+    def at_scrape(self, feed: Callable[[], None]) -> None:
+        """Call `feed` in the reactor before each rendering, for gauges that are cheaper asked than kept."""
+        self._feeds.append(feed)
+
+    def refresh(self) -> None:
+        """Let every feed set its gauges; in the reactor, before `render`."""
+        for feed in self._feeds:
+            feed()
+
+    def render(self) -> bytes:
+        """The text that Prometheus reads, of type `CONTENT_TYPE`. May be called in any thread."""
+        return prometheus_client.generate_latest(self.registry)
+
+    def _service(self, service: str | None) -> str:
+        return service if service in self._services and service is not None else NO_SERVICE
+
+
+def _keep(children: dict[_Key, _Child], key: _Key, child: _Child) -> None:
+    # The key is what came in and may be anything; only so many are worth remembering.
+    if len(children) < _CHILDREN_LIMIT:
+        children[key] = child
+
+
+def _forget(gauge: Gauge, label: str) -> None:
+    # Never set, never there.
+    with suppress(KeyError):
+        gauge.remove(label)
+
+
+def _known(value: str, values: frozenset[str]) -> str:
+    return value if value in values else OTHER

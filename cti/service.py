@@ -1,0 +1,487 @@
+"""The wiring: every room of the server plugged together by a configuration, and nothing else done here.
+
+`CtiService` is the whole daemon as one Twisted service: `cti serve` runs it, and so does `twist cti`.
+"""
+
+import random
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from attrs import define
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from adapters.base import AdapterError, IAdapter, load_adapter_kinds
+from cti.agents.roster import AgentView, Roster
+from cti.agents.states import Wish
+from cti.asterisk.ami import AmiClient
+from cti.asterisk.ami_parser import Event
+from cti.asterisk.fastagi import BACKLOG, FastAgiFactory
+from cti.calls.explain import explain
+from cti.calls.identification import Identifier
+from cti.calls.inbound import Inbound
+from cti.calls.log import CallLog
+from cti.calls.outbox import Outbox
+from cti.calls.services import AMI_ERRORS, Services
+from cti.calls.tracker import SWEEP, WANTED, Tracker
+from cti.calls.unseen import Unseen
+from cti.calls.webhook import WebhookSender, webhook_agent
+from cti.logs import get_logger
+from cti.metrics import Metrics
+from cti.settings import Address, Settings
+from cti.store.base import IStore, StoreError
+from cti.store.records import AgentRecord, CallRecord
+from cti.store.sqlite import SqliteStore
+from cti.web.events import EventHub
+from cti.web.server import make_site
+from cti.web.services import Component, DryRun, Options
+from cti.web.services import Services as WebServices
+from cti.web.tokens import Tokens
+from routing.rules import Service as RoutedService
+
+log = get_logger("cti.service")
+
+#: Seconds that sessions with Asterisk may take to finish when the server stops.
+DRAIN: Final = 3.0
+
+
+def make_adapters(settings: Settings) -> dict[str, IAdapter]:
+    """The adapters of the configuration, in its order, not started yet."""
+    kinds = load_adapter_kinds()
+    return {
+        name: kinds[adapter.kind](name, adapter.options, settings.base, settings.plan)
+        for name, adapter in settings.adapters.items()
+    }
+
+
+def seeds(settings: Settings, now: float) -> list[AgentRecord]:
+    """The agents of the configuration, for a fresh store."""
+    return [
+        AgentRecord(
+            id=agent.id,
+            name=agent.name,
+            phones=agent.phones,
+            groups=sorted(agent.groups),
+            crm=dict(agent.crm),
+            wish=agent.state,
+            wish_since=now,
+            idle_since=now,
+        )
+        for agent in settings.agents.values()
+    ]
+
+
+@define
+class _Pbx:
+    """One Asterisk of the configuration. `lost`: since when its AMI has been away (epoch seconds)."""
+
+    name: str
+    client: AmiClient
+    lost: float
+    sweeping: bool = False
+
+
+class CtiService(Service):
+    """The server, from the first listener to the last commit."""
+
+    name = "cti"
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        self.settings = settings
+        self.metrics = Metrics(
+            services=settings.services,
+            adapters=settings.adapters,
+            pbxes=settings.asterisks,
+            destinations=settings.webhooks,
+            ami_events=WANTED,
+        )
+        self._reactor = reactor
+        self._now: Callable[[], float] = reactor.seconds
+        self.store: IStore = SqliteStore(
+            settings.store.sqlite,
+            reactor=reactor,
+            destinations={name: frozenset(hook.events) for name, hook in settings.webhooks.items()},
+            clock=self._now,
+            observe_commit=self.metrics.committed,
+        )
+        self.calls = CallLog(self.store, reactor, self._call_ended)
+        self.roster = Roster(self._now, self.calls.agent_changed)
+        self.unseen = Unseen(self.calls, self._services, self._identifier, self._now)
+        self.tracker = Tracker(self.calls, self.roster, self._now, self.unseen.record)
+        self.inbound = Inbound(
+            calls=self.calls,
+            tracker=self.tracker,
+            roster=self.roster,
+            services=self._services,
+            identifier=self._identifier,
+            clock=reactor,
+            answer_within=settings.answer_ms / 1000,
+            offer_grace=settings.reservation.grace,
+            card_url=None,
+            measure=self.metrics,
+            pbxes=settings.asterisks.keys(),
+            learn=self._learn,
+        )
+        self._adapters: dict[str, IAdapter] = {}
+        self._use(settings)
+        self._pbxes = {name: self._pbx(name) for name in settings.asterisks}
+        sender = webhook_agent(reactor)
+        self.outbox = Outbox(
+            self.store,
+            {
+                name: WebhookSender(hook.url, hook.secret.reveal(), sender, reactor, clock=self._now)
+                for name, hook in settings.webhooks.items()
+            },
+            reactor,
+            clock=self._now,
+            jitter=random.random,
+        )
+        self.tokens = Tokens(self.store, reactor)
+        self.hub = EventHub(self.store, reactor, valid=self.tokens.valid)
+        self._agi = FastAgiFactory(
+            self.inbound.route,
+            reactor,
+            overflow=self.inbound.fall_open,
+            allow=settings.fastagi.allow,
+            max_sessions=settings.fastagi.max_in_flight,
+        )
+        self._ports: list[IListeningPort] = []
+        self._loops: list[LoopingCall] = []
+        self._stopping = False
+
+    # Start and stop.
+
+    def startService(self) -> None:
+        """Come up: the store first, Asterisk's questions last. Raises `StoreError`, `CannotListenError`."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self.store.start()
+        self.store.on_events(self.hub.publish)
+        self.store.on_foreign_change(self._foreign_change)
+        self._load_agents()
+        for call in self.calls.restore():
+            log.info("a call was open when the server stopped", call=call.id, pbx=call.record.pbx)
+        for reservation in self.store.reservations():
+            self.roster.restore(reservation)
+        for adapter in self._adapters.values():
+            self._background("an adapter does not start", adapter.start(), adapter=adapter.name)
+        self.hub.start()
+        self.outbox.startService()
+        for pbx in self._pbxes.values():
+            pbx.client.startService()
+        self._every(1.0, self._expire)
+        self._every(SWEEP, self._sweep)
+        self._every(5.0, self._look_at_adapters)
+        self.metrics.at_scrape(self._feed_gauges)
+        self._listen()
+
+    def _listen(self) -> None:
+        http, agi = self.settings.http, self.settings.fastagi
+        self._ports.append(
+            self._reactor.listenTCP(http.listen.port, self._site(), interface=http.listen.host)
+        )
+        self._ports.append(
+            self._reactor.listenTCP(agi.listen.port, self._agi, backlog=BACKLOG, interface=agi.listen.host)
+        )
+        log.info("ready", fastagi=_shown(agi.listen), http=_shown(http.listen))
+
+    def stopService(self) -> "Deferred[None]":
+        """Drain and stop: no new questions, those asked are answered, what was acknowledged is written."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        log.info("stopping", sessions=self._agi.sessions, calls=len(self.calls))
+        for port in self._ports:
+            await _done(port.stopListening())  # type: ignore[misc]
+        until = self._now() + DRAIN
+        while self._agi.sessions and self._now() < until:
+            await deferLater(self._reactor, 0.02)
+        self._agi.close_all()
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
+        for pbx in self._pbxes.values():
+            await _done(pbx.client.stopService())
+        self.hub.stop()
+        await _done(self.outbox.stopService())
+        for adapter in self._adapters.values():
+            await adapter.stop()
+        await self.store.stop()
+        super().stopService()  # type: ignore[no-untyped-call]
+        log.info("stopped")
+
+    # Configuration.
+
+    def reload(self, settings: Settings) -> None:
+        """Take over services, rules and adapters from now on; calls in progress are not touched."""
+        old = self._adapters
+        self._use(settings)
+        for name, adapter in self._adapters.items():
+            if old.get(name) is not adapter:
+                self._background("an adapter does not start", adapter.start(), adapter=name)
+        for name, adapter in old.items():
+            if self._adapters.get(name) is not adapter:
+                self._background("an adapter does not stop", adapter.stop(), adapter=name)
+        for pbx in self._pbxes.values():
+            if pbx.client.up:
+                self._background(
+                    "the fallbacks could not be written",
+                    self._services().write_fallbacks(pbx.client),
+                    pbx=pbx.name,
+                )
+        log.info("configuration taken over", services=len(settings.services), adapters=len(settings.adapters))
+
+    def _use(self, settings: Settings) -> None:
+        same = {
+            name
+            for name, adapter in settings.adapters.items()
+            if name in self._adapters and self.settings.adapters.get(name) == adapter
+        }
+        fresh = make_adapters(settings)
+        self._adapters = {name: self._adapters[name] if name in same else fresh[name] for name in fresh}
+        self.settings = settings
+        self._current_services = Services(settings.services.values(), settings.plan)
+        self._current_identifier = Identifier(
+            self._adapters,
+            self._reactor,
+            owners=self.roster.owner_of,
+            budget=settings.identify.budget_ms / 1000,
+            observe=self._identified,
+        )
+        self.metrics.configure(
+            services=settings.services,
+            adapters=settings.adapters,
+            pbxes=settings.asterisks,
+            destinations=settings.webhooks,
+        )
+
+    def _services(self) -> Services:
+        return self._current_services
+
+    def _identifier(self) -> Identifier:
+        return self._current_identifier
+
+    # Asterisk.
+
+    def _pbx(self, name: str) -> _Pbx:
+        asterisk = self.settings.asterisks[name]
+
+        def on_event(event: Event) -> None:
+            self.metrics.ami_event(name, event.name)
+            self.tracker.on_event(name, event)
+
+        client = AmiClient(
+            self._reactor,
+            asterisk.ami.host,
+            asterisk.ami.port,
+            asterisk.username,
+            asterisk.secret.reveal(),
+            on_event=on_event,
+            on_up=lambda: self._up(name),
+            on_down=lambda reason: self._down(name, reason),
+            wanted=WANTED,
+            jitter=random.random,
+        )
+        return _Pbx(name, client, self._now())
+
+    async def _up(self, name: str) -> None:
+        pbx = self._pbxes[name]
+        log.info("AMI is up", pbx=name)
+        self.metrics.ami_up(name, True)
+        self.tracker.up(name, pbx.client)
+        await self.tracker.resync(name, pbx.client, pbx.lost)
+        await self._services().write_fallbacks(pbx.client)
+
+    def _learn(self, pbx: str, did: str, service: RoutedService) -> None:
+        services, client = self._services(), self._pbxes[pbx].client
+        if not services.knows(did) and client.up:
+            self._background(
+                "the fallback of a number could not be written", services.learn(did, service, client), pbx=pbx
+            )
+
+    def _down(self, name: str, reason: str) -> None:
+        log.warning("AMI is down", pbx=name, why=reason)
+        self._pbxes[name].lost = self._now()
+        self.metrics.ami_up(name, False)
+        self.tracker.down(name)
+
+    # Regular work.
+
+    def _every(self, seconds: float, work: Callable[[], object]) -> None:
+        def guarded() -> None:
+            try:
+                work()
+            except Exception:
+                log.exception("regular work failed", work=work.__name__)
+
+        loop = LoopingCall(guarded)
+        loop.clock = self._reactor
+        self._loops.append(loop)
+        loop.start(seconds, now=False)
+
+    def _expire(self) -> None:
+        late = self.roster.expire()
+        if late:
+            unit = self.store.unit()
+            for agent, call in late:
+                log.warning("a reservation has run out", call=call, agent=agent)
+                unit.remove_reservation(agent, call)
+                unit.touch_agent(agent, self.roster.record(agent).idle_since)
+            self._background("expired reservations could not be written", self.calls.commit(unit))
+
+    def _sweep(self) -> None:
+        for pbx in self._pbxes.values():
+            if pbx.client.up and not pbx.sweeping:
+                pbx.sweeping = True
+                swept = self._background(
+                    "a sweep failed", self.tracker.sweep(pbx.name, pbx.client), pbx=pbx.name
+                )
+                swept.addBoth(_not_sweeping, pbx)
+
+    def _look_at_adapters(self) -> None:
+        for adapter in self._adapters.values():
+            self._background("an adapter has no health", self._look_at(adapter), adapter=adapter.name)
+
+    async def _look_at(self, adapter: IAdapter) -> None:
+        health = await adapter.health()
+        self.metrics.adapter_up(adapter.name, health.up)
+
+    def _feed_gauges(self) -> None:
+        counts: dict[str, int] = {}
+        for view in self.roster.views():
+            counts[view.state] = counts.get(view.state, 0) + 1
+        self.metrics.agents(counts)
+        self.metrics.outbox(self.store.pending(), self._now())
+        self.metrics.event_streams(self.hub.count)
+
+    # People.
+
+    def _load_agents(self) -> None:
+        records = list(self.store.agents())
+        if not records and self.settings.agents:
+            records = seeds(self.settings, self._now())
+            unit = self.store.unit()
+            for record in records:
+                unit.put_agent(record)
+            self._background("the agents of the configuration could not be stored", self.store.commit(unit))
+        self.roster.load(records)
+
+    def _foreign_change(self) -> None:
+        """The command line has written: its agents and tokens count from now on."""
+        self.roster.load(self.store.agents())
+        self.hub.poke()
+
+    def views(self) -> list[AgentView]:
+        return self.roster.views()
+
+    def set_wish(self, agent: str, wish: str, reason: str | None, by: str) -> "Deferred[None]":
+        """What an agent asks for, over the API. Fires when it is durable; raises `AgentUnknown`."""
+        record = self.roster.wish(agent, Wish(wish), reason)
+        unit = self.store.unit()
+        unit.put_agent(record)
+        log.info("an agent's state was set", agent=agent, state=wish, by=by)
+        return self.calls.commit(unit).addCallback(lambda _: None)
+
+    # The web.
+
+    def _site(self) -> Any:
+        http = self.settings.http
+        pool = self._reactor.getThreadPool
+        return make_site(
+            WebServices(
+                calls=self.store,
+                numbers=self.settings.plan,
+                identifier=self,
+                agents=self,
+                explain=self._explain,
+                health=self,
+                metrics=self.metrics,
+                hub=self.hub,
+                tokens=self.tokens,
+                clock=self._reactor,
+                in_thread=lambda work: deferToThreadPool(self._reactor, pool(), work),
+                options=Options(behind_proxy=http.behind_proxy, metrics_allow=http.metrics_allow),
+            )
+        )
+
+    def identify(self, number: Any) -> Any:
+        """Who has a number, with the adapters of this moment."""
+        return self._current_identifier.identify(number)
+
+    async def _explain(self, question: DryRun) -> Mapping[str, Any]:
+        return await explain(
+            question.from_raw,
+            question.to_raw,
+            self._now() if question.at is None else question.at,
+            services=self._services(),
+            identifier=self._identifier(),
+            roster=self.roster,
+        )
+
+    def health(self) -> Mapping[str, Component]:
+        """What must work for the process to be worth keeping: the store."""
+        try:
+            self.store.event_range()
+        except StoreError as error:
+            log.error("the store cannot be read", why=str(error))
+            return {"store": Component(False, "cannot be read")}
+        return {"store": Component(True, "ok")}
+
+    def ready(self) -> Mapping[str, Component]:
+        """What must work for calls to be sent here."""
+        components = dict(self.health())
+        components["fastagi"] = Component(not self._stopping, "stopping" if self._stopping else "listening")
+        for name, pbx in self._pbxes.items():
+            components[f"ami.{name}"] = Component(pbx.client.up, pbx.client.state)
+        return components
+
+    # Measuring.
+
+    def _identified(self, adapter: str, outcome: str, seconds: float) -> None:
+        self.metrics.identified(adapter, str(outcome), seconds)
+
+    def _call_ended(self, record: CallRecord) -> None:
+        self.metrics.call_ended(record.direction, record.service, record.outcome or "failed")
+        log.info(
+            "call ended",
+            call=record.id,
+            service=record.service,
+            outcome=record.outcome,
+            agent=record.agent,
+            seconds=round((record.ended or record.started) - record.started, 1),
+        )
+
+    @staticmethod
+    def _background(
+        what: str, work: "Coroutine[Any, Any, Any] | Deferred[Any]", **fields: str
+    ) -> "Deferred[Any]":
+        """Let it run; if it fails, that is said in the log and nowhere else."""
+        running = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
+
+        def failed(failure: Failure) -> None:
+            if isinstance(failure.value, (AdapterError, StoreError, OSError, *AMI_ERRORS)):
+                log.error(what, why=str(failure.value), **fields)
+            else:
+                log.error(what, exception=failure.getTraceback(), **fields)
+
+        return running.addErrback(failed)
+
+
+def _shown(address: Address) -> str:
+    return f"{address.host}:{address.port}"
+
+
+def _not_sweeping(_: object, pbx: _Pbx) -> None:
+    pbx.sweeping = False
+
+
+async def _done(work: Any) -> None:
+    """Wait for what may be a Deferred, as Twisted's stop methods give one or None."""
+    if isinstance(work, Deferred):
+        await work

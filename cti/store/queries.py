@@ -1,0 +1,227 @@
+"""The questions that can be put to the central log, as SQL over one connection, answered at once.
+
+Who asks in which thread, and all writing, is the business of `cti.store.sqlite`.
+"""
+
+import hashlib
+import sqlite3
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import orjson
+
+from cti.store.base import CallDetail, CallFilter, StoreError
+from cti.store.records import (
+    AgentRecord,
+    CallRecord,
+    Delivery,
+    ReservationRecord,
+    StoredEvent,
+    TokenRecord,
+)
+from cti.store.rows import AGENTS, CALLS, CARDS, CHANNELS, DECISIONS, RESERVATIONS, SEGMENTS, TOKENS, Row
+
+LONGEST_PAGE = 10_000
+
+_EVENT = "seq, type, at, call, agents, body"
+_DELIVERY = (
+    "SELECT o.id, o.destination, e.call, o.seq, o.key, e.type, e.body, o.created, o.attempts, o.due"
+    " FROM outbox AS o JOIN events AS e ON e.seq = o.seq"
+)
+_LOG = ("seq", "destination", "type", "key", "state", "created", "attempts", "due", "finished", "error")
+
+
+class Reader:
+    """All reads of `IStore`, answered at once. `StoreError` when the database cannot be read."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        (self.store_id,) = self._all("SELECT id FROM store")[0]
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def interrupt(self) -> None:
+        """Make a query that runs in another thread end with `StoreError`."""
+        self._connection.interrupt()
+
+    def _all(self, sql: str, parameters: Row = ()) -> list[Any]:
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"the database cannot be read: {error}") from error
+
+    def agents(self) -> Sequence[AgentRecord]:
+        return [AGENTS.load(row) for row in self._all(f"SELECT {AGENTS.columns} FROM agents ORDER BY id")]
+
+    def reservations(self) -> Sequence[ReservationRecord]:
+        rows = self._all(f"SELECT {RESERVATIONS.columns} FROM reservations ORDER BY agent, call")
+        return [RESERVATIONS.load((*held, bool(connected))) for *held, connected in rows]
+
+    def tokens(self) -> Sequence[TokenRecord]:
+        return [
+            TOKENS.load(row) for row in self._all(f"SELECT {TOKENS.columns} FROM tokens ORDER BY created, id")
+        ]
+
+    def token(self, digest: str) -> TokenRecord | None:
+        rows = self._all(f"SELECT {TOKENS.columns} FROM tokens WHERE digest = ?", (digest,))
+        return TOKENS.load(rows[0]) if rows else None
+
+    def call_by_channel(self, pbx: str, uniqueid: str) -> str | None:
+        rows = self._all("SELECT call FROM channels WHERE pbx = ? AND uniqueid = ?", (pbx, uniqueid))
+        return rows[0][0] if rows else None
+
+    def open_calls(self) -> Sequence[CallDetail]:
+        rows = self._all(f"SELECT {CALLS.columns} FROM calls WHERE state <> 'ended' ORDER BY started, id")
+        return [self._detail(CALLS.load(row)) for row in rows]
+
+    def call(self, id: str) -> CallDetail | None:
+        rows = self._all(f"SELECT {CALLS.columns} FROM calls WHERE id = ?", (id,))
+        return self._detail(CALLS.load(rows[0])) if rows else None
+
+    def _detail(self, call: CallRecord) -> CallDetail:
+        def rows(columns: str, table: str, order: str) -> list[Any]:
+            return self._all(f"SELECT {columns} FROM {table} WHERE call = ? ORDER BY {order}", (call.id,))
+
+        return CallDetail(
+            call=call,
+            segments=[SEGMENTS.load(row) for row in rows(SEGMENTS.columns, "segments", "number")],
+            channels=[CHANNELS.load(row) for row in rows(CHANNELS.columns, "channels", "began, uniqueid")],
+            decisions=[DECISIONS.load(row) for row in rows(DECISIONS.columns, "decisions", "attempt")],
+            cards=[CARDS.load(row) for row in rows(CARDS.columns, "cards", "attempt, agent")],
+            events=[event_of(row) for row in rows(_EVENT, "events", "seq")],
+            deliveries=[
+                dict(zip(_LOG, row, strict=True))
+                for row in self._all(
+                    "SELECT o.seq, o.destination, e.type, o.key, o.state, o.created, o.attempts, o.due,"
+                    " o.finished, o.error FROM events AS e JOIN outbox AS o ON o.seq = e.seq"
+                    " WHERE e.call = ? ORDER BY o.seq, o.destination",
+                    (call.id,),
+                )
+            ],
+        )
+
+    def calls(
+        self, where: CallFilter, limit: int, after: str | None = None
+    ) -> tuple[Sequence[CallRecord], str | None]:
+        """As `IStore.calls`: the time it takes grows with neither the page's number nor the log's size.
+
+        A number may stand on either side, a party be named `ID` or `ADAPTER:ID`: each of these is a range of
+        its own index, and the page is the newest of all ranges.
+        """
+        if not 1 <= limit <= LONGEST_PAGE:
+            raise ValueError(f"a page has 1 to {LONGEST_PAGE} calls, not {limit}")
+        terms: list[tuple[str, Row]] = []
+        if where.since is not None:
+            terms.append(("started >= ?", (where.since,)))
+        if where.until is not None:
+            terms.append(("started < ?", (where.until,)))
+        for column in ("agent", "direction", "outcome"):
+            value = getattr(where, column)
+            if value is not None:
+                terms.append((f"{column} = ?", (value,)))
+        if after is not None:
+            # Row values, so that the start of the page is a place in the index and not a filter.
+            terms.append(("(started, id) < (?, ?)", self._position(after)))
+        sides: list[tuple[str, Row]] = [("1 = 1", ())]
+        if where.number is not None:
+            sides = [("from_number = ?", (where.number,)), ("to_number = ?", (where.number,))]
+        parties: list[tuple[str, Row]] = [("1 = 1", ())]
+        if where.party is not None:
+            parties = [("party_id = ?", (where.party,))]
+            adapter, colon, id = where.party.partition(":")
+            if colon:
+                parties.append(("party_id = ? AND party_adapter = ?", (id, adapter)))
+        order = "ORDER BY started DESC, id DESC LIMIT ?"
+        selects = []
+        parameters: list[Any] = []
+        for side, party in product(sides, parties):
+            chosen = [side, party, *terms]
+            condition = " AND ".join(term for term, _ in chosen)
+            selects.append(
+                f"SELECT * FROM (SELECT {CALLS.columns} FROM calls WHERE {condition} {order}) AS page"
+            )
+            for _, values in chosen:
+                parameters.extend(values)
+            parameters.append(limit + 1)
+        rows = self._all(" UNION ".join(selects) + " " + order, [*parameters, limit + 1])
+        page = [CALLS.load(row) for row in rows[:limit]]
+        return page, self._cursor(page[-1]) if len(rows) > limit else None
+
+    def _cursor(self, call: CallRecord) -> str:
+        place = f"{call.started!r} {call.id}".encode()
+        return urlsafe_b64encode(self._seal(place) + place).rstrip(b"=").decode()
+
+    def _position(self, cursor: str) -> tuple[float, str]:
+        try:
+            data = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        except ValueError:
+            data = b""
+        place = data[6:]
+        if not place or data[:6] != self._seal(place):
+            raise ValueError("this cursor was not given out here: begin again with the first page")
+        started, id = place.decode().split(" ", 1)
+        return float(started), id
+
+    def _seal(self, place: bytes) -> bytes:
+        return hashlib.blake2b(place, key=self.store_id.encode(), digest_size=6).digest()
+
+    def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
+        rows = self._all(f"SELECT {_EVENT} FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))
+        return [event_of(row) for row in rows]
+
+    def event_range(self) -> tuple[int, int]:
+        # Two statements: SQLite looks only one of them up in the index when both stand in one.
+        oldest = self._all("SELECT MIN(seq) FROM events")[0][0]
+        newest = self._all("SELECT MAX(seq) FROM events")[0][0]
+        return (oldest or 0, newest or 0)
+
+    def due(self, destination: str, now: float, limit: int) -> Sequence[Delivery]:
+        rows = self._all(
+            _DELIVERY
+            + " WHERE o.destination = ? AND o.state = 'waiting' AND o.due IS NOT NULL AND o.due <= ?"
+            + " ORDER BY o.due, o.id LIMIT ?",
+            (destination, now, limit),
+        )
+        return [
+            Delivery(id, name, call, seq, key, type, data_of(seq, body), created, attempts, due)
+            for id, name, call, seq, key, type, body, created, attempts, due in rows
+        ]
+
+    def next_due(self, destination: str, now: float) -> float | None:
+        rows = self._all(
+            "SELECT MIN(due) FROM outbox"
+            " WHERE destination = ? AND state = 'waiting' AND due IS NOT NULL AND due > ?",
+            (destination, now),
+        )
+        due: float | None = rows[0][0]
+        return due
+
+    def pending(self) -> Mapping[str, tuple[int, float | None]]:
+        rows = self._all(
+            "SELECT destination, COUNT(*), MIN(created) FROM outbox"
+            " WHERE state = 'waiting' GROUP BY destination"
+        )
+        return {destination: (count, oldest) for destination, count, oldest in rows}
+
+
+def event_of(row: Row) -> StoredEvent:
+    """An event from its columns: seq, type, at, call, agents, body."""
+    seq, type, at, call, agents, body = row
+    return StoredEvent(
+        seq, type, at, call, () if agents is None else tuple(orjson.loads(agents)), data_of(seq, body)
+    )
+
+
+def data_of(seq: int, body: str) -> bytes:
+    return b'{"seq":%d,' % seq + body.encode()
+
+
+def events_between(connection: sqlite3.Connection, after: int, last: int) -> list[StoredEvent]:
+    """The events numbered above `after` up to `last`."""
+    rows = connection.execute(
+        f"SELECT {_EVENT} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq", (after, last)
+    )
+    return [event_of(row) for row in rows]

@@ -1,0 +1,350 @@
+"""The API: the table of its routes, and what each of them does with what the other rooms offer.
+
+Routing, authorisation, checking and `/openapi.json` all come from `ROUTES`; how HTTP is spoken is `server`'s.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+import orjson
+
+from cti import __version__
+from cti.agents.roster import AgentUnknown, AgentView
+from cti.calls.present import call_detail_json, call_json, iso, moment
+from cti.metrics import CONTENT_TYPE
+from cti.numbers import NumberKind
+from cti.store.base import CallDetail, CallFilter
+from cti.web import openapi
+from cti.web.events import EVENT_TYPES, Reader
+from cti.web.problems import Problem
+from cti.web.routing_table import Answer, Asked, Parameter, Route
+from cti.web.services import Component, DryRun, Services
+from cti.web.shapes import NUMBER, SCHEMAS, STRING, TEXT, TIME, named
+from cti.web.tokens import ADMIN, AGENT, CRM, SUPERVISOR, Address, Identity
+
+_LAST_SEQ: Final = 2**53
+
+
+async def front(_services: Services, _asked: Asked) -> Answer:
+    return Answer(b"Cordboard. What this server can be asked is described at /openapi.json\n", 200, _TEXT)
+
+
+async def description(_services: Services, _asked: Asked) -> Answer:
+    return Answer(_description())
+
+
+async def healthz(services: Services, _asked: Asked) -> Answer:
+    return _health(services.health.health())
+
+
+async def readyz(services: Services, _asked: Asked) -> Answer:
+    return _health(services.health.ready())
+
+
+async def metrics(services: Services, _asked: Asked) -> Answer:
+    services.metrics.refresh()
+    return Answer(await services.in_thread(services.metrics.render), content_type=CONTENT_TYPE)
+
+
+async def identify(services: Services, asked: Asked) -> Answer:
+    number = services.numbers.parse(asked.query["number"])
+    if number.kind not in (NumberKind.E164, NumberKind.INTERNAL):
+        raise Problem(422, f"number: {_not_a_number(number.kind)}", kind="not-a-number")
+    return _json((await services.identifier.identify(number)).as_json())
+
+
+async def calls(services: Services, asked: Asked) -> Answer:
+    query = asked.query
+    where = CallFilter(
+        since=_time(query.get("since")),
+        until=_time(query.get("until")),
+        number=_e164(services, query.get("number")),
+        agent=_agent_filter(_who(asked), query.get("agent")),
+        party=query.get("party"),
+        direction=query.get("direction"),
+        outcome=query.get("outcome"),
+    )
+    try:
+        page, following = await services.calls.calls(where, query["limit"], query.get("cursor"))
+    except ValueError as error:
+        raise Problem(422, f"cursor: {error}; take `next` from the page before", kind="cursor") from error
+    return _json({"calls": [call_json(call) for call in page], "next": following})
+
+
+async def call(services: Services, asked: Asked) -> Answer:
+    who = _who(asked)
+    detail = await services.calls.call(asked.path["id"])
+    # To an agent, a call that they had no part in is not there: its id says nothing to them either.
+    if detail is None or (who.role == AGENT and not _took_part(detail, _own(who))):
+        raise Problem(404, "there is no such call, or you had no part in it")
+    return _json(call_detail_json(detail))
+
+
+async def agents(services: Services, asked: Asked) -> Answer:
+    who = _who(asked)
+    own = _own(who) if who.role == AGENT else None
+    views = services.agents.views()
+    return _json({"agents": [_agent_json(view) for view in views if own is None or view.id == own]})
+
+
+async def change_agent(services: Services, asked: Asked) -> Answer:
+    who, agent = _who(asked), asked.path["id"]
+    if who.role == AGENT and agent != _own(who):
+        raise Problem(403, f"an agent changes only their own state: /api/v1/agents/{who.agent}")
+    try:
+        await services.agents.set_wish(agent, asked.body["state"], asked.body.get("reason"), who.name)
+    except AgentUnknown as error:
+        raise Problem(404, f"{error}; GET /api/v1/agents lists them") from error
+    for view in services.agents.views():
+        if view.id == agent:
+            return _json(_agent_json(view))
+    raise Problem(404, "this agent was removed meanwhile")
+
+
+async def explain(services: Services, asked: Asked) -> Answer:
+    body = asked.body
+    return _json(dict(await services.explain(DryRun(body["from"], body["to"], _time(body.get("at"))))))
+
+
+async def events(services: Services, asked: Asked) -> None:
+    who = _who(asked)
+    if who.role == AGENT:
+        _own(who)
+    types = asked.query.get("types")
+    chosen = None if types is None else frozenset(types.split(","))
+    if chosen is not None and not chosen <= frozenset(EVENT_TYPES):
+        unknown = ", ".join(sorted(chosen - frozenset(EVENT_TYPES)))
+        raise Problem(422, f"types: {unknown} unknown; known are {', '.join(EVENT_TYPES)}")
+    services.hub.open(asked.http, Reader(who, chosen), _resume_after(asked))
+
+
+def metrics_reader(services: Services, address: Address | None) -> bool:
+    """Whether an address may read the metrics without a token."""
+    if address is None:
+        return False
+    return address.is_loopback or any(address in network for network in services.options.metrics_allow)
+
+
+_TEXT: Final = "text/plain; charset=utf-8"
+_EVERYBODY: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
+_STAFF: Final = frozenset({AGENT, SUPERVISOR, ADMIN})
+
+_BAD: Final = "something in the request is not as described here"
+
+ROUTES: Final[tuple[Route, ...]] = (
+    Route("GET", "/", front, "Where to look", answers=(_TEXT, STRING)),
+    Route("GET", "/openapi.json", description, "This document"),
+    Route(
+        "GET",
+        "/healthz",
+        healthz,
+        "Whether the server is well, part by part",
+        answers=("application/json", named("Health")),
+        also={503: "some part is not well"},
+    ),
+    Route(
+        "GET",
+        "/readyz",
+        readyz,
+        "Whether the server can take calls, part by part",
+        answers=("application/json", named("Health")),
+        also={503: "some part is not ready"},
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        metrics,
+        "Figures for Prometheus",
+        "From loopback and the networks in `metrics_allow` no token is asked for.",
+        roles=_EVERYBODY,
+        without_token=metrics_reader,
+        answers=(CONTENT_TYPE, STRING),
+    ),
+    Route(
+        "GET",
+        "/api/v1/identify",
+        identify,
+        "Who has this number",
+        "Nobody found is 200 with no parties. An adapter that failed is among `adapters`, not an error.",
+        roles=_EVERYBODY,
+        query=(Parameter("number", NUMBER, "as people write it", required=True),),
+        answers=("application/json", named("Identification")),
+        problems={422: "not a telephone number"},
+    ),
+    Route(
+        "GET",
+        "/api/v1/calls",
+        calls,
+        "The call log, newest first",
+        "An agent gets the calls they took part in.",
+        roles=_EVERYBODY,
+        query=(
+            Parameter(
+                "since", TIME, "calls that started then or later; a time or a date, UTC without a zone"
+            ),
+            Parameter("until", TIME, "calls that started before"),
+            Parameter("number", NUMBER, "on either side"),
+            Parameter("agent", TEXT, "an agent's id"),
+            Parameter("party", TEXT, "a party's id"),
+            Parameter("direction", SCHEMAS["Call"]["properties"]["direction"], "which way"),
+            Parameter(
+                "outcome",
+                {"type": "string", "enum": [*SCHEMAS["Call"]["properties"]["outcome"]["enum"][:-1]]},
+                "what came of it",
+            ),
+            Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "how many"),
+            Parameter("cursor", TEXT, "`next` of the page before"),
+        ),
+        answers=("application/json", named("CallPage")),
+        problems={422: _BAD},
+    ),
+    Route(
+        "GET",
+        "/api/v1/calls/{id}",
+        call,
+        "One call with all that belongs to it",
+        roles=_EVERYBODY,
+        answers=("application/json", named("CallDetail")),
+        problems={404: "no such call, or an agent who took no part in it"},
+    ),
+    Route(
+        "GET",
+        "/api/v1/agents",
+        agents,
+        "Who is there; an agent gets themselves",
+        roles=_STAFF,
+        answers=("application/json", named("Agents")),
+    ),
+    Route(
+        "PATCH",
+        "/api/v1/agents/{id}",
+        change_agent,
+        "Log an agent in or out, or pause them",
+        "An agent changes only themselves. `offered`, `busy` and `wrap_up` follow from calls.",
+        roles=_STAFF,
+        body=SCHEMAS["AgentChange"],
+        answers=("application/json", named("Agent")),
+        problems={404: "no such agent", 422: _BAD},
+    ),
+    Route(
+        "POST",
+        "/api/v1/explain",
+        explain,
+        "Where a call would go, and why; nothing is changed",
+        roles=frozenset({SUPERVISOR, ADMIN, CRM}),
+        body=SCHEMAS["DryRun"],
+        answers=("application/json", named("Explanation")),
+        problems={422: _BAD},
+    ),
+    Route(
+        "GET",
+        "/api/v1/events",
+        events,
+        "Server-Sent Events, numbered in commit order",
+        "`Last-Event-ID` (or `after`) resumes with nothing lost and nothing twice; past what is kept, the stream"
+        " starts with a `reset` that names the oldest event there is. Without it the stream begins now. Agents"
+        " get what is meant for them, a CRM `call.*`, others all.",
+        roles=_EVERYBODY,
+        query=(
+            Parameter(
+                "after",
+                {"type": "integer", "minimum": 0, "maximum": _LAST_SEQ},
+                "the number of the last event received; the header `Last-Event-ID` goes before it",
+            ),
+            Parameter("types", {"type": "string", "minLength": 1, "maxLength": 400}, "only these, by commas"),
+        ),
+        answers=("text/event-stream", named("Event")),
+        problems={422: _BAD, 503: "too many streams"},
+    ),
+)
+
+
+@cache
+def _description() -> bytes:
+    return orjson.dumps(openapi.document(ROUTES, __version__))
+
+
+def _json(value: Any) -> Answer:
+    return Answer(orjson.dumps(value))
+
+
+def _health(components: Mapping[str, Component]) -> Answer:
+    parts = {name: {"ok": part.ok, "detail": part.detail} for name, part in components.items()}
+    ok = all(part.ok for part in components.values())
+    return Answer(orjson.dumps({"ok": ok, "components": parts}), 200 if ok else 503)
+
+
+def _agent_json(view: AgentView) -> dict[str, Any]:
+    return {
+        "id": view.id,
+        "name": view.name,
+        "state": view.state,
+        "reason": view.reason,
+        "since": iso(view.since),
+        "phones": list(view.phones),
+        "groups": list(view.groups),
+        "call": view.call,
+        "why_not": view.why_not,
+    }
+
+
+def _who(asked: Asked) -> Identity:
+    if asked.who is None:
+        raise AssertionError(f"{asked.route.path} asks for no token, but uses it")
+    return asked.who
+
+
+def _own(who: Identity) -> str:
+    if who.agent is None:
+        raise Problem(
+            403,
+            "this token belongs to no agent; `cti token add NAME --role agent --agent ID` makes one that does",
+        )
+    return who.agent
+
+
+def _agent_filter(who: Identity, wanted: str | None) -> str | None:
+    if who.role != AGENT:
+        return wanted
+    own = _own(who)
+    if wanted not in (None, own):
+        raise Problem(403, "an agent sees only calls they took part in; leave `agent` out")
+    return own
+
+
+def _took_part(detail: CallDetail, agent: str) -> bool:
+    return detail.call.agent == agent or any(
+        agent == segment.agent or agent in segment.agents for segment in detail.segments
+    )
+
+
+def _time(text: str | None) -> float | None:
+    return None if text is None else moment(text)
+
+
+def _e164(services: Services, raw: str | None) -> str | None:
+    if raw is None:
+        return None
+    number = services.numbers.parse(raw)
+    if number.e164 is None:
+        raise Problem(422, f"number: {_not_a_number(number.kind)}", kind="not-a-number")
+    return number.e164
+
+
+def _not_a_number(kind: NumberKind) -> str:
+    found = "an internal number" if kind is NumberKind.INTERNAL else "no telephone number"
+    return (
+        f"this is {found}; a public one is written like +4915228817386 (in a URL %2B for +) or 0152 28817386"
+    )
+
+
+def _resume_after(asked: Asked) -> int | None:
+    # A browser that connects again repeats the URL with its old `after`, and knows better by the header.
+    given = asked.http.getHeader("Last-Event-ID")
+    if given is None:
+        after: int | None = asked.query.get("after")
+        return after
+    if not (given.isascii() and given.isdigit() and len(given) <= 16 and int(given) <= _LAST_SEQ):
+        raise Problem(422, "Last-Event-ID must be the `id` of the last event received, a whole number")
+    return int(given)

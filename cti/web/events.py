@@ -1,0 +1,348 @@
+"""The event stream: Server-Sent Events, numbered in commit order, to everybody who may see them.
+
+A stream is *live* (each event is written to its transport as it is published) or *behind*: it resumes from a
+number, or its reader is slow and its transport has told it to pause. A stream that is behind gets nothing
+live; it reads the store in pages from its own position until it has caught up. That position is the only
+state, and all that is needed for nothing lost and nothing twice: what is published is committed, so what the
+store gives after a position contains everything published until then, and live events up to the position are
+passed over. Where events come from, and who may open a stream, is up to others.
+"""
+
+import socket
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Final, Protocol
+
+import orjson
+from attrs import frozen
+
+from cti.logs import get_logger
+from cti.store.base import StoreError
+from cti.store.records import StoredEvent
+from cti.web.problems import Problem
+from cti.web.tokens import AGENT, CRM, Identity
+from cti.web.transport import Clock, DelayedCall, StreamRequest
+
+EVENT_TYPES: Final = (
+    "call.offered",
+    "call.queued",
+    "call.routed",
+    "call.ringing",
+    "call.connected",
+    "call.held",
+    "call.retrieved",
+    "call.transferred",
+    "call.ended",
+    "call.missed",
+    "card.offered",
+    "card.shown",
+    "card.withdrawn",
+    "agent.state",
+)
+
+MAX_STREAMS: Final = 10_000
+HEARTBEAT_SECONDS: Final = 15
+#: A reader that takes nothing for so long is dead.
+PATIENCE_SECONDS: Final = 60.0
+#: Events read at once for a stream that is behind; the reactor gets a turn between pages.
+PAGE: Final = 200
+
+_COMMENT: Final = b":\n\n"
+_log = get_logger(__name__)
+
+
+class IEventLog(Protocol):
+    """What is needed of a store."""
+
+    def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]: ...
+    def event_range(self) -> tuple[int, int]: ...
+
+
+@frozen
+class Reader:
+    """Whose stream it is and what they asked for; `types` is None for all."""
+
+    identity: Identity
+    types: Collection[str] | None = None
+
+    def sees(self, event: StoredEvent) -> bool:
+        """Agents see what is meant for them, a CRM the calls, everybody else all."""
+        if self.types is not None and event.type not in self.types:
+            return False
+        if self.identity.role == AGENT:
+            return self.identity.agent in event.agents
+        return self.identity.role != CRM or event.type.startswith("call.")
+
+
+class EventHub:
+    """All open streams.
+
+    `valid` tells whether an identity still holds; it is asked at each heartbeat, so that a revoked token's
+    stream ends. `start` before the first event, with the store open.
+    """
+
+    def __init__(
+        self,
+        store: IEventLog,
+        clock: Clock,
+        *,
+        valid: Callable[[Identity], bool],
+        max_streams: int = MAX_STREAMS,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._valid = valid
+        self._max_streams = max_streams
+        self._published = 0
+        self._streams: set[_Stream] = set()
+        self._by_agent: dict[str, set[_Stream]] = {}
+        self._wide: set[_Stream] = set()
+        # Streams are spread over the seconds between two heartbeats, lest they all are written at once.
+        self._beats: tuple[set[_Stream], ...] = tuple(set() for _ in range(HEARTBEAT_SECONDS))
+        self._second = 0
+        self._opened = 0
+        self._timer: DelayedCall | None = None
+        self._stopped = False
+
+    @property
+    def count(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
+
+    def start(self) -> None:
+        """Begin at the newest event of the store."""
+        self._published = self._store.event_range()[1]
+        self._timer = self._clock.callLater(1, self._tick)
+
+    def stop(self) -> None:
+        """End all streams, so that their readers connect again, elsewhere or later."""
+        self._stopped = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for stream in tuple(self._streams):
+            stream.end()
+
+    def publish(self, events: Sequence[StoredEvent]) -> None:
+        """Write committed events, in commit order, to the transports of all streams that may see them.
+
+        They are written when this returns, but to streams that are behind: those read them from the store.
+        """
+        for event in events:
+            if event.seq > self._published + 1 and self._streams:
+                self._publish_foreign(event.seq)
+            if event.seq > self._published:
+                self._fan_out(event)
+
+    def poke(self) -> None:
+        """Another process may have written events: publish them, and look at the tokens again."""
+        if self._streams:
+            self._publish_foreign(None)
+        self.recheck()
+
+    def recheck(self) -> None:
+        """End the streams whose token was revoked or has expired."""
+        for stream in tuple(self._streams):
+            if not self._valid(stream.reader.identity):
+                stream.end()
+
+    def open(self, request: StreamRequest, reader: Reader, after: int | None) -> None:
+        """Make `request` a stream: from now on, or with everything after event number `after`.
+
+        Raises `Problem` if there are too many streams, or the server is about to stop.
+        """
+        if self._stopped or len(self._streams) >= self._max_streams:
+            why = "the server is stopping" if self._stopped else f"{self._max_streams} event streams are open"
+            raise Problem(503, f"{why}; try again in a moment", headers={"Retry-After": "5"})
+        self._opened += 1
+        stream = _Stream(self, request, reader, self._store, self._clock)
+        request.setHeader("Content-Type", "text/event-stream; charset=utf-8")
+        request.setHeader("Cache-Control", "no-store")
+        request.setHeader("X-Accel-Buffering", "no")
+        request.notifyFinish().addBoth(self._forget, stream)
+        self._streams.add(stream)
+        self._beats[self._opened % HEARTBEAT_SECONDS].add(stream)
+        for streams in self._indexes(reader):
+            streams.add(stream)
+        # After a restart nobody should come back at the same moment as everybody else.
+        retry = 1000 + self._opened * 37 % 4000
+        stream.begin(b"retry: %d\n\n" % retry, self._published if after is None else after, after is None)
+
+    def newest(self) -> int:
+        """The number of the event published last."""
+        return self._published
+
+    def _fan_out(self, event: StoredEvent) -> None:
+        rendered: bytes | None = None
+        for stream in self._candidates(event):
+            if stream.wants(event):
+                if rendered is None:
+                    rendered = render(event)
+                stream.offer(event, rendered)
+        self._published = event.seq
+
+    def _candidates(self, event: StoredEvent) -> Iterable["_Stream"]:
+        # The agents' own first: a card is awaited by Asterisk, a wallboard by nobody.
+        for agent in dict.fromkeys(event.agents):
+            yield from tuple(self._by_agent.get(agent, ()))
+        yield from tuple(self._wide)
+
+    def _publish_foreign(self, before: int | None) -> None:
+        while True:
+            page = self._store.events_after(self._published, PAGE)
+            for event in page:
+                if before is not None and event.seq >= before:
+                    return
+                self._fan_out(event)
+            if len(page) < PAGE:
+                return
+
+    def _indexes(self, reader: Reader) -> tuple[set["_Stream"], ...]:
+        if reader.identity.role != AGENT:
+            return (self._wide,)
+        agent = reader.identity.agent
+        return () if agent is None else (self._by_agent.setdefault(agent, set()),)
+
+    def _forget(self, _: Any, stream: "_Stream") -> None:
+        stream.stopProducing()
+        self._streams.discard(stream)
+        for beat in self._beats:
+            beat.discard(stream)
+        for streams in self._indexes(stream.reader):
+            streams.discard(stream)
+        agent = stream.reader.identity.agent
+        if agent is not None and not self._by_agent.get(agent, True):
+            del self._by_agent[agent]
+
+    def _tick(self) -> None:
+        self._timer = self._clock.callLater(1, self._tick)
+        self._second = (self._second + 1) % HEARTBEAT_SECONDS
+        for stream in tuple(self._beats[self._second]):
+            if self._valid(stream.reader.identity):
+                stream.beat()
+            else:
+                stream.end()
+
+
+class _Stream:
+    """One reader's connection; the push producer of its transport (`IPushProducer`).
+
+    The transport pauses it at 64 KiB unsent, and a paused stream writes nothing: what one reader can make us
+    keep is that, and one event.
+    """
+
+    def __init__(
+        self, hub: EventHub, request: StreamRequest, reader: Reader, store: IEventLog, clock: Clock
+    ) -> None:
+        self.reader = reader
+        self.closed = False
+        self._hub = hub
+        self._request = request
+        self._store = store
+        self._clock = clock
+        self._position = 0
+        self._live = False
+        self._paused_since: float | None = None
+        self._next_page: DelayedCall | None = None
+
+    def begin(self, preamble: bytes, position: int, live: bool) -> None:
+        self._request.registerProducer(self, True)
+        _notice_death(self._request.connection)
+        self._position = position
+        self._live = live
+        self._request.write(preamble)
+        if not live:
+            self._catch_up()
+
+    def wants(self, event: StoredEvent) -> bool:
+        return self._live and event.seq > self._position and self.reader.sees(event)
+
+    def offer(self, event: StoredEvent, rendered: bytes) -> None:
+        self._position = event.seq
+        self._request.write(rendered)
+
+    def beat(self) -> None:
+        if self._paused_since is None:
+            self._request.write(_COMMENT)
+        elif self._clock.seconds() - self._paused_since > PATIENCE_SECONDS:
+            self._request.connection.abortConnection()
+
+    def end(self) -> None:
+        """Finish the answer; what is already written is still sent."""
+        if self.closed:
+            return
+        self.stopProducing()
+        connection = self._request.connection
+        self._request.unregisterProducer()
+        self._request.finish()
+        connection.loseConnection()
+
+    def pauseProducing(self) -> None:
+        self._paused_since = self._clock.seconds()
+        if self._live:
+            # Everything published so far was written, or was not for this reader.
+            self._position = max(self._position, self._hub.newest())
+            self._live = False
+
+    def resumeProducing(self) -> None:
+        self._paused_since = None
+        if not self.closed and self._next_page is None:
+            self._catch_up()
+
+    def stopProducing(self) -> None:
+        self.closed = True
+        self._live = False
+        self._cancel_page()
+
+    def _catch_up(self) -> None:
+        self._next_page = None
+        if self.closed or self._paused_since is not None:
+            return
+        try:
+            self._reset_if_missed()
+            page = self._store.events_after(self._position, PAGE)
+        except StoreError as error:
+            # The reader connects again, with the number of the last event it has.
+            _log.warning("an event stream could not be read from the store", error=str(error))
+            # Not at once: the transport that told us to resume is not done with itself.
+            self._next_page = self._clock.callLater(0, self.end)
+            return
+        for event in page:
+            self._position = event.seq
+            if self.reader.sees(event):
+                self._request.write(render(event))
+                if self._paused_since is not None:
+                    return
+        if len(page) < PAGE:
+            self._live = True
+        else:
+            self._next_page = self._clock.callLater(0, self._catch_up)
+
+    def _reset_if_missed(self) -> None:
+        oldest, newest = self._store.event_range()
+        newest = max(newest, self._hub.newest())
+        if oldest == 0:
+            oldest = newest + 1
+        # Beyond the newest: the number is from another store, which this one has replaced.
+        if oldest - 1 <= self._position <= newest:
+            return
+        self._position = oldest - 1
+        # The id, so that a reader who leaves before the next event does not come back with the lost number.
+        body = orjson.dumps({"oldest": oldest})
+        self._request.write(b"id: %d\nevent: reset\ndata: %s\n\n" % (self._position, body))
+
+    def _cancel_page(self) -> None:
+        if self._next_page is not None and self._next_page.active():
+            self._next_page.cancel()
+        self._next_page = None
+
+
+def render(event: StoredEvent) -> bytes:
+    """The event as a block of the stream (WHATWG HTML, 9.2)."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), event.data)
+
+
+def _notice_death(transport: Any) -> None:
+    """Let the kernel give up on a reader whose machine is gone; by itself it takes a quarter of an hour."""
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PATIENCE_SECONDS * 1000))

@@ -1,0 +1,136 @@
+"""What a row of the route table is, and how a request finds its row. The rows themselves are in `api`."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import unquote
+
+from attrs import field, frozen
+
+from cti.web.problems import Problem
+from cti.web.schema import Schema
+from cti.web.services import Services
+from cti.web.tokens import Address, Identity
+from cti.web.transport import Request
+
+JSON: Final = "application/json"
+_SEGMENT_LIMIT: Final = 16
+
+
+@frozen
+class Answer:
+    """A whole answer. What only API answers need (`Cache-Control`, …) is added where it is sent."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(factory=dict)
+
+
+@frozen
+class Asked:
+    """A request, checked against its row: `path`, `query` and `body` hold what the schemas there allow.
+
+    `who` is None only where the row demands no token.
+    """
+
+    http: Request
+    route: "Route"
+    address: Address | None
+    who: Identity | None
+    path: Mapping[str, str]
+    query: Mapping[str, Any]
+    body: Any
+
+
+#: None: the handler has taken over the request and answers by itself.
+Handler = Callable[[Services, Asked], Awaitable[Answer | None]]
+
+
+@frozen
+class Parameter:
+    """A query parameter; absent unless `schema` has a default."""
+
+    name: str
+    schema: Schema
+    description: str
+    required: bool = False
+
+
+@frozen
+class Route:
+    """A row of the table.
+
+    `roles`: whose token is taken, None if none is asked for. `without_token`: who needs none although `roles`
+    are given. `answers`: the media type and the schema of what is answered with 200, and with
+    the statuses in `also`.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    description: str = ""
+    roles: frozenset[str] | None = None
+    without_token: Callable[[Services, Address | None], bool] | None = None
+    query: Sequence[Parameter] = ()
+    body: Schema | None = None
+    answers: tuple[str, Schema] = (JSON, {"type": "object"})
+    also: Mapping[int, str] = field(factory=dict)
+    problems: Mapping[int, str] = field(factory=dict)
+
+
+class Table:
+    """Finds the row for a method and a path."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = tuple(routes)
+        self._plain: dict[str, dict[str, Route]] = {}
+        self._patterns: dict[tuple[str, ...], dict[str, Route]] = {}
+        for route in routes:
+            if "{" in route.path:
+                rows = self._patterns.setdefault(tuple(route.path.split("/")), {})
+            else:
+                rows = self._plain.setdefault(route.path, {})
+            rows[route.method] = route
+
+    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+        """The row and the values in the path. Raises `Problem` 404 or 405."""
+        rows, values = self._rows(path)
+        if rows is None:
+            raise Problem(404, "there is nothing at this path; /openapi.json lists what there is")
+        route = rows.get("GET" if method == "HEAD" else method)
+        if route is None or (method == "HEAD" and route.answers[0] == "text/event-stream"):
+            allowed = set(rows)
+            if any(row.method == "GET" and row.answers[0] != "text/event-stream" for row in rows.values()):
+                allowed.add("HEAD")
+            allow = ", ".join(sorted(allowed))
+            raise Problem(405, f"this path takes {allow}", headers={"Allow": allow})
+        return route, values
+
+    def _rows(self, path: str) -> tuple[Mapping[str, Route] | None, Mapping[str, str]]:
+        if path in self._plain:
+            return self._plain[path], {}
+        segments = path.split("/", _SEGMENT_LIMIT)
+        for pattern, rows in self._patterns.items():
+            values = _match(pattern, segments)
+            if values is not None:
+                return rows, values
+        return None, {}
+
+
+def _match(pattern: Sequence[str], segments: Sequence[str]) -> Mapping[str, str] | None:
+    if len(pattern) != len(segments):
+        return None
+    values = {}
+    for expected, found in zip(pattern, segments, strict=True):
+        if expected.startswith("{"):
+            try:
+                value = unquote(found, errors="strict")
+            except UnicodeDecodeError:
+                return None
+            if not value or len(value) > 200:
+                return None
+            values[expected[1:-1]] = value
+        elif expected != found:
+            return None
+    return values

@@ -1,0 +1,262 @@
+"""Speaks HTTP for the route table: finds the row, asks who it is, checks the request, sends what comes back.
+
+What the answers are is `api`'s, and everything that they are made of is passed in as `Services`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv6Address, ip_address
+from typing import Any, Final, cast
+from urllib.parse import parse_qsl
+
+import orjson
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web import http
+
+from cti.logs import get_logger
+from cti.store.base import StoreError
+from cti.web.api import ROUTES
+from cti.web.problems import MEDIA_TYPE, Problem
+from cti.web.routing_table import JSON, Answer, Asked, Route, Table
+from cti.web.schema import errors, from_text
+from cti.web.services import Services
+from cti.web.tokens import Address, Identity
+from cti.web.transport import BODY_LIMIT, IDLE_SECONDS, URL_LIMIT, Channel, Request
+
+#: A handler that has not answered by then is given up.
+ANSWER_SECONDS: Final = 10.0
+_PARAMETER_LIMIT: Final = 32
+_BEARER: Final = re.compile(r"Bearer +([A-Za-z0-9._~+/-]+=*) *", re.IGNORECASE)
+_HEADERS: Final[Mapping[str, str]] = {
+    "Server": "Cordboard",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+_log = get_logger(__name__)
+
+
+def make_site(services: Services) -> "Site":
+    """The factory to listen with. The caller starts `services.hub` and tells it of events."""
+    services.metrics.at_scrape(lambda: services.metrics.event_streams(services.hub.count))
+    return Site(services, Table(ROUTES))
+
+
+class Site(http.HTTPFactory):
+    """All HTTP connections."""
+
+    protocol = Channel  # type: ignore[assignment]
+
+    def __init__(self, services: Services, table: Table) -> None:
+        super().__init__(timeout=IDLE_SECONDS, reactor=cast(IReactorTime, services.clock))
+        self.channels: set[Channel] = set()
+        self._services = services
+        self._table = table
+        self._closing = False
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """A connection; None, which closes it, if there are too many."""
+        if self._closing or len(self.channels) >= self._services.options.max_connections:
+            return None
+        channel = cast(Channel, super().buildProtocol(addr))
+        self.channels.add(channel)
+        return channel
+
+    def close(self) -> None:
+        """End the event streams and all connections; what is written is still sent."""
+        self._closing = True
+        self._services.hub.stop()
+        for channel in tuple(self.channels):
+            channel.loseConnection()  # type: ignore[no-untyped-call]
+
+    def log(self, request: Any) -> None:
+        """Called by Twisted for its access log, which shows whole URLs, and with them numbers; ours doesn't."""
+
+    def answer(self, request: Request) -> None:
+        """Answer a complete request; called by the request itself."""
+        began = self._services.clock.seconds()
+        for name, value in _HEADERS.items():
+            request.setHeader(name, value)  # type: ignore[no-untyped-call]
+        request.setHeader("Date", http.datetimeToString())  # type: ignore[no-untyped-call]
+        working = Deferred.fromCoroutine(self._work(request))
+        if request.method in (b"GET", b"HEAD"):
+            # Nobody waits for it any more. What changes something is brought to its end all the same.
+            request.notifyFinish().addErrback(lambda _: working.cancel())
+        working.addTimeout(ANSWER_SECONDS, cast(IReactorTime, self._services.clock))
+        working.addErrback(self._as_problem, request)
+        working.addCallback(self._send, request, began)
+        working.addErrback(self._unanswered, request)
+
+    async def _work(self, request: Request) -> Answer | None:
+        if len(request.uri) > URL_LIMIT:
+            raise Problem(414, f"the URL has {len(request.uri)} bytes; at most {URL_LIMIT} are taken")
+        try:
+            method, uri = request.method.decode("ascii"), request.uri.decode("ascii")
+        except UnicodeDecodeError:
+            raise Problem(400, "a URL is ASCII; encode anything else by percent signs") from None
+        path, _, query = uri.partition("?")
+        route, values = self._table.find(method, path)
+        request.route = route.path
+        address = _address(request, self._services.options.behind_proxy)
+        who = self._authorise(request, route, address)
+        asked = Asked(request, route, address, who, values, _query(route, query), _body(route, request))
+        return await route.handler(self._services, asked)
+
+    def _authorise(self, request: Request, route: Route, address: Address | None) -> Identity | None:
+        if route.roles is None:
+            return None
+        given = request.requestHeaders.getRawHeaders("Authorization")
+        if not given:
+            if route.without_token is not None and route.without_token(self._services, address):
+                return None
+            raise Problem(401, "send Authorization: Bearer TOKEN", headers={"WWW-Authenticate": _REALM})
+        found = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+        if found is None:
+            self._count_failure(address)
+            raise Problem(
+                401, "send one header Authorization: Bearer TOKEN", headers={"WWW-Authenticate": _REALM}
+            )
+        who = self._services.tokens.identify(found[1])
+        if who is None:
+            self._count_failure(address)
+            raise Problem(
+                401,
+                "this token is unknown, expired or revoked; `cti token add` makes one",
+                headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
+            )
+        if who.role not in route.roles:
+            raise Problem(
+                403, f"this is for the roles {', '.join(sorted(route.roles))}; the token's is {who.role}"
+            )
+        return who
+
+    def _count_failure(self, address: Address | None) -> None:
+        wait = self._services.failures.record(address)
+        if wait is not None:
+            seconds = str(max(1, round(wait)))
+            raise Problem(429, f"too many wrong tokens; wait {seconds} s", headers={"Retry-After": seconds})
+        _log.warning("a wrong token was presented", address=str(address))
+
+    def _as_problem(self, failure: Failure, request: Request) -> Answer:
+        """Any failure as the problem that the client is told; what is our own fault is logged whole."""
+        error = failure.value
+        if isinstance(error, CancelledError):
+            problem = Problem(503, "the request was given up")
+        elif isinstance(error, Problem):
+            problem = error
+        elif isinstance(error, DeferredTimeout):
+            problem = Problem(504, f"no answer within {ANSWER_SECONDS:g} s; try again")
+        elif isinstance(error, StoreError):
+            _log.error("a request failed in the store", route=request.route, error=str(error))
+            problem = Problem(503, "the store does not answer; try again", headers={"Retry-After": "5"})
+        else:
+            _log.error("a request failed", route=request.route, exception=failure.getTraceback())
+            problem = Problem(500, "this is a fault of the server's; its log says more")
+        return Answer(problem.as_json(), problem.status, MEDIA_TYPE, problem.headers)
+
+    def _send(self, answer: Answer | None, request: Request, began: float) -> None:
+        if answer is None or request.gone:
+            return
+        for name, value in answer.headers.items():
+            request.setHeader(name, value)  # type: ignore[no-untyped-call]
+        request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
+        request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
+        request.setResponseCode(answer.status)
+        request.write(answer.body)  # type: ignore[no-untyped-call]
+        request.finish()  # type: ignore[no-untyped-call]
+        if self._services.options.access_log:
+            _log.info(
+                "request",
+                method=request.method.decode("ascii", "replace")[:20],
+                route=request.route,
+                status=answer.status,
+                bytes=len(answer.body),
+                ms=round((self._services.clock.seconds() - began) * 1000, 1),
+            )
+
+    def _unanswered(self, failure: Failure, request: Request) -> None:
+        _log.error("an answer could not be sent", route=request.route, exception=failure.getTraceback())
+        if not request.gone:
+            request.connection.abortConnection()
+
+
+_REALM: Final = 'Bearer realm="cordboard"'
+
+
+def _address(request: Request, behind_proxy: bool) -> Address | None:
+    """The client's address, None if it is not known.
+
+    A proxy on this machine must not make everybody loopback: its header is believed if it is configured, and
+    if it is not, who sends one is nobody we know.
+    """
+    forwarded = request.requestHeaders.getRawHeaders("X-Forwarded-For")
+    if forwarded is not None:
+        text = forwarded[-1].rpartition(",")[2].strip() if behind_proxy else ""
+    else:
+        text = getattr(request.client, "host", "")
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _query(route: Route, text: str) -> Mapping[str, Any]:
+    known = {parameter.name: parameter for parameter in route.query}
+    found: dict[str, Any] = {
+        name: parameter.schema["default"]
+        for name, parameter in known.items()
+        if "default" in parameter.schema
+    }
+    faults: list[str] = []
+    seen: set[str] = set()
+    for name, value in _pairs(text):
+        if name not in known:
+            names = f"known are {', '.join(known)}" if known else "this path takes none"
+            faults.append(f"{name[:40]} is no parameter here; {names}")
+        elif name in seen:
+            faults.append(f"{name} is given twice")
+        else:
+            found[name], wrong = from_text(known[name].schema, value, name)
+            faults += wrong
+        seen.add(name)
+    faults += [f"{name} is missing" for name, each in known.items() if each.required and name not in seen]
+    _refuse(faults)
+    return found
+
+
+def _pairs(text: str) -> Sequence[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            text, keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=_PARAMETER_LIMIT
+        )
+    except UnicodeDecodeError:
+        raise Problem(400, "the query is not UTF-8 encoded by percent signs") from None
+    except ValueError:
+        raise Problem(400, f"the query has more than {_PARAMETER_LIMIT} parameters") from None
+
+
+def _body(route: Route, request: Request) -> Any:
+    if request.too_large:
+        raise Problem(413, f"the body is too long; at most {BODY_LIMIT} bytes are taken")
+    if route.body is None:
+        return None
+    declared = (request.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
+    if declared != JSON:
+        raise Problem(415, f"send the body as Content-Type: {JSON}", headers={"Accept": JSON})
+    try:
+        body = orjson.loads(request.body())
+    except orjson.JSONDecodeError as error:
+        raise Problem(400, f"the body is not JSON: {error}") from None
+    _refuse(errors(route.body, body, "body"))
+    return body
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        raise Problem(422, "; ".join(faults[:10]), errors=faults[:10])

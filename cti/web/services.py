@@ -1,0 +1,112 @@
+"""What the web needs of the rest of the server, as interfaces; `service.py` plugs in who fulfils them."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Protocol
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+
+from cti.agents.roster import AgentView
+from cti.calls.identification import Identification
+from cti.metrics import Metrics
+from cti.numbers import Number
+from cti.store.base import CallDetail, CallFilter
+from cti.store.records import CallRecord
+from cti.web.events import EventHub
+from cti.web.tokens import FailedAttempts, Tokens
+from cti.web.transport import Clock
+
+
+class ICallLog(Protocol):
+    """What is needed of a store."""
+
+    def calls(
+        self, where: CallFilter, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallRecord], str | None]]": ...
+    def call(self, id: str) -> "Deferred[CallDetail | None]": ...
+
+
+class INumbers(Protocol):
+    """The number plan."""
+
+    def parse(self, raw: str | None) -> Number: ...
+
+
+class IIdentifier(Protocol):
+    """Who has a number."""
+
+    async def identify(self, number: Number) -> Identification: ...
+
+
+class IAgents(Protocol):
+    """Who is there, and what they asked for."""
+
+    def views(self) -> Sequence[AgentView]: ...
+
+    def set_wish(self, agent: str, wish: str, reason: str | None, by: str) -> "Deferred[None]":
+        """Fires when it is durable. `by` names the token. Raises or fails with `AgentUnknown`."""
+
+
+@frozen
+class DryRun:
+    """A call that is only asked about, for `POST /api/v1/explain`; `at` in epoch seconds, None for now."""
+
+    from_raw: str
+    to_raw: str
+    at: float | None = None
+
+
+@frozen
+class Component:
+    """How one part of the server is. `detail` is read without a login: no address, name or secret in it."""
+
+    ok: bool
+    detail: str
+
+
+class IHealth(Protocol):
+    """How the server is, part by part."""
+
+    def health(self) -> Mapping[str, Component]:
+        """What must work for the process to be worth keeping."""
+
+    def ready(self) -> Mapping[str, Component]:
+        """What must work for it to be sent calls."""
+
+
+@frozen
+class Options:
+    """How the site is configured.
+
+    `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `metrics_allow`: networks that read
+    `/metrics` without a token, beside loopback.
+    """
+
+    behind_proxy: bool = False
+    metrics_allow: Sequence[IPv4Network | IPv6Network] = ()
+    access_log: bool = False
+    max_connections: int = 12_000
+
+
+@frozen
+class Services:
+    """Everything that the handlers use. `in_thread` runs a function outside of the reactor."""
+
+    calls: ICallLog
+    numbers: INumbers
+    identifier: IIdentifier
+    agents: IAgents
+    explain: Callable[[DryRun], Awaitable[Mapping[str, Any]]]
+    health: IHealth
+    metrics: Metrics
+    hub: EventHub
+    tokens: Tokens
+    clock: Clock
+    in_thread: Callable[[Callable[[], bytes]], "Deferred[bytes]"]
+    options: Options = field(factory=Options)
+    failures: FailedAttempts = field(init=False)
+
+    @failures.default
+    def _make_failures(self) -> FailedAttempts:
+        return FailedAttempts(self.clock)

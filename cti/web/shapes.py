@@ -1,0 +1,185 @@
+"""The shapes of what the API takes and answers, as JSON Schema. Requests are checked against them."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from cti.metrics import ACTIONS, AGENT_STATES, DIRECTIONS, IDENTIFY_OUTCOMES, OUTCOMES
+from cti.web.events import EVENT_TYPES
+from cti.web.schema import Schema
+
+TIME: Final[Schema] = {"type": "string", "format": "date-time", "maxLength": 40}
+NUMBER: Final[Schema] = {"type": "string", "format": "telephone", "minLength": 1, "maxLength": 64}
+TEXT: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 200}
+STRING: Final[Schema] = {"type": "string"}
+WISHES: Final = ("logged_out", "ready", "paused")
+
+
+def maybe(schema: Schema) -> Schema:
+    """The same, or null."""
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def listed(item: Schema) -> Schema:
+    return {"type": "array", "items": item}
+
+
+def record(properties: Mapping[str, Schema]) -> Schema:
+    """An object of ours, all of whose properties are always there."""
+    return {"type": "object", "required": list(properties), "properties": dict(properties)}
+
+
+def named(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_SECONDS: Final[Schema] = {"type": "number", "description": "decimal seconds"}
+_WHOLE: Final[Schema] = {"type": "integer"}
+_OBJECT: Final[Schema] = {"type": "object"}
+
+_CALL: Final[Mapping[str, Schema]] = {
+    "id": STRING,
+    "parent": maybe(STRING),
+    "pbx": STRING,
+    "direction": {"type": "string", "enum": sorted(DIRECTIONS)},
+    "from": {"type": ["string", "null"], "description": "E.164; null if there is none"},
+    "from_raw": {"type": "string", "description": "as it came"},
+    "to": maybe(STRING),
+    "service": maybe(STRING),
+    "party": {
+        "type": ["object", "null"],
+        "properties": {key: maybe(STRING) for key in ("adapter", "type", "id", "name", "url")},
+    },
+    "agent": maybe(STRING),
+    "outcome": {"type": ["string", "null"], "enum": [*sorted(OUTCOMES), None]},
+    "started": TIME,
+    "queued": maybe(TIME),
+    "ringing": maybe(TIME),
+    "answered": maybe(TIME),
+    "ended": maybe(TIME),
+    "duration": maybe(_SECONDS),
+    "talk": maybe(_SECONDS),
+    "wait": maybe(_SECONDS),
+    "wrap_up": maybe(_SECONDS),
+    "rule": maybe(STRING),
+    "reason": maybe(STRING),
+    "identify_ms": {"type": ["number", "null"]},
+    "setup_ms": {"type": ["number", "null"]},
+    "hangup_cause": {"type": ["integer", "null"], "description": "Q.850"},
+    "notes": maybe(STRING),
+    "disposition": maybe(STRING),
+    "recording": maybe(STRING),
+    "state": STRING,
+    "mode": maybe(STRING),
+    "attempt": _WHOLE,
+    "from_kind": STRING,
+    "to_raw": STRING,
+    "uniqueid": maybe(STRING),
+    "linkedid": maybe(STRING),
+}
+
+SCHEMAS: Final[Mapping[str, Schema]] = {
+    "Problem": {
+        "type": "object",
+        "description": "RFC 9457; `detail` says what would be right",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": STRING,
+            "title": STRING,
+            "status": _WHOLE,
+            "detail": STRING,
+            "errors": listed(STRING),
+        },
+    },
+    "Health": record(
+        {
+            "ok": {"type": "boolean"},
+            "components": {
+                "type": "object",
+                "additionalProperties": record({"ok": {"type": "boolean"}, "detail": STRING}),
+            },
+        }
+    ),
+    "Identification": {
+        "type": "object",
+        "required": ["number", "e164", "parties", "adapters", "ms"],
+        "properties": {
+            "number": STRING,
+            "e164": maybe(STRING),
+            "parties": listed(_OBJECT),
+            "adapters": listed(
+                {
+                    "type": "object",
+                    "required": ["adapter", "outcome", "ms"],
+                    "properties": {
+                        "adapter": STRING,
+                        "outcome": {"type": "string", "enum": sorted(IDENTIFY_OUTCOMES)},
+                        "ms": {"type": "number"},
+                        "error": STRING,
+                    },
+                }
+            ),
+            "ms": {"type": "number"},
+        },
+    },
+    "Call": record(_CALL),
+    "CallPage": record({"calls": listed(named("Call")), "next": maybe(STRING)}),
+    "CallDetail": record(
+        {
+            **_CALL,
+            "segments": listed(_OBJECT),
+            "channels": listed(_OBJECT),
+            "events": listed(named("Event")),
+            "card": {"type": ["object", "null"]},
+            "cards": listed(_OBJECT),
+            "decisions": listed(_OBJECT),
+            "crm": listed(_OBJECT),
+        }
+    ),
+    "Agent": record(
+        {
+            "id": STRING,
+            "name": STRING,
+            "state": {"type": "string", "enum": list(AGENT_STATES)},
+            "reason": maybe(STRING),
+            "since": TIME,
+            "phones": listed(STRING),
+            "groups": listed(STRING),
+            "call": maybe(STRING),
+            "why_not": {"type": ["string", "null"], "description": "why they can't be offered a call now"},
+        }
+    ),
+    "Agents": record({"agents": listed(named("Agent"))}),
+    "AgentChange": {
+        "type": "object",
+        "required": ["state"],
+        "additionalProperties": False,
+        "properties": {
+            "state": {"type": "string", "enum": list(WISHES)},
+            "reason": {"type": ["string", "null"], "maxLength": 200},
+        },
+    },
+    "DryRun": {
+        "type": "object",
+        "required": ["from", "to"],
+        "additionalProperties": False,
+        "properties": {
+            "from": {"type": "string", "maxLength": 64, "description": "empty for a withheld number"},
+            "to": {"type": "string", "minLength": 1, "maxLength": 64},
+            "at": {"type": ["string", "null"], "format": "date-time", "maxLength": 40},
+        },
+    },
+    "Explanation": {
+        "type": "object",
+        "description": "the decision with its whole trace",
+        "properties": {"action": {"type": "string", "enum": sorted(ACTIONS)}},
+    },
+    "Event": {
+        "type": "object",
+        "required": ["seq", "type", "at"],
+        "properties": {
+            "seq": _WHOLE,
+            "type": {"type": "string", "enum": list(EVENT_TYPES)},
+            "at": TIME,
+        },
+    },
+}

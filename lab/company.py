@@ -1,0 +1,202 @@
+"""A whole company for a test or the demo: an Asterisk with our dialplan, agents at phones, the daemon, a CRM.
+
+with Company(directory, agents=[anna, ben]) as company:
+    company.daemon.start()
+    company.call(from_number="015228817386", talk_ms=300).wait()
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from attrs import define, field, frozen
+
+from lab.asterisk import AsteriskInstance
+from lab.configuration import RegisteringPhone
+from lab.daemon import ROOT, Daemon
+from lab.laboratory import Answers, Call, Lab, Phone
+from lab.scenarios import Behaviour
+
+DIALLED = "+494066969100"
+#: As the lab's trunk sends it.
+DID = "494066969100"
+
+#: What stands around our dialplan: a trunk that asks us, and the company's own way of before, which rings the
+#: phone `reception` and is what must still work when everything else does not.
+EXTENSIONS = """
+[globals]
+CTI_SERVER = 127.0.0.1:{agi_port}
+CTI_PBX = main
+CTI_FALLBACK = {fallback}
+
+[from-trunk]
+exten => _X!,1,Goto(cti-inbound,${{EXTEN}},1)
+exten => _+X!,1,Goto(cti-inbound,${{EXTEN}},1)
+
+[old-context]
+exten => s,1,NoOp(the company's own way)
+ same => n,Dial(PJSIP/reception,30)
+ same => n,Hangup()
+
+[last-resort]
+exten => s,1,NoOp(the global fallback)
+ same => n,Dial(PJSIP/reception,30)
+ same => n,Hangup()
+"""
+
+
+_SOON = Answers(after_ms=200)
+
+
+@frozen
+class AnAgent:
+    """A person of the company and how their phone behaves."""
+
+    id: str
+    name: str = ""
+    behaviour: Behaviour = _SOON
+    groups: Sequence[str] = ("sales",)
+    user: str | None = None
+    state: str = "ready"
+
+
+def contacts_csv(rows: Sequence[Mapping[str, str]]) -> str:
+    """Contacts as `cti contacts import` reads them; what a row leaves out is empty."""
+    columns = [
+        "id",
+        "type",
+        "name",
+        "company",
+        "numbers",
+        "owner",
+        "tier",
+        "language",
+        "tags",
+        "notes",
+        "url",
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+@define
+class Company:
+    """Everything in one place, started when the `with` block is entered but for the daemon.
+
+    @ivar service: what replaces the entries of the service `sales`; `settings` those of the whole file.
+    """
+
+    directory: Path
+    agents: Sequence[AnAgent] = ()
+    service: Mapping[str, Any] = field(factory=dict)
+    settings: Mapping[str, Any] = field(factory=dict)
+    softphone: RegisteringPhone | None = None
+    command: Sequence[str] | None = None
+    environment: Mapping[str, str] = field(factory=dict)
+    global_fallback: str = "last-resort,s,1"
+    lab: Lab = field(init=False)
+    pbx: AsteriskInstance = field(init=False)
+    daemon: Daemon = field(init=False)
+    phones: dict[str, Phone] = field(factory=dict, init=False)
+
+    def __enter__(self) -> Company:
+        self.lab = Lab(self.directory).__enter__()
+        try:
+            self._furnish()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if hasattr(self, "daemon"):
+                self.daemon.stop()
+        finally:
+            self.lab.__exit__(kind, error, trace)
+
+    def _furnish(self) -> None:
+        for agent in self.agents:
+            self.phones[agent.id] = self.lab.phone(agent.id, agent.behaviour)
+        self.phones["reception"] = self.lab.phone("reception", Answers(after_ms=100))
+        http_port, agi_port = self.lab.free_port(), self.lab.free_port()
+        softphones = [self.softphone] if self.softphone else []
+        self.pbx = self.lab.asterisk(
+            extensions=EXTENSIONS.format(agi_port=agi_port, fallback=self.global_fallback),
+            dialplan_files=[ROOT / "dialplan" / "cti.conf"],
+            manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
+            phones=[*self.phones.values(), *softphones],
+        )
+        more: dict[str, Any] = {} if self.command is None else {"command": self.command}
+        self.daemon = Daemon(
+            directory=self.directory / "daemon",
+            settings=self._settings(http_port, agi_port),
+            http_port=http_port,
+            agi_port=agi_port,
+            environment={"AMI_SECRET": self.pbx.ami_secret, **self.environment},
+            **more,
+        )
+
+    def _settings(self, http_port: int, agi_port: int) -> dict[str, Any]:
+        service = {
+            "numbers": [DIALLED],
+            "mode": "route",
+            "instruction": "Greet with the company's name.",
+            "fallback": "old-context,s,1",
+            "rules": [
+                {"name": "owner", "when": {"party.owner": "present"}, "dial": "owner", "timeout": 3},
+                {"name": "rest", "dial": {"group": "sales"}, "timeout": 3},
+            ],
+        }
+        return {
+            "region": "DE",
+            "store": {"sqlite": "cti.db"},
+            "fastagi": {"listen": f"127.0.0.1:{agi_port}"},
+            "http": {"listen": f"127.0.0.1:{http_port}"},
+            "asterisks": {
+                "main": {
+                    "ami": f"127.0.0.1:{self.pbx.ami_port}",
+                    "username": "cti",
+                    "secret": {"env": "AMI_SECRET"},
+                }
+            },
+            "adapters": {"directory": {"kind": "directory"}},
+            "agents": {
+                agent.id: {
+                    "name": agent.name or agent.id.title(),
+                    "phones": [f"PJSIP/{agent.id}"],
+                    "groups": list(agent.groups),
+                    "crm": {"directory": agent.user or f"user-{agent.id}"},
+                    "state": agent.state,
+                }
+                for agent in self.agents
+            },
+            "services": {"sales": {**service, **self.service}},
+            **self.settings,
+        }
+
+    def start(self) -> Company:
+        """Start the daemon."""
+        self.daemon.start()
+        return self
+
+    def knows(self, *rows: Mapping[str, str]) -> None:
+        """Put contacts into the embedded directory, by the command that an administrator uses."""
+        self.daemon.write_configuration()
+        file = self.directory / "contacts.csv"
+        file.write_text(contacts_csv(rows), encoding="utf-8")
+        self.daemon.run("contacts", "import", str(file))
+
+    def call(self, *, did: str = DID, **how: Any) -> Call:
+        """A caller rings the company; the parameters are those of `Lab.call`."""
+        return self.lab.call(self.pbx, did, **how)

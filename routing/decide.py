@@ -1,0 +1,295 @@
+"""The decision: which agent rings for this call, or that the fallback takes it, and how that came about.
+
+The service's mode is not looked at: a service that only observes gets the decision that it would have had,
+and whoever asked keeps it from being carried out.
+"""
+
+import json
+import math
+from collections.abc import Collection
+from enum import StrEnum
+from itertools import islice
+from typing import Any, Final
+
+from attrs import frozen
+
+from routing.facts import AgentFacts, Facts
+from routing.rules import DialAgent, DialGroup, DialOwner, Rule, Service, ToFallback
+
+# A trace is kept with every call, so it names this many agents of a group and counts the others.
+MAX_CANDIDATES: Final = 25
+_MAX_REASON: Final = 200
+_MAX_FOUND: Final = 120
+TO_FALLBACK: Final = "the rule sends the call to the fallback"
+NOT_AN_AGENT: Final = "is not an agent here"
+
+
+class Action(StrEnum):
+    """What the dialplan is to do; the contract's words for CTI_ACTION."""
+
+    DIAL = "dial"
+    WAIT = "wait"
+    GOTO = "goto"
+    VOICEMAIL = "voicemail"
+    ANNOUNCE = "announce"
+    REJECT = "reject"
+    FALLBACK = "fallback"
+
+
+class Outcome(StrEnum):
+    """What became of a rule: a condition failed, it held but nobody could be offered the call, it decided."""
+
+    FAILED = "failed"
+    NOBODY = "nobody"
+    DECIDED = "decided"
+
+
+@frozen
+class Test:
+    """One condition with the value that it saw."""
+
+    __test__ = False  # the name is ours, not pytest's
+
+    fact: str
+    wanted: str
+    found: Any
+    held: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return {"fact": self.fact, "wanted": self.wanted, "found": _short(self.found), "held": self.held}
+
+
+@frozen
+class Candidate:
+    """An agent who was considered; `why_not` is None for the one who was chosen."""
+
+    agent: str
+    why_not: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"agent": self.agent, "why_not": self.why_not}
+
+
+@frozen
+class Offer:
+    """Who of those considered would be offered the call, None for nobody, and in words why.
+
+    `considered`: the first of them, as they were; `size`: how many there were. What a person reads of them is
+    made when it is read, since that is after the caller has been answered.
+    """
+
+    agent: AgentFacts | None
+    note: str
+    considered: tuple[AgentFacts, ...] = ()
+    size: int = 0
+    tried: Collection[str] = ()
+    missing: str | None = None
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The chosen one and the first others, in the order of their ids."""
+        if self.missing is not None:
+            return (Candidate(self.missing, NOT_AN_AGENT),)
+        best = self.agent
+        later = "" if best is None else f"{best.id} comes first"
+        named = [] if best is None else [Candidate(best.id, None)]
+        for agent in self.considered:
+            if agent is not best and len(named) < MAX_CANDIDATES:
+                named.append(Candidate(agent.id, _why_not(agent, self.tried) or later))
+        return tuple(sorted(named, key=lambda candidate: candidate.agent))
+
+
+@frozen
+class Step:
+    """One rule as it was tried, down to its first condition that failed.
+
+    `found`: the values that its conditions saw, in their order. `offer` is None where nobody was looked for.
+    """
+
+    rule: Rule
+    outcome: Outcome
+    found: tuple[Any, ...]
+    offer: Offer | None = None
+
+    @property
+    def tests(self) -> tuple[Test, ...]:
+        last = len(self.found) - 1 if self.outcome is Outcome.FAILED else None
+        return tuple(
+            Test(condition.fact, condition.wanted, found, index != last)
+            for index, (condition, found) in enumerate(zip(self.rule.conditions, self.found, strict=False))
+        )
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Who was considered; of a large group some, `more` says how many others."""
+        return () if self.offer is None else self.offer.candidates()
+
+    @property
+    def more(self) -> int:
+        return 0 if self.offer is None else max(0, self.offer.size - MAX_CANDIDATES)
+
+    @property
+    def note(self) -> str:
+        """What became of the rule, in words."""
+        if self.outcome is Outcome.FAILED:
+            test = self.tests[-1]
+            return f"{test.fact} is {_shown(test.found)}, wanted: {test.wanted}"
+        return TO_FALLBACK if self.offer is None else self.offer.note
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "rule": self.rule.name,
+            "outcome": str(self.outcome),
+            "note": self.note,
+            "tests": [test.as_json() for test in self.tests],
+            "candidates": [candidate.as_json() for candidate in self.candidates],
+            "more": self.more,
+        }
+
+
+@frozen
+class Decision:
+    """What to do and why.
+
+    `target`: for `dial` the phones joined with "&", for `fallback` `context,exten,prio`. `timeout`: seconds
+    to ring, 0 where nothing rings. `rule` is None when no rule decided. `reason` is one line.
+    """
+
+    action: Action
+    agents: tuple[str, ...]
+    target: str
+    timeout: int
+    rule: str | None
+    reason: str
+    trace: tuple[Step, ...]
+
+
+def decide(service: Service, facts: Facts) -> Decision:
+    """The first rule whose conditions hold and that has somebody to offer the call to decides.
+
+    A rule that holds but whose agents are all busy, away or tried already passes on to the next one. The same
+    facts always give the same decision.
+    """
+    trace: list[Step] = []
+    # Many rules may name the same group, and a group may have thousands of agents.
+    searched: dict[str, Offer] = {}
+    for rule in service.rules:
+        found: list[Any] = []
+        for condition in rule.conditions:
+            value = condition.read(facts)
+            found.append(value)
+            if not condition.holds(value):
+                trace.append(Step(rule, Outcome.FAILED, tuple(found)))
+                break
+        else:
+            if isinstance(rule.target, ToFallback):
+                trace.append(Step(rule, Outcome.DECIDED, tuple(found)))
+                return _fallback(service, rule.name, f"{rule.name}: {TO_FALLBACK}", trace)
+            offer = _offer(rule.target, facts, searched)
+            agent = offer.agent
+            trace.append(
+                Step(rule, Outcome.NOBODY if agent is None else Outcome.DECIDED, tuple(found), offer)
+            )
+            if agent is not None:
+                return Decision(
+                    action=Action.DIAL,
+                    agents=(agent.id,),
+                    target="&".join(agent.phones),
+                    timeout=rule.timeout or service.ring_timeout,
+                    rule=rule.name,
+                    reason=_one_line(f"{rule.name}: {offer.note}"),
+                    trace=tuple(trace),
+                )
+    nobody = "; ".join(f"{step.rule.name}: {step.offer.note}" for step in trace if step.offer is not None)
+    reason = f"fallback: nobody is left: {nobody}" if nobody else "fallback: no rule matched"
+    return _fallback(service, None, reason, trace)
+
+
+def _fallback(service: Service, rule: str | None, reason: str, trace: list[Step]) -> Decision:
+    return Decision(Action.FALLBACK, (), service.fallback, 0, rule, _one_line(reason), tuple(trace))
+
+
+def _offer(target: DialOwner | DialAgent | DialGroup, facts: Facts, searched: dict[str, Offer]) -> Offer:
+    match target:
+        case DialGroup(group):
+            offer = searched.get(group)
+            if offer is None:
+                offer = searched[group] = _from_group(group, facts)
+            return offer
+        case DialAgent(agent):
+            return _from_one(agent, "is named by the rule", facts)
+        case DialOwner():
+            owner = None if facts.party is None else facts.party.get("owner")
+            if not isinstance(owner, str) or not owner:
+                return Offer(None, "the caller has no owner")
+            return _from_one(owner, "is the owner of the caller", facts)
+
+
+def _why_not(agent: AgentFacts, tried: Collection[str]) -> str | None:
+    if agent.why_not is not None:
+        return agent.why_not
+    if agent.id in tried:
+        return "was offered this call already"
+    return None if agent.phones else "has no phone"
+
+
+def _from_one(name: str, role: str, facts: Facts) -> Offer:
+    agent = facts.agents.get(name)
+    if agent is None:
+        return Offer(None, f"{name} {NOT_AN_AGENT}", missing=name)
+    why_not = _why_not(agent, facts.tried)
+    if why_not is not None:
+        return Offer(None, f"{name} {role}, but: {why_not}", (agent,), 1, facts.tried)
+    return Offer(agent, f"{name} {role}", (agent,), 1, facts.tried)
+
+
+def _from_group(group: str, facts: Facts) -> Offer:
+    members: Collection[AgentFacts]
+    if facts.groups is None:
+        members = [agent for agent in facts.agents.values() if group in agent.groups]
+    else:
+        members = facts.groups.get(group, ())
+    tried = facts.tried
+    best: AgentFacts | None = None
+    best_since = math.inf
+    # Written out, and not with min() and a key: this is the hot path, and a group may have thousands.
+    for agent in members:
+        if agent.why_not is None:
+            since = agent.idle_since
+            if (
+                (since < best_since or best is None or (since == best_since and agent.id < best.id))
+                and agent.id not in tried
+                and agent.phones
+            ):
+                best, best_since = agent, since
+    if not members:
+        return Offer(None, f"nobody is in {group}")
+    note = (
+        f"none of {len(members)} in {group} is free"
+        if best is None
+        else f"{best.id} is longest idle in {group}"
+    )
+    # A copy: the members may be the roster's own list, which goes on changing.
+    return Offer(best, note, tuple(islice(members, MAX_CANDIDATES)), len(members), tried)
+
+
+def _one_line(text: str) -> str:
+    """A reason for pausing is typed by people; CTI_REASON is one line of a protocol."""
+    line = " ".join(text.split())
+    if not line.isprintable():
+        line = "".join(each for each in line if each.isprintable())
+    return line if len(line) <= _MAX_REASON else line[: _MAX_REASON - 1] + "…"
+
+
+def _short(value: Any) -> Any:
+    """What a CRM said, small enough to be kept with every call."""
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case list() | tuple():
+            return [_short(each) for each in value[:20]]
+    text = "a party" if isinstance(value, dict) else str(value)
+    return text if len(text) <= _MAX_FOUND else text[: _MAX_FOUND - 1] + "…"
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is None else json.dumps(_short(value), ensure_ascii=False)

@@ -1,0 +1,471 @@
+"""A service's rules, compiled from plain mappings into small objects that a decision only has to call.
+
+What may stand in a rule is said by the tables `FACTS` and `_TESTS`; reading files and knowing their lines is
+left to whoever has the file, who gets each problem with its path inside the rules.
+"""
+
+import json
+import operator
+from collections.abc import Callable, Collection, Mapping
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from routing.facts import DIAL_STATUSES, FROM_KINDS, PARTY_TYPES, Facts
+from routing.words import quoted, unknown
+
+Path = tuple[str | int, ...]
+
+RING_TIMEOUT: Final = 20
+MAX_TIMEOUT: Final = 600
+MAX_RULES: Final = 1000
+_MAX_NAME: Final = 64
+_MAX_TEXT: Final = 200
+_MAX_CHOICES: Final = 10_000
+_MAX_DEPTH: Final = 8
+
+
+class Mode(StrEnum):
+    """How far a service lets us steer; what to do about it is left to whoever asked for the decision."""
+
+    OBSERVE = "observe"
+    PARALLEL = "parallel"
+    ROUTE = "route"
+
+
+@frozen
+class DialOwner:
+    """The agent who owns the caller in the CRM."""
+
+
+@frozen
+class DialAgent:
+    agent: str
+
+
+@frozen
+class DialGroup:
+    """The agent of the group who has been idle longest."""
+
+    group: str
+
+
+@frozen
+class ToFallback:
+    """The service's fallback, on purpose."""
+
+
+Target = DialOwner | DialAgent | DialGroup | ToFallback
+
+
+@frozen
+class Condition:
+    """One test of one fact. `wanted` says the test in words; two conditions with the same words are equal."""
+
+    fact: str
+    wanted: str
+    read: Callable[[Facts], Any] = field(repr=False, eq=False)
+    holds: Callable[[Any], bool] = field(repr=False, eq=False)
+
+
+@frozen
+class Rule:
+    """`conditions` must all hold. `timeout`: seconds to ring, None for the service's."""
+
+    name: str
+    conditions: tuple[Condition, ...]
+    target: Target
+    timeout: int | None = None
+
+
+@frozen
+class Service:
+    """What callers dial. `numbers`: E.164 or internal. `fallback`: `context,exten,prio`.
+
+    `ring_timeout`: seconds to ring where a rule says nothing. `instruction`: what the card tells the agent.
+    """
+
+    name: str
+    numbers: tuple[str, ...]
+    mode: Mode
+    instruction: str | None
+    fallback: str
+    rules: tuple[Rule, ...]
+    ring_timeout: int = RING_TIMEOUT
+
+
+@frozen
+class Problem:
+    """Something wrong in rules: where (`of_key`: the key that ends the path, not its value), and what."""
+
+    path: Path
+    text: str
+    of_key: bool = False
+
+    def __str__(self) -> str:
+        return f"{path_text(self.path)}: {self.text}"
+
+
+class RulesError(ValueError):
+    """Rules that cannot be compiled, with every problem found."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+def path_text(path: Path) -> str:
+    """A path the way people write it: `rules[2].when.party.tier`."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            shown = step if step.isprintable() and len(step) <= _MAX_NAME else quoted(step)
+            text += f".{shown}" if text else shown
+    return text
+
+
+class Kind(StrEnum):
+    """What values a fact has, and so which tests make sense for it."""
+
+    PRESENCE = "presence"
+    TEXT = "text"
+    LIST = "list"
+    NUMBER = "number"
+
+
+@frozen
+class KnownFact:
+    """A fact that rules may test. `words`: the only values it has; `is_agent`: it names one of our agents."""
+
+    kind: Kind
+    read: Callable[[Facts], Any]
+    words: tuple[str, ...] = ()
+    is_agent: bool = False
+
+
+def _of_party(name: str) -> Callable[[Facts], Any]:
+    def read(facts: Facts) -> Any:
+        party = facts.party
+        return None if party is None else party.get(name)
+
+    return read
+
+
+FACTS: Final[Mapping[str, KnownFact]] = {
+    "party": KnownFact(Kind.PRESENCE, operator.attrgetter("party")),
+    "party.adapter": KnownFact(Kind.TEXT, _of_party("adapter")),
+    "party.type": KnownFact(Kind.TEXT, _of_party("type"), words=PARTY_TYPES),
+    "party.id": KnownFact(Kind.TEXT, _of_party("id")),
+    "party.name": KnownFact(Kind.TEXT, _of_party("name")),
+    "party.company": KnownFact(Kind.TEXT, _of_party("company")),
+    "party.owner": KnownFact(Kind.TEXT, _of_party("owner"), is_agent=True),
+    "party.owner_user": KnownFact(Kind.TEXT, _of_party("owner_user")),
+    "party.tier": KnownFact(Kind.TEXT, _of_party("tier")),
+    "party.language": KnownFact(Kind.TEXT, _of_party("language")),
+    "party.tags": KnownFact(Kind.LIST, _of_party("tags")),
+    "party.match": KnownFact(Kind.TEXT, _of_party("match")),
+    "parties": KnownFact(Kind.NUMBER, operator.attrgetter("parties")),
+    "from.kind": KnownFact(Kind.TEXT, operator.attrgetter("from_kind"), words=FROM_KINDS),
+    "from.number": KnownFact(Kind.TEXT, operator.attrgetter("from_number")),
+    "to": KnownFact(Kind.TEXT, operator.attrgetter("to")),
+    "attempt": KnownFact(Kind.NUMBER, operator.attrgetter("attempt")),
+    "last": KnownFact(Kind.TEXT, operator.attrgetter("last"), words=DIAL_STATUSES),
+}
+
+# Test → the kinds of facts that it can be asked of.
+_TESTS: Final[Mapping[str, frozenset[Kind]]] = {
+    "in": frozenset({Kind.TEXT, Kind.NUMBER}),
+    "not": frozenset(Kind),
+    "contains": frozenset({Kind.LIST}),
+    "prefix": frozenset({Kind.TEXT}),
+    "at_least": frozenset({Kind.NUMBER}),
+    "at_most": frozenset({Kind.NUMBER}),
+}
+
+_Holds = Callable[[Any], bool]
+
+
+def _is_present(found: Any) -> bool:
+    return found is not None and found != "" and found != [] and found != ()
+
+
+def _is_absent(found: Any) -> bool:
+    return not _is_present(found)
+
+
+def _never(_found: Any) -> bool:
+    return False
+
+
+def compile_rules(
+    raw: object,
+    *,
+    agents: Collection[str] | None = None,
+    groups: Collection[str] | None = None,
+    path: Path = ("rules",),
+) -> tuple[Rule, ...]:
+    """Rules from what a YAML or JSON file says. Raises `RulesError` with every problem, each below `path`.
+
+    `agents` and `groups` are those that rules may name; None leaves names unchecked.
+    """
+    compiler = _Compiler(agents, groups)
+    rules = compiler.rules(raw, path)
+    if compiler.problems:
+        raise RulesError(tuple(compiler.problems))
+    return rules
+
+
+class _Compiler:
+    """Goes on after a problem, so that all of them come out at once."""
+
+    def __init__(self, agents: Collection[str] | None, groups: Collection[str] | None) -> None:
+        self.problems: list[Problem] = []
+        self._agents = agents
+        self._groups = groups
+
+    def _wrong(self, path: Path, text: str, *, of_key: bool = False) -> None:
+        self.problems.append(Problem(path, text, of_key))
+
+    def _mapping(self, raw: object, path: Path, what: str, known: Collection[str]) -> Mapping[str, Any]:
+        """The entries of `raw` whose keys are known; problems for the others."""
+        if not isinstance(raw, Mapping):
+            self._wrong(
+                path, f"{what} is {_named(raw)}; a mapping would be right, such as {{{_EXAMPLES[what]}}}"
+            )
+            return {}
+        entries: dict[str, Any] = {}
+        for key, value in raw.items():
+            if isinstance(key, str) and key in known:
+                entries[key] = value
+            else:
+                noun = "fact" if what == "when" else "test" if what == "a test" else "key"
+                self._wrong((*path, str(key)), unknown(noun, str(key), known), of_key=True)
+        return entries
+
+    def rules(self, raw: object, path: Path) -> tuple[Rule, ...]:
+        if not isinstance(raw, list | tuple):
+            self._wrong(path, f"is {_named(raw)}; a list of rules would be right")
+            return ()
+        if len(raw) > MAX_RULES:
+            self._wrong(path, f"has {len(raw)} rules; at most {MAX_RULES} would be right")
+            return ()
+        rules: list[Rule] = []
+        names: dict[str, int] = {}
+        for index, each in enumerate(raw):
+            rule = self._rule(each, (*path, index))
+            if rule.name:
+                first = names.setdefault(rule.name, index)
+                if first != index:
+                    self._wrong(
+                        (*path, index, "name"),
+                        f"{quoted(rule.name)} is rule {first}'s name already; its own would be right",
+                    )
+            rules.append(rule)
+        return tuple(rules)
+
+    def _rule(self, raw: object, path: Path) -> Rule:
+        entries = self._mapping(raw, path, "a rule", ("name", "when", "dial", "fallback", "timeout"))
+        whole = isinstance(raw, Mapping)
+        name = self._name(entries, path) if whole else ""
+        conditions = self._when(entries["when"], (*path, "when")) if "when" in entries else ()
+        target = self._target(entries, path) if whole else ToFallback()
+        timeout: Any = entries.get("timeout")
+        if "timeout" in entries:
+            if not _is_number(timeout) or not 1 <= timeout <= MAX_TIMEOUT:
+                self._wrong((*path, "timeout"), f"whole seconds from 1 to {MAX_TIMEOUT} would be right")
+            elif isinstance(target, ToFallback) and "dial" not in entries:
+                self._wrong((*path, "timeout"), "has no meaning without `dial`; leave it out", of_key=True)
+        return Rule(name, conditions, target, timeout)
+
+    def _name(self, entries: Mapping[str, Any], path: Path) -> str:
+        if "name" not in entries:
+            self._wrong(path, "`name` is missing; the log says by it which rule decided")
+            return ""
+        name = entries["name"]
+        if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > _MAX_NAME:
+            self._wrong((*path, "name"), f"a text of 1 to {_MAX_NAME} characters on one line would be right")
+            return ""
+        return name
+
+    def _target(self, entries: Mapping[str, Any], path: Path) -> Target:
+        if ("dial" in entries) == ("fallback" in entries):
+            ways = "`dial: owner`, `dial: {agent: ID}`, `dial: {group: NAME}` or `fallback: true`"
+            self._wrong(
+                path,
+                f"says {'both' if 'dial' in entries else 'not'} where to go; one of {ways} would be right",
+            )
+            return ToFallback()
+        if "fallback" in entries:
+            if entries["fallback"] is not True:
+                self._wrong((*path, "fallback"), "only `fallback: true` would be right")
+            return ToFallback()
+        return self._dial(entries["dial"], (*path, "dial"))
+
+    def _dial(self, raw: object, path: Path) -> Target:
+        if raw == "owner":
+            return DialOwner()
+        if isinstance(raw, str):
+            self._wrong(
+                path,
+                f"{quoted(raw)} is not `owner`; {{agent: ID}} or {{group: NAME}} would be right for others",
+            )
+            return ToFallback()
+        entries = self._mapping(raw, path, "dial", ("agent", "group"))
+        if isinstance(raw, Mapping) and len(raw) != 1:
+            self._wrong(path, "exactly one of `agent` and `group` would be right")
+        for what, known in (("agent", self._agents), ("group", self._groups)):
+            if what in entries:
+                name = entries[what]
+                if not isinstance(name, str) or not name:
+                    self._wrong(
+                        (*path, what), f"is {_named(name)}; the {what}'s name in quotes would be right"
+                    )
+                elif known is not None and name not in known:
+                    self._wrong((*path, what), unknown(what, name, known))
+                else:
+                    return DialAgent(name) if what == "agent" else DialGroup(name)
+        return ToFallback()
+
+    def _when(self, raw: object, path: Path) -> tuple[Condition, ...]:
+        conditions: list[Condition] = []
+        for name, test in self._mapping(raw, path, "when", FACTS).items():
+            known = FACTS[name]
+            wanted, holds = self._test(test, known, (*path, name), 0)
+            conditions.append(Condition(name, wanted, known.read, holds))
+        return tuple(conditions)
+
+    def _test(self, raw: object, fact: KnownFact, path: Path, depth: int) -> tuple[str, _Holds]:
+        if raw == "present":
+            return "is present", _is_present
+        if raw == "absent":
+            return "is absent", _is_absent
+        if isinstance(raw, Mapping):
+            return self._tests(raw, fact, path, depth)
+        if fact.kind is Kind.PRESENCE:
+            self._wrong(path, "only `present` or `absent` would be right")
+        elif fact.kind is Kind.LIST:
+            self._wrong(path, "is a list of values; {contains: X}, `present` or `absent` would be right")
+        elif self._is_value(raw, fact, path):
+            return f"is {_as_text(raw)}", partial(operator.eq, raw)
+        return "", _never
+
+    def _tests(self, raw: Mapping[Any, Any], fact: KnownFact, path: Path, depth: int) -> tuple[str, _Holds]:
+        if depth >= _MAX_DEPTH:
+            self._wrong(path, f"tests are nested deeper than {_MAX_DEPTH}; a flatter rule would be right")
+            return "", _never
+        fitting = [test for test, kinds in _TESTS.items() if fact.kind in kinds]
+        parts: list[tuple[str, _Holds]] = []
+        for test, value in self._mapping(raw, path, "a test", fitting).items():
+            parts.append(self._one_test(test, value, fact, (*path, test), depth))
+        if not raw:
+            self._wrong(path, f"is empty; one of {', '.join(fitting)} would be right")
+        if not parts:
+            return "", _never
+        if len(parts) == 1:
+            return parts[0]
+        all_hold = tuple(holds for _, holds in parts)
+        return " and ".join(text for text, _ in parts), lambda found: all(holds(found) for holds in all_hold)
+
+    def _one_test(self, test: str, value: Any, fact: KnownFact, path: Path, depth: int) -> tuple[str, _Holds]:
+        match test:
+            case "not":
+                text, inner = self._test(value, fact, path, depth + 1)
+                return f"not ({text})", lambda found: not inner(found)
+            case "in":
+                return self._in(value, fact, path)
+            case "contains":
+                if not self._is_value(value, fact, path):
+                    return "", _never
+                return f"contains {_as_text(value)}", (
+                    lambda found: isinstance(found, list | tuple | frozenset) and value in found
+                )
+            case "prefix":
+                if not self._is_text(value, path):
+                    return "", _never
+                return f"starts with {_as_text(value)}", (
+                    lambda found: isinstance(found, str) and found.startswith(value)
+                )
+        if not self._is_value(value, fact, path):
+            return "", _never
+        if test == "at_least":
+            return f"at least {value}", lambda found: found >= value
+        return f"at most {value}", lambda found: found <= value
+
+    def _in(self, value: Any, fact: KnownFact, path: Path) -> tuple[str, _Holds]:
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= _MAX_CHOICES:
+            self._wrong(path, f"a list of 1 to {_MAX_CHOICES} values would be right")
+            return "", _never
+        wrong = [index for index, each in enumerate(value) if not self._is_value(each, fact, (*path, index))]
+        if wrong:
+            return "", _never
+        choices = frozenset(value)
+        # The type first: what a CRM says may be a list or a mapping, which no set can be asked for.
+        wanted = int if fact.kind is Kind.NUMBER else str
+        return f"in {_as_text(list(value))}", lambda found: isinstance(found, wanted) and found in choices
+
+    def _is_value(self, value: object, fact: KnownFact, path: Path) -> bool:
+        if fact.kind is Kind.NUMBER:
+            if _is_number(value):
+                return True
+            self._wrong(path, f"is {_named(value)}; a whole number would be right")
+            return False
+        if not self._is_text(value, path):
+            return False
+        assert isinstance(value, str)
+        if fact.words and value not in fact.words:
+            self._wrong(path, unknown("word", value, fact.words))
+            return False
+        if fact.is_agent and self._agents is not None and value not in self._agents:
+            self._wrong(path, unknown("agent", value, self._agents))
+            return False
+        return True
+
+    def _is_text(self, value: object, path: Path) -> bool:
+        if isinstance(value, str) and 1 <= len(value) <= _MAX_TEXT:
+            return True
+        if isinstance(value, str):
+            self._wrong(
+                path, f"a text of 1 to {_MAX_TEXT} characters would be right; `absent` tests for nothing"
+            )
+        else:
+            self._wrong(path, f"is {_named(value)}; a text would be right, in quotes")
+        return False
+
+
+_EXAMPLES: Final[Mapping[str, str]] = {
+    "a rule": "name: rest, dial: {group: sales}",
+    "when": "party.owner: present",
+    "a test": "not: gold",
+    "dial": "group: sales",
+}
+
+
+def _is_number(value: object) -> bool:
+    """Python takes True for 1; a person who writes `yes` does not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _named(value: object) -> str:
+    """What YAML made of what somebody wrote."""
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return "a yes or no"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case list() | tuple():
+            return "a list"
+        case Mapping():
+            return "a mapping"
+    return f"a {type(value).__name__}"
+
+
+def _as_text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,370 @@
+"""The embedded directory, the parties it answers with, and how kinds of adapters are found."""
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from adapters.base import (
+    NAME_LIMIT,
+    NOTES_LIMIT,
+    AdapterKindError,
+    AdapterUnavailable,
+    Capability,
+    Case,
+    IAdapter,
+    LastContact,
+    Party,
+    PartyType,
+    load_adapter_kinds,
+)
+from adapters.directory import DirectoryAdapter, DirectoryOptions
+from adapters.directory_file import SCHEMA_VERSION, Change, Directory, DirectoryError, Entry, PartyNumber
+from adapters.testing import HangingAdapter
+from cti.numbers import NumberPlan
+
+GERMANY = NumberPlan("DE")
+MOBILE = "+4915228817386"
+OFFICE = "+494066969100"
+
+
+def an_entry(party_id: str = "17", *numbers: str, **attributes: Any) -> Entry:
+    party = Party("directory", **{"type": "contact", "id": party_id, "name": "Žana Kovač", **attributes})
+    return Entry(party, tuple(PartyNumber(number, number) for number in numbers or (MOBILE,)))
+
+
+def result_of(coroutine: Any) -> Any:
+    results: list[Any] = []
+    Deferred.fromCoroutine(coroutine).addBoth(results.append)
+    (result,) = results
+    if hasattr(result, "raiseException"):
+        result.raiseException()
+    return result
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Directory]:
+    opened = Directory(tmp_path / "directory.db", "directory")
+    opened.open()
+    yield opened
+    opened.close()
+
+
+def test_a_party_is_found_by_each_of_its_numbers_with_all_it_has(directory: Directory) -> None:
+    entry = an_entry(
+        "17",
+        MOBILE,
+        OFFICE,
+        type=PartyType.PARTNER,
+        name="Анна Соколова",
+        company="ООО «Ромашка»",
+        url="https://crm.example/17",
+        owner="u1",
+        tier="gold",
+        language="ru",
+        tags=("vip", "slow payer"),
+        notes="Gern vormittags.\nSpricht leise.",
+    )
+    assert directory.put(entry) is Change.ADDED
+    assert directory.lookup(MOBILE) == directory.lookup(OFFICE) == [entry.party]
+    assert directory.lookup("+493023125100") == []
+
+
+def test_several_parties_of_one_number_come_in_the_order_of_their_ids(directory: Directory) -> None:
+    for party_id in ("30", "10", "20"):
+        directory.put(an_entry(party_id, OFFICE))
+    assert [party.id for party in directory.lookup(OFFICE)] == ["10", "20", "30"]
+
+
+def test_open_cases_and_last_contacts_come_with_the_party_newest_first(directory: Directory) -> None:
+    directory.put(an_entry("17"))
+    old = Case("C-1", "Rechnung doppelt", "open", datetime(2026, 1, 5, tzinfo=UTC), "https://crm.example/c/1")
+    new = Case("C-2", "Lieferung fehlt", "waiting", datetime(2026, 2, 5, tzinfo=UTC))
+    done = Case("C-3", "Erledigt", "Closed", datetime(2026, 3, 5, tzinfo=UTC))
+    called = LastContact(datetime(2026, 2, 1, 9, 30, tzinfo=UTC), "call", "u1", "Asked for a new offer")
+    visited = LastContact(datetime(2026, 2, 9, tzinfo=UTC), "visit")
+    for case in (old, new, done):
+        directory.put_case("17", case)
+    for contact in (called, visited):
+        directory.put_contact("17", contact)
+    (party,) = directory.lookup(MOBILE)
+    assert party.cases == (new, old)
+    assert party.last_contacts == (visited, called)
+
+
+def test_a_case_put_again_is_replaced(directory: Directory) -> None:
+    directory.put(an_entry("17"))
+    directory.put_case("17", Case("C-1", "Rechnung", "open"))
+    directory.put_case("17", Case("C-1", "Rechnung", "waiting"))
+    (party,) = directory.lookup(MOBILE)
+    assert [case.status for case in party.cases] == ["waiting"]
+
+
+def test_a_case_of_nobody_is_refused(directory: Directory) -> None:
+    with pytest.raises(DirectoryError, match="no party with this id"):
+        directory.put_case("17", Case("C-1"))
+
+
+def test_putting_an_entry_again_says_what_it_did(directory: Directory) -> None:
+    directory.put(an_entry("17", MOBILE, owner="u1"))
+    assert directory.put(an_entry("17", MOBILE, owner="u1")) is Change.UNCHANGED
+    assert directory.put(an_entry("17", MOBILE, owner="u2")) is Change.UPDATED
+    assert directory.put(an_entry("17", OFFICE, owner="u2")) is Change.UPDATED
+    assert directory.lookup(MOBILE) == []
+    assert directory.lookup(OFFICE)[0].owner == "u2"
+
+
+def test_an_update_keeps_cases_and_last_contacts(directory: Directory) -> None:
+    directory.put(an_entry("17"))
+    directory.put_case("17", Case("C-1", "Rechnung", "open"))
+    directory.put(an_entry("17", name="Zoë Ward"))
+    (party,) = directory.lookup(MOBILE)
+    assert (party.name, len(party.cases)) == ("Zoë Ward", 1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        (an_entry("17", name=""), "has a name"),
+        (an_entry("17", MOBILE, MOBILE), "each number once"),
+        (an_entry("17", *(f"+49302312{n:04}" for n in range(51))), "at most 50"),
+        (an_entry("17", tags=("a;b",)), "no ';'"),
+    ],
+)
+def test_an_entry_that_could_not_be_kept_whole_is_refused(
+    directory: Directory, entry: Entry, why: str
+) -> None:
+    with pytest.raises(DirectoryError, match=why):
+        directory.put(entry)
+    assert len(directory) == 0
+
+
+@pytest.mark.parametrize("key", ["0152 28817386", "015228817386", "", "+0", "+49 152 28817386"])
+def test_a_number_under_a_key_that_is_not_e164_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="e164"):
+        PartyNumber("0152 28817386", key)
+
+
+def test_a_first_fill_is_all_or_nothing(directory: Directory) -> None:
+    assert directory.bulk_load(an_entry(str(n), f"+49302312{n:04}") for n in range(100)) == 100
+    with pytest.raises(DirectoryError):
+        directory.bulk_load([an_entry("new", OFFICE), an_entry("5", OFFICE)])
+    assert len(directory) == 100
+    assert directory.lookup(OFFICE) == []
+    assert directory.lookup("+493023120042")[0].id == "42"
+
+
+def test_what_is_put_together_is_seen_together_or_not_at_all(directory: Directory) -> None:
+    def broken() -> None:
+        with directory.writing():
+            directory.put(an_entry("17"))
+            raise KeyError("in the middle")
+
+    with pytest.raises(KeyError):
+        broken()
+    assert directory.lookup(MOBILE) == []
+    directory.put(an_entry("17"))
+    assert directory.lookup(MOBILE)
+
+
+def test_what_another_process_writes_is_seen_at_once(directory: Directory) -> None:
+    assert directory.lookup(MOBILE) == []
+    code = (
+        "import sys; from pathlib import Path; from adapters.directory_file import *;"
+        "from adapters import base; d = Directory(Path(sys.argv[1]), 'directory'); d.open();"
+        f"d.put(Entry(base.Party('directory', 'contact', '17', 'Anna'), (PartyNumber('{MOBILE}', '{MOBILE}'),)))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(directory.path)], check=True, timeout=30)
+    assert [party.name for party in directory.lookup(MOBILE)] == ["Anna"]
+
+
+def test_reading_goes_on_while_another_process_writes(directory: Directory) -> None:
+    directory.put(an_entry("17"))
+    writer = Directory(directory.path, "directory")
+    writer.open()
+    with writer.writing():
+        writer.put(an_entry("17", name="Zoë Ward"))
+        assert directory.lookup(MOBILE)[0].name == "Žana Kovač"
+    assert directory.lookup(MOBILE)[0].name == "Zoë Ward"
+    writer.close()
+
+
+def test_a_new_file_is_readable_by_its_owner_only(directory: Directory) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        assert stat.S_IMODE(Path(f"{directory.path}{suffix}").stat().st_mode) == 0o600
+
+
+def test_a_directory_of_a_newer_version_is_refused_in_a_sentence(
+    tmp_path: Path, directory: Directory
+) -> None:
+    directory.close()
+    with sqlite3.connect(directory.path) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    with pytest.raises(
+        DirectoryError, match=r"newer Cordboard \(directory version 2, this one knows 1\); upgrade"
+    ):
+        directory.open()
+
+
+def test_another_sqlite_file_is_neither_used_nor_changed(tmp_path: Path) -> None:
+    path = tmp_path / "cti.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE call (id TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(DirectoryError, match="another kind of SQLite file"):
+        Directory(path, "directory").open()
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_and_a_path_that_is_not_there_are_told(tmp_path: Path) -> None:
+    text = tmp_path / "contacts.csv"
+    text.write_text("id,name\n" * 1000)
+    with pytest.raises(DirectoryError, match="not a database"):
+        Directory(text, "directory").open()
+    with pytest.raises(DirectoryError, match="No such file or directory"):
+        Directory(tmp_path / "nowhere" / "d.db", "directory").open()
+
+
+def test_every_column_of_the_schema_says_what_it_holds() -> None:
+    schema = (Path(__file__).parents[2] / "adapters" / "directory.sql").read_text("utf-8")
+    columns = [line for line in schema.splitlines() if line.startswith("    ") and line.split()[0].islower()]
+    assert len(columns) > 20
+    assert [line for line in columns if "--" not in line] == []
+
+
+def an_adapter(base: Path, path: str | None = None) -> DirectoryAdapter:
+    return DirectoryAdapter("customers", DirectoryOptions(path), base, GERMANY)
+
+
+def test_the_adapter_keeps_its_file_beside_the_configuration(tmp_path: Path) -> None:
+    assert an_adapter(tmp_path).directory.path == tmp_path / "customers.db"
+    assert an_adapter(tmp_path, "var/d.db").directory.path == tmp_path / "var" / "d.db"
+    assert an_adapter(tmp_path, "/srv/d.db").directory.path == Path("/srv/d.db")
+
+
+def test_the_adapter_fulfils_the_interface_and_answers_in_its_own_name(tmp_path: Path) -> None:
+    adapter = an_adapter(tmp_path)
+    assert isinstance(adapter, IAdapter)
+    assert Capability.IDENTIFY in adapter.capabilities
+    result_of(adapter.start())
+    adapter.directory.put(an_entry("17"))
+    (party,) = result_of(adapter.identify(GERMANY.parse("0152 28817386")))
+    assert (party.adapter, party.id) == ("customers", "17")
+    assert result_of(adapter.identify(GERMANY.parse("101"))) == ()
+    assert result_of(adapter.health()).up
+    result_of(adapter.stop())
+
+
+def test_a_directory_that_breaks_while_in_use_is_an_error_and_not_a_miss(tmp_path: Path) -> None:
+    adapter = an_adapter(tmp_path)
+    result_of(adapter.start())
+    connection = sqlite3.connect(adapter.directory.path)
+    connection.execute("DROP TABLE number")
+    connection.close()
+    with pytest.raises(AdapterUnavailable, match="no such table"):
+        result_of(adapter.identify(GERMANY.parse(MOBILE)))
+    assert not result_of(adapter.health()).up
+    result_of(adapter.stop())
+
+
+def test_a_directory_that_is_not_open_is_not_healthy(tmp_path: Path) -> None:
+    assert not result_of(an_adapter(tmp_path).health()).up
+
+
+def test_text_from_a_crm_is_bounded_and_loses_what_could_deceive() -> None:
+    party = Party(
+        "crm",
+        "contact",
+        17,  # type: ignore[arg-type]
+        name="Anna\r\nX-Header: 1\x00\u202egnp" + "a" * 1000,
+        company="Müller\ud800 & Söhne",
+        notes="line\nline\x07" + "n" * 10_000,
+        url="javascript:alert(1)",
+        owner="",
+        tags=("a", "a", " ", "b\n"),
+    )
+    assert party.id == "17"
+    assert party.name.startswith("Anna X-Header: 1gnp")
+    assert len(party.name) == NAME_LIMIT
+    assert party.company == "Müller & Söhne"
+    assert party.notes.startswith("line\nlinenn")
+    assert len(party.notes) == NOTES_LIMIT
+    assert (party.url, party.owner, party.tags) == (None, None, ("a", "b"))
+
+
+@pytest.mark.parametrize("party_id", ["", " ", "x" * 129])
+def test_an_id_is_never_cut_to_fit(party_id: str) -> None:
+    with pytest.raises(ValueError, match="1 to 128 characters"):
+        Party("crm", "contact", party_id)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://crm.example/a b", "https://crm.example/\n", "//crm.example", "data:text/html,x", "https://"],
+)
+def test_only_a_plain_web_address_is_a_link(url: str) -> None:
+    assert Party("crm", PartyType.LEAD, "1", url=url).url is None
+
+
+def test_a_party_survives_json() -> None:
+    party = an_entry("17", owner="u1", tags=("vip",), language="sl").party
+    party = Party.from_json(
+        party.as_json()
+        | {
+            "cases": [Case("C-1", "Račun", "open", datetime(2026, 1, 5, tzinfo=UTC)).as_json()],
+            "last_contacts": [LastContact("2026-01-05T10:00:00+01:00", "call", "u1", "kurz").as_json()],
+        }
+    )
+    written = party.as_json("anna")
+    assert (written["owner"], written["owner_user"]) == ("anna", "u1")
+    assert written["last_contacts"][0]["at"] == "2026-01-05T09:00:00Z"
+    assert Party.from_json(written) == party
+
+
+def test_a_time_without_its_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="without its zone"):
+        Case("C-1", opened="2026-01-05T10:00:00")
+
+
+def a_distribution(directory: Path, *points: str) -> None:
+    info = directory / "acme_adapters-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-adapters\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[cordboard.adapters]\n" + "\n".join(points) + "\n")
+
+
+def test_kinds_of_adapters_are_found_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_distribution(tmp_path, "hanging = adapters.testing:HangingAdapter")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    kinds = load_adapter_kinds()
+    assert "hanging" in kinds
+    kind = kinds["hanging"]
+    assert isinstance(kind("crm", kind.options_class(), tmp_path, GERMANY), HangingAdapter)
+
+
+def test_a_broken_kind_harms_only_who_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_distribution(
+        tmp_path,
+        "gone = acme.nowhere:Adapter",
+        "plain = adapters.base:Party",
+        "hanging = adapters.testing:HangingAdapter",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    kinds = load_adapter_kinds()
+    assert {"gone", "plain", "hanging"} <= set(kinds)
+    assert kinds["hanging"]
+    with pytest.raises(AdapterKindError, match=r"'gone' cannot be loaded \(acme.nowhere:Adapter\)"):
+        kinds["gone"]
+    with pytest.raises(AdapterKindError, match="no attrs class as options_class"):
+        kinds["plain"]
+    with pytest.raises(KeyError):
+        kinds["odoo"]

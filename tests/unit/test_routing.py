@@ -1,0 +1,579 @@
+"""Rules and decisions: what each condition and target does, and what no set of facts may ever lead to."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.base import PartyType
+from cti.numbers import NumberKind
+from routing.decide import MAX_CANDIDATES, Action, Decision, Outcome, decide
+from routing.facts import FROM_KINDS, PARTY_TYPES, AgentFacts, Facts, is_phone
+from routing.rules import (
+    FACTS,
+    DialAgent,
+    DialGroup,
+    DialOwner,
+    Mode,
+    RulesError,
+    Service,
+    ToFallback,
+    compile_rules,
+)
+
+FALLBACK = "old-context,s,1"
+
+
+def an_agent(id: str, *, why_not: str | None = None, idle_since: float = 0.0, **changes: Any) -> AgentFacts:
+    given_values: dict[str, Any] = {
+        "id": id,
+        "name": id.title(),
+        "phones": (f"PJSIP/{id}",),
+        "groups": frozenset({"sales"}),
+        "state": "ready" if why_not is None else "paused",
+        "why_not": why_not,
+        "idle_since": idle_since,
+    }
+    return AgentFacts(**{**given_values, **changes})
+
+
+def facts(*agents: AgentFacts, **changes: Any) -> Facts:
+    given_values: dict[str, Any] = {
+        "at": 1_800_000_000.0,
+        "service": "sales",
+        "from_number": "+4915228817386",
+        "from_kind": "e164",
+        "to": "+494066969100",
+        "agents": {agent.id: agent for agent in agents},
+    }
+    return Facts(**{**given_values, **changes})
+
+
+def a_party(**values: Any) -> dict[str, Any]:
+    return {"adapter": "directory", "type": "contact", "id": "17", "owner": None, **values}
+
+
+def a_service(*rules: Mapping[str, Any], **changes: Any) -> Service:
+    return Service(
+        "sales", ("+494066969100",), Mode.ROUTE, None, FALLBACK, compile_rules(list(rules)), **changes
+    )
+
+
+def holds(when: Mapping[str, Any], given_facts: Facts) -> bool:
+    decision = decide(a_service({"name": "one", "when": when, "fallback": True}), given_facts)
+    return decision.rule == "one"
+
+
+KNOWN_CALLER = facts(
+    party=a_party(
+        name="Jana Novak",
+        company="Novak d.o.o.",
+        owner="anna",
+        owner_user="u1",
+        tier="gold",
+        language="sl",
+        tags=["vip", "press"],
+        match="number",
+    ),
+    parties=2,
+    attempt=2,
+    last="NOANSWER",
+)
+STRANGER = facts(from_number=None, from_kind="withheld")
+
+
+# Fact, a test that holds for KNOWN_CALLER, one that does not.
+CONDITIONS: list[tuple[str, Any, Any]] = [
+    ("party", "present", "absent"),
+    ("party.adapter", "directory", "odoo"),
+    ("party.type", "contact", "supplier"),
+    ("party.id", "17", "18"),
+    ("party.name", {"prefix": "Jana"}, {"prefix": "Ana"}),
+    ("party.company", "Novak d.o.o.", "novak"),
+    ("party.owner", "anna", "ben"),
+    ("party.owner", "present", "absent"),
+    ("party.owner_user", "u1", "u2"),
+    ("party.tier", {"in": ["gold", "platinum"]}, {"in": ["silver"]}),
+    ("party.tier", {"not": "silver"}, {"not": "gold"}),
+    ("party.tier", {"not": {"in": ["silver"]}}, {"not": {"in": ["gold"]}}),
+    ("party.tier", {"not": "absent"}, {"not": "present"}),
+    ("party.language", "sl", "de"),
+    ("party.tags", {"contains": "vip"}, {"contains": "VIP"}),
+    ("party.tags", {"not": {"contains": "debtor"}}, {"not": {"contains": "vip"}}),
+    ("party.tags", "present", "absent"),
+    ("party.match", "number", "domain"),
+    ("parties", 2, 1),
+    ("parties", {"at_least": 2}, {"at_least": 3}),
+    ("parties", {"at_most": 2}, {"at_most": 1}),
+    ("parties", {"at_least": 1, "at_most": 2}, {"at_least": 1, "at_most": 1}),
+    ("parties", {"in": [1, 2]}, {"in": [3]}),
+    ("from.kind", "e164", "internal"),
+    ("from.kind", {"in": ["e164", "internal"]}, {"in": ["withheld"]}),
+    ("from.number", {"prefix": "+49"}, {"prefix": "+386"}),
+    ("from.number", "+4915228817386", "+4915228895456"),
+    ("to", "+494066969100", "+494066969101"),
+    ("attempt", {"at_least": 2}, 1),
+    ("last", "NOANSWER", "BUSY"),
+    ("last", "present", "absent"),
+]
+
+
+@pytest.mark.parametrize(("fact", "true", "false"), CONDITIONS)
+def test_a_condition_holds_for_the_value_it_names_and_for_no_other(fact: str, true: Any, false: Any) -> None:
+    assert holds({fact: true}, KNOWN_CALLER)
+    assert not holds({fact: false}, KNOWN_CALLER)
+
+
+def test_each_known_fact_is_tested_in_the_table_above() -> None:
+    assert {fact for fact, _, _ in CONDITIONS} == set(FACTS)
+
+
+@pytest.mark.parametrize(
+    "fact", sorted(name for name in FACTS if name.startswith(("party", "from.number", "last")))
+)
+def test_what_is_not_known_of_a_stranger_is_absent(fact: str) -> None:
+    if fact != "parties":
+        assert holds({fact: "absent"}, STRANGER)
+        assert not holds({fact: "present"}, STRANGER)
+
+
+def test_not_holds_for_a_stranger_because_the_test_inside_does_not() -> None:
+    assert holds({"party.tier": {"not": "gold"}}, STRANGER)
+
+
+def test_an_empty_value_is_absent() -> None:
+    assert holds(
+        {"party.tags": "absent", "party.tier": "absent", "last": "absent"},
+        facts(party=a_party(tags=[], tier=""), last=""),
+    )
+
+
+def test_all_conditions_of_a_rule_must_hold() -> None:
+    assert not holds({"party.tier": "gold", "party.language": "de"}, KNOWN_CALLER)
+
+
+@pytest.mark.parametrize("value", [7, 1.5, True, None, ["gold"], {"a": 1}, {"gold"}])
+@pytest.mark.parametrize("test", ["gold", {"in": ["gold"]}, {"prefix": "go"}, "present"])
+def test_a_crm_that_answers_with_another_type_breaks_no_decision(value: Any, test: Any) -> None:
+    decision = decide(
+        a_service({"name": "one", "when": {"party.tier": test}, "fallback": True}),
+        facts(party=a_party(tier=value)),
+    )
+    json.dumps([step.as_json() for step in decision.trace])
+    assert (decision.rule == "one") == (test == "present" and value is not None)
+
+
+def test_the_words_of_other_rooms_are_those_that_rules_know() -> None:
+    assert set(FROM_KINDS) == set(NumberKind)
+    assert set(PARTY_TYPES) == set(PartyType)
+    assert [str(action) for action in Action] == [
+        "dial",
+        "wait",
+        "goto",
+        "voicemail",
+        "announce",
+        "reject",
+        "fallback",
+    ]
+
+
+OWNER = {"name": "owner", "when": {"party.owner": "present"}, "dial": "owner", "timeout": 15}
+REST = {"name": "rest", "dial": {"group": "sales"}}
+
+
+def test_the_owner_of_the_caller_is_dialled() -> None:
+    decision = decide(
+        a_service(OWNER, REST), facts(an_agent("anna"), an_agent("ben"), party=a_party(owner="anna"))
+    )
+    assert (decision.action, decision.agents, decision.target, decision.timeout, decision.rule) == (
+        Action.DIAL,
+        ("anna",),
+        "PJSIP/anna",
+        15,
+        "owner",
+    )
+    assert decision.reason == "owner: anna is the owner of the caller"
+
+
+def test_an_owner_who_is_away_passes_the_call_to_the_longest_idle_of_the_group() -> None:
+    given_facts = facts(
+        an_agent("anna", why_not="logged out"),
+        an_agent("ben", idle_since=30.0),
+        an_agent("cem", idle_since=10.0),
+        party=a_party(owner="anna"),
+    )
+    decision = decide(a_service(OWNER, REST), given_facts)
+    assert (decision.agents, decision.rule) == (("cem",), "rest")
+    assert decision.reason == "rest: cem is longest idle in sales"
+    owner, rest = decision.trace
+    assert owner.outcome is Outcome.NOBODY
+    assert [c.as_json() for c in owner.candidates] == [{"agent": "anna", "why_not": "logged out"}]
+    assert {c.agent: c.why_not for c in rest.candidates} == {
+        "anna": "logged out",
+        "ben": "cem comes first",
+        "cem": None,
+    }
+
+
+def test_an_owner_whom_nobody_here_knows_passes_the_call_on() -> None:
+    decision = decide(a_service(OWNER, REST), facts(an_agent("ben"), party=a_party(owner="zoe")))
+    assert decision.agents == ("ben",)
+    assert decision.trace[0].candidates[0].why_not == "is not an agent here"
+
+
+def test_a_named_agent_is_dialled_with_the_service_s_time_where_the_rule_has_none() -> None:
+    decision = decide(
+        a_service({"name": "ben", "dial": {"agent": "ben"}}, ring_timeout=33), facts(an_agent("ben"))
+    )
+    assert (decision.agents, decision.timeout, decision.reason) == (
+        ("ben",),
+        33,
+        "ben: ben is named by the rule",
+    )
+
+
+def test_all_phones_of_an_agent_ring() -> None:
+    decision = decide(a_service(REST), facts(an_agent("ben", phones=("PJSIP/ben", "SIP/desk-2"))))
+    assert decision.target == "PJSIP/ben&SIP/desk-2"
+
+
+def test_an_agent_without_a_phone_is_not_chosen() -> None:
+    decision = decide(a_service(REST), facts(an_agent("ben", phones=())))
+    assert decision.action is Action.FALLBACK
+    assert decision.trace[0].candidates[0].why_not == "has no phone"
+
+
+def test_a_rule_may_choose_the_fallback() -> None:
+    decision = decide(a_service({"name": "night", "fallback": True}, REST), facts(an_agent("ben")))
+    assert (decision.action, decision.target, decision.agents, decision.timeout, decision.rule) == (
+        Action.FALLBACK,
+        FALLBACK,
+        (),
+        0,
+        "night",
+    )
+
+
+def test_without_a_rule_that_holds_the_fallback_takes_the_call() -> None:
+    decision = decide(a_service({**REST, "when": {"party": "present"}}), facts(an_agent("ben")))
+    assert (decision.action, decision.target, decision.rule) == (Action.FALLBACK, FALLBACK, None)
+    assert decision.reason == "fallback: no rule matched"
+    assert decision.trace[0].note == "party is absent, wanted: is present"
+
+
+def test_when_everybody_was_tried_the_fallback_takes_the_call_and_the_reason_says_so() -> None:
+    given_facts = facts(
+        an_agent("anna"), an_agent("ben"), tried=frozenset({"anna", "ben"}), party=a_party(owner="anna")
+    )
+    decision = decide(a_service(OWNER, REST), given_facts)
+    assert (decision.action, decision.rule) == (Action.FALLBACK, None)
+    assert decision.reason == (
+        "fallback: nobody is left: owner: anna is the owner of the caller, but: was offered this call already;"
+        " rest: none of 2 in sales is free"
+    )
+
+
+def test_agents_idle_for_equally_long_are_taken_by_their_ids() -> None:
+    agents = [an_agent("cem"), an_agent("anna"), an_agent("ben")]
+    for order in (agents, agents[::-1]):
+        assert decide(a_service(REST), facts(*order)).agents == ("anna",)
+
+
+def test_a_ready_made_index_of_groups_is_used_and_copied_into_the_trace() -> None:
+    members = [an_agent("ben"), an_agent("cem", why_not="busy")]
+    decision = decide(a_service(REST), facts(*members, groups={"sales": members}))
+    members.clear()
+    assert decision.agents == ("ben",)
+    assert [c.agent for c in decision.trace[0].candidates] == ["ben", "cem"]
+
+
+def test_the_trace_of_a_large_group_names_the_chosen_agent_and_counts_the_rest() -> None:
+    agents = [an_agent(f"a{n:03}", why_not="busy") for n in range(99)] + [an_agent("zoe")]
+    step = decide(a_service(REST), facts(*agents)).trace[0]
+    assert len(step.candidates) == MAX_CANDIDATES
+    assert step.candidates[-1].agent == "zoe"
+    assert step.more == 100 - MAX_CANDIDATES
+
+
+def test_a_reason_is_one_line_whatever_people_type_as_a_pause() -> None:
+    given_facts = facts(an_agent("ben", why_not="paused: tea\r\nSET VARIABLE X\x00 \u202e" + "y" * 500))
+    reason = decide(a_service({"name": "ben", "dial": {"agent": "ben"}}), given_facts).reason
+    assert reason.isprintable()
+    assert len(reason) <= 200
+
+
+def test_trace_and_facts_are_json() -> None:
+    decision = decide(a_service(OWNER, REST), KNOWN_CALLER)
+    trace = json.loads(json.dumps([step.as_json() for step in decision.trace]))
+    assert trace[0]["tests"] == [
+        {"fact": "party.owner", "wanted": "is present", "found": "anna", "held": True}
+    ]
+    record = json.loads(json.dumps(KNOWN_CALLER.as_json()))
+    assert record["from"] == {"number": "+4915228817386", "kind": "e164"}
+    assert "agents" not in record
+
+
+def test_facts_do_not_show_the_caller_in_a_log() -> None:
+    assert "Novak" not in repr(KNOWN_CALLER)
+    assert "28817386" not in repr(KNOWN_CALLER)
+
+
+@pytest.mark.parametrize("phone", ["PJSIP/anna", "SIP/100", "PJSIP/anna-2.a_b@trunk+1", "DAHDI/1"])
+def test_a_device_is_a_phone(phone: str) -> None:
+    assert is_phone(phone)
+
+
+@pytest.mark.parametrize(
+    "phone",
+    [
+        "",
+        "anna",
+        "PJSIP/",
+        "PJSIP/a&PJSIP/b",
+        "PJSIP/a&b",
+        "PJSIP/a,20",
+        "Local/1@ctx/n",
+        "PJSIP/a\n",
+        "PJSIP/ä",
+        "PJSIP/${X}",
+    ],
+)
+def test_what_would_change_a_dial_string_is_no_phone(phone: str) -> None:
+    assert not is_phone(phone)
+    with pytest.raises(ValueError, match="PJSIP/anna"):
+        an_agent("anna", phones=(phone,))
+
+
+def test_targets_are_compiled() -> None:
+    dials: list[Any] = ["owner", {"agent": "anna"}, {"group": "sales"}]
+    rules = compile_rules(
+        [{"name": str(n), "dial": dial} for n, dial in enumerate(dials)] + [{"name": "x", "fallback": True}]
+    )
+    assert [rule.target for rule in rules] == [
+        DialOwner(),
+        DialAgent("anna"),
+        DialGroup("sales"),
+        ToFallback(),
+    ]
+
+
+NEST: Any = "gold"
+for _ in range(20):
+    NEST = {"not": NEST}
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [
+        ({"when": {"party.colour": "red"}}, "rules[0].when.party.colour", "unknown fact"),
+        ({"when": {"party.tiers": "gold"}}, "rules[0].when.party.tiers", 'did you mean "party.tier"?'),
+        ({"when": ["party"]}, "rules[0].when", "a mapping would be right"),
+        ({"when": None}, "rules[0].when", "is empty"),
+        ({"when": {"party": "gold"}}, "rules[0].when.party", "`present` or `absent`"),
+        ({"when": {"party.tags": "vip"}}, "rules[0].when.party.tags", "{contains: X}"),
+        (
+            {"when": {"party.tier": {"contains": "x"}}},
+            "rules[0].when.party.tier.contains",
+            "known: in, not, prefix",
+        ),
+        ({"when": {"party.tier": {}}}, "rules[0].when.party.tier", "is empty"),
+        ({"when": {"party.tier": NEST}}, "rules[0].when.party.tier.not", "nested deeper"),
+        ({"when": {"party.tier": {"in": []}}}, "rules[0].when.party.tier.in", "a list of 1 to"),
+        ({"when": {"party.tier": {"in": ["a", 3]}}}, "rules[0].when.party.tier.in[1]", "in quotes"),
+        (
+            {"when": {"party.id": 17}},
+            "rules[0].when.party.id",
+            "is a number; a text would be right, in quotes",
+        ),
+        ({"when": {"parties": "two"}}, "rules[0].when.parties", "a whole number"),
+        ({"when": {"parties": True}}, "rules[0].when.parties", "is a yes or no"),
+        ({"when": {"parties": {"at_least": 1.5}}}, "rules[0].when.parties.at_least", "a whole number"),
+        ({"when": {"from.kind": "witheld"}}, "rules[0].when.from.kind", 'did you mean "withheld"?'),
+        ({"when": {"party.type": "customer"}}, "rules[0].when.party.type", "organisation"),
+        ({"when": {"last": "NO ANSWER"}}, "rules[0].when.last", 'did you mean "NOANSWER"?'),
+        ({"when": {"party.owner": "ana"}}, "rules[0].when.party.owner", 'did you mean "anna"?'),
+        ({"dial": "ownr"}, "rules[0].dial", '"ownr" is not `owner`'),
+        ({"dial": {"agent": "ana"}}, "rules[0].dial.agent", 'did you mean "anna"?'),
+        ({"dial": {"group": "sale"}}, "rules[0].dial.group", 'did you mean "sales"?'),
+        ({"dial": {"queue": "sales"}}, "rules[0].dial.queue", "known: agent, group"),
+        ({"dial": {"agent": "anna", "group": "sales"}}, "rules[0].dial", "exactly one"),
+        ({"dial": {"agent": 5}}, "rules[0].dial.agent", "in quotes"),
+        ({"dial": 5}, "rules[0].dial", "is a number"),
+        ({"fallback": True}, "rules[0]", "says both where to go"),
+        ({"timeout": 0}, "rules[0].timeout", "whole seconds from 1"),
+        ({"timeout": True}, "rules[0].timeout", "whole seconds from 1"),
+        ({"name": ""}, "rules[0].name", "a text of 1 to"),
+        ({"name": "a\nb"}, "rules[0].name", "on one line"),
+        ({"colour": "red"}, "rules[0].colour", "unknown key"),
+    ],
+)
+def test_a_wrong_rule_is_named_with_its_path_and_what_would_be_right(
+    rule: dict[str, Any], path: str, text: str
+) -> None:
+    with pytest.raises(RulesError) as caught:
+        compile_rules(
+            [{"name": "rest", "dial": {"group": "sales"}, **rule}], agents={"anna"}, groups={"sales"}
+        )
+    found = {str(problem).partition(": ")[0]: problem.text for problem in caught.value.problems}
+    assert any(at.startswith(path) and text in said for at, said in found.items()), caught.value
+
+
+@pytest.mark.parametrize(
+    ("rules", "text"),
+    [
+        ({"name": "x"}, "rules: is a mapping; a list of rules"),
+        (["rest"], "rules[0]: a rule is a text; a mapping"),
+        ([{"dial": "owner"}], "rules[0]: `name` is missing"),
+        ([{"name": "x"}], "rules[0]: says not where to go"),
+        ([{"name": "x", "fallback": False}], "rules[0].fallback: only `fallback: true`"),
+        ([{"name": "x", "fallback": True, "timeout": 5}], "rules[0].timeout: has no meaning"),
+        ([REST, REST], 'rules[1].name: "rest" is rule 0\'s name already'),
+        ([REST] * 1001, "rules: has 1001 rules"),
+    ],
+)
+def test_rules_of_a_wrong_shape_are_refused(rules: Any, text: str) -> None:
+    with pytest.raises(RulesError) as caught:
+        compile_rules(rules)
+    assert text in str(caught.value)
+
+
+def test_all_problems_of_all_rules_come_at_once() -> None:
+    with pytest.raises(RulesError) as caught:
+        compile_rules(
+            [{"name": "a", "dial": "x", "when": {"y": 1}}, {"name": "b", "dial": "z"}],
+            path=("services", "s", "rules"),
+        )
+    assert [str(problem).partition(": ")[0] for problem in caught.value.problems] == [
+        "services.s.rules[0].when.y",
+        "services.s.rules[0].dial",
+        "services.s.rules[1].dial",
+    ]
+
+
+IDS = st.sampled_from(["anna", "ben", "cem", "dora"])
+AGENTS = st.lists(
+    st.builds(
+        an_agent,
+        IDS,
+        why_not=st.sampled_from([None, None, "busy", "paused: lunch", ""]),
+        idle_since=st.sampled_from([0.0, 1.0, 2.0]),
+        groups=st.frozensets(st.sampled_from(["sales", "support"])),
+        phones=st.sampled_from([("PJSIP/x",), ()]),
+    ),
+    unique_by=lambda agent: agent.id,
+)
+TARGETS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [
+        {"dial": "owner"},
+        {"dial": {"group": "sales"}},
+        {"dial": {"group": "support"}},
+        {"dial": {"agent": "anna"}},
+        {"fallback": True},
+    ]
+)
+WHENS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [
+        {},
+        {"party": "present"},
+        {"party.tier": "gold"},
+        {"attempt": {"at_least": 2}},
+        {"party.tags": {"contains": "vip"}},
+    ]
+)
+PARTIES = st.none() | st.builds(
+    a_party,
+    owner=st.none() | IDS | st.just("nobody"),
+    tier=st.sampled_from([None, "gold"]),
+    tags=st.lists(st.sampled_from(["vip", "press"])),
+)
+
+
+def rules_of(drawn: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [{"name": f"r{n}", "when": when, **target} for n, (when, target) in enumerate(drawn)]
+
+
+@given(
+    drawn=st.lists(st.tuples(WHENS, TARGETS), max_size=5),
+    agents=AGENTS,
+    party=PARTIES,
+    tried=st.frozensets(IDS),
+    attempt=st.integers(1, 3),
+    indexed=st.booleans(),
+    order=st.randoms(use_true_random=False),
+)
+def test_nobody_is_chosen_who_may_not_be_and_the_trace_names_the_rule_that_decided(
+    drawn: Any,
+    agents: list[AgentFacts],
+    party: Any,
+    tried: frozenset[str],
+    attempt: int,
+    indexed: bool,
+    order: Any,
+) -> None:
+    service = a_service(*rules_of(drawn))
+
+    def decided() -> Decision:
+        groups = {g: [a for a in agents if g in a.groups] for g in ("sales", "support")} if indexed else None
+        return decide(service, facts(*agents, party=party, tried=tried, attempt=attempt, groups=groups))
+
+    decision = decided()
+    by_id = {agent.id: agent for agent in agents}
+    for id_ in decision.agents:
+        assert by_id[id_].why_not is None
+        assert id_ not in tried
+        assert by_id[id_].phones
+    assert (decision.action is Action.DIAL) == bool(decision.agents)
+    assert decision.target == (
+        FALLBACK if not decision.agents else "&".join(by_id[decision.agents[0]].phones)
+    )
+    deciding = [step.rule.name for step in decision.trace if step.outcome is Outcome.DECIDED]
+    assert deciding == ([] if decision.rule is None else [decision.rule])
+    assert decision.rule is None or decision.trace[-1].rule.name == decision.rule
+    for step in decision.trace:
+        assert all(test.held for test in step.tests) == (step.outcome is not Outcome.FAILED)
+        chosen = [c.agent for c in step.candidates if c.why_not is None]
+        assert chosen == (list(decision.agents) if step.outcome is Outcome.DECIDED else [])
+    json.dumps([step.as_json() for step in decision.trace])
+    first_trace = [step.as_json() for step in decision.trace]
+    order.shuffle(agents)
+    again = decided()
+    assert (again.agents, again.rule, again.reason) == (decision.agents, decision.rule, decision.reason)
+    assert [step.as_json() for step in again.trace] == first_trace
+
+
+JUNK: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(["present", "owner", "gold"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [*FACTS, "name", "when", "dial", "in", "not", "prefix", "contains", "at_least", "x"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    JUNK
+    | st.lists(st.fixed_dictionaries({"name": st.text(max_size=4), "dial": st.just("owner"), "when": JUNK}))
+)
+def test_rules_made_of_anything_are_compiled_or_refused(raw: Any) -> None:
+    try:
+        rules = compile_rules(raw)
+    except RulesError as error:
+        said = str(error)
+    else:
+        service = Service("s", ("1",), Mode.ROUTE, None, FALLBACK, rules)
+        said = decide(service, KNOWN_CALLER).reason
+    assert said

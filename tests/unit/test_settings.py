@@ -1,0 +1,462 @@
+"""The configuration file: the samples work, and whatever is wrong is named with its place, all at once."""
+
+from collections.abc import Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from adapters.directory import DirectoryOptions
+from cti import settings as settings_module
+from cti.settings import Address, Secret, Settings, SettingsError, load_settings
+from routing.rules import DialGroup, DialOwner, Mode
+
+CONFIG = Path(__file__).parents[2] / "config"
+
+MINIMAL = """\
+region: DE
+store: {sqlite: cti.db}
+asterisks:
+  main: {ami: "127.0.0.1:5038", username: cti, secret: s3cret}
+adapters:
+  directory: {kind: directory}
+agents:
+  anna: {phones: [PJSIP/anna], groups: [sales], crm: {directory: u1}}
+services:
+  sales:
+    numbers: ["+494066969100"]
+    mode: route
+    fallback: old-context,s,1
+    rules:
+      - {name: rest, dial: {group: sales}}
+"""
+
+
+@frozen
+class Limits:
+    seconds: float
+    retries: int = 3
+
+
+@frozen
+class OtherOptions:
+    url: str
+    limits: Limits | None = None
+    folder: Path = Path("here")
+    names: tuple[str, ...] = ()
+    fast: bool = False
+
+
+KINDS: Mapping[str, type[Any]] = {"directory": DirectoryOptions, "other": OtherOptions}
+
+
+def load(
+    tmp_path: Path, text: str | bytes, environ: Mapping[str, str] | None = None, **known: Any
+) -> Settings:
+    file = tmp_path / "cti.yaml"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return load_settings(file, adapter_kinds=KINDS, environ=environ or {}, **known)
+
+
+def problems(tmp_path: Path, text: str | bytes, environ: Mapping[str, str] | None = None) -> list[str]:
+    """The lines of the error, without the directory of the file."""
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, text, environ)
+    return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+
+
+def changed(old: str, new: str) -> str:
+    assert old in MINIMAL
+    return MINIMAL.replace(old, new, 1)
+
+
+def place_of(text: str, mark: str) -> tuple[str, str]:
+    """The text without `mark`, and the LINE:COLUMN where it stood."""
+    before = text.partition(mark)[0]
+    line = before.count("\n") + 1
+    column = len(before) - before.rfind("\n")
+    return text.replace(mark, "", 1), f"{line}:{column}"
+
+
+def test_the_small_sample_is_complete_and_right() -> None:
+    settings = load_settings(CONFIG / "small.yaml", adapter_kinds=KINDS, environ={})
+    assert settings.store.sqlite == CONFIG.absolute() / "cti.db"
+    assert settings.fastagi.listen == Address("127.0.0.1", 4573)
+    assert settings.http.listen == Address("127.0.0.1", 8470)
+    assert settings.asterisks["main"].ami == Address("127.0.0.1", 5038)
+    assert settings.agents["anna"].crm == {"directory": "u1"}
+    service = settings.numbers["+494066969100"]
+    assert service is settings.services["sales"]
+    assert (service.mode, service.fallback) == (Mode.ROUTE, "old-context,s,1")
+    assert [rule.target for rule in service.rules] == [DialOwner(), DialGroup("sales")]
+    assert settings.webhooks["crm"].events == ("call.routed", "call.ended")
+
+
+def test_the_sample_for_the_trial_weeks_steers_nothing() -> None:
+    settings = load_settings(CONFIG / "observe.yaml", adapter_kinds=KINDS, environ={})
+    assert {service.mode for service in settings.services.values()} == {Mode.OBSERVE}
+    assert set(settings.numbers) == {"+494066969100", "+494066969101", "+494066969110", "500"}
+
+
+def test_each_sample_is_tested() -> None:
+    assert {file.name for file in CONFIG.glob("*.yaml")} == {"small.yaml", "observe.yaml"}
+
+
+def test_what_is_left_out_has_the_contract_s_defaults(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL)
+    assert settings.fastagi.listen == Address("127.0.0.1", 4573)
+    assert settings.fastagi.max_in_flight == 256
+    assert settings.fastagi.allow == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    assert settings.http.listen == Address("127.0.0.1", 8470)
+    assert (settings.identify.budget_ms, settings.answer_ms) == (800, 1500)
+    assert (settings.agents["anna"].name, settings.agents["anna"].state) == ("anna", "logged_out")
+    assert settings.services["sales"].ring_timeout == 20
+    assert settings.log.level == "info"
+    assert settings.base == tmp_path
+
+
+def test_numbers_are_normalised_to_the_region(tmp_path: Path) -> None:
+    settings = load(tmp_path, changed('["+494066969100"]', '["040 / 66 969 100", "0049 40 66969101", "500"]'))
+    assert settings.services["sales"].numbers == ("+494066969100", "+494066969101", "500")
+
+
+def test_rules_may_name_whom_only_the_store_knows(tmp_path: Path) -> None:
+    text = changed("{group: sales}", "{group: night}").replace("rest,", "rest, when: {party.owner: zoe},")
+    settings = load(tmp_path, text, known_agents={"zoe"}, known_groups={"night"})
+    assert settings.services["sales"].rules[0].target == DialGroup("night")
+
+
+def test_listening_beyond_loopback_is_possible_when_it_is_said_how_it_is_guarded(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        MINIMAL
+        + 'fastagi: {listen: "[::]:4573", allow: ["192.0.2.0/24", "2001:db8::1"]}\n'
+        + 'http: {listen: "0.0.0.0:80", behind_proxy: true, metrics_allow: ["192.0.2.7"]}\n',
+    )
+    assert settings.fastagi.listen == Address("::", 4573)
+    assert settings.fastagi.allow == (ip_network("192.0.2.0/24"), ip_network("2001:db8::1/128"))
+    assert settings.http.behind_proxy
+    assert settings.http.metrics_allow == (ip_network("192.0.2.7/32"),)
+
+
+def test_options_of_an_adapter_become_what_its_kind_declares(tmp_path: Path) -> None:
+    options = '{kind: other, url: "http://crm", limits: {seconds: 2}, folder: data, names: [a, b], fast: yes}'
+    settings = load(tmp_path, changed("{kind: directory}", options))
+    assert settings.adapters["directory"].options == OtherOptions(
+        "http://crm", Limits(2.0), tmp_path / "data", ("a", "b"), True
+    )
+
+
+@pytest.mark.parametrize("source", ["{env: AMI_SECRET}", "{file: ami.secret}", '"pass word"'])
+def test_a_secret_comes_from_the_environment_a_file_or_the_text_and_is_never_shown(
+    tmp_path: Path, source: str
+) -> None:
+    (tmp_path / "ami.secret").write_text("pass word\n")
+    settings = load(tmp_path, changed("s3cret", source), {"AMI_SECRET": "pass word"})
+    assert settings.asterisks["main"].secret.reveal() == "pass word"
+    assert settings.asterisks["main"].secret == Secret("pass word")
+    assert "pass word" not in f"{settings!r} {settings!s} {settings.asterisks['main'].secret}"
+
+
+def test_options_of_an_adapter_are_not_shown(tmp_path: Path) -> None:
+    settings = load(tmp_path, changed("{kind: directory}", '{kind: other, url: "http://hidden"}'))
+    assert "hidden" not in repr(settings)
+
+
+# The file with a mark where the error is, the path in the error, a part of its text.
+WRONG: list[tuple[str, str, str]] = [
+    (changed("region: DE", "region: ^XX"), "region", "is no region"),
+    (changed("region: DE", "region: ^NO"), "region", 'in quotes: "NO"'),
+    (changed("region: DE\n", "").replace("store", "^store"), "region", "is missing; `region: DE`"),
+    (MINIMAL + "^colour: red\n", "colour", 'unknown key "colour"'),
+    (MINIMAL + "^web_hooks: {}\n", "web_hooks", 'did you mean "webhooks"?'),
+    (changed("{sqlite: cti.db}", '{postgresql: ^"postgresql://x/y"}'), "store.postgresql", "later version"),
+    (changed("{sqlite: cti.db}", "^cti.db"), "store", "is a text; a mapping with sqlite, postgresql"),
+    (changed("{sqlite: cti.db}", "{sqlite: ^5}"), "store.sqlite", 'in quotes: "5"'),
+    (changed("{sqlite: cti.db}", "^{}"), "store.sqlite", "is missing"),
+    (MINIMAL + "fastagi: {max_in_flight: ^50.9}\n", "fastagi.max_in_flight", "is not a whole number"),
+    (MINIMAL + "fastagi: {max_in_flight: ^true}\n", "fastagi.max_in_flight", "is not a whole number"),
+    (MINIMAL + "fastagi: {max_in_flight: ^1:30}\n", "fastagi.max_in_flight", "is not a whole number"),
+    (MINIMAL + "fastagi: {max_in_flight: ^0}\n", "fastagi.max_in_flight", "1 to 10000 would be right"),
+    (MINIMAL + "fastagi: {max_in_flight:^ }\n", "fastagi.max_in_flight", "is not a whole number"),
+    (MINIMAL + 'fastagi: {listen: ^"127.0.0.1:65536"}\n', "fastagi.listen", "1 to 65535"),
+    (MINIMAL + 'fastagi: {listen: ^"127.0.0.1:0"}\n', "fastagi.listen", "1 to 65535"),
+    (MINIMAL + "fastagi: {listen: ^4573}\n", "fastagi.listen", 'in quotes: "4573"'),
+    (MINIMAL + 'fastagi: {listen: ^"pbx.example:4573"}\n', "fastagi.listen", "the address to listen on"),
+    (MINIMAL + 'fastagi: {listen: ^"0.0.0.0:4573"}\n', "fastagi.listen", "allow"),
+    (MINIMAL + 'fastagi: {listen: ^"::1:4573"}\n', "fastagi.listen", "is not HOST:PORT"),
+    (MINIMAL + 'fastagi: {allow: [^"10.0.0.1/8"]}\n', "fastagi.allow[0]", '"10.0.0.0/8" would be right'),
+    (MINIMAL + 'fastagi: {allow: ^"10.0.0.0/8"}\n', "fastagi.allow", "a list would be right"),
+    (MINIMAL + 'http: {listen: ^"0.0.0.0:8470"}\n', "http.listen", "behind_proxy: true"),
+    (MINIMAL + 'http: {listen: ^"0.0.0.0:8470", behind_proxy: false}\n', "http.listen", "behind_proxy: true"),
+    (MINIMAL + "http: {behind_proxy: ^1}\n", "http.behind_proxy", "`true` or `false`"),
+    (MINIMAL + "http: {^tls: cert.pem}\n", "http.tls", 'unknown key "tls"'),
+    (MINIMAL + 'http: ^{listen: "127.0.0.1:4573"}\n', "http", "another port would be right"),
+    (changed('{ami: "127.0.0.1:5038"', "{ami: ^localhost"), "asterisks.main.ami", "is not HOST:PORT"),
+    (changed("{ami:", "^{amy:"), "asterisks.main.ami", "is missing"),
+    (
+        changed("main: {", "^ma in: {").replace("^ma in: {", "ma in: ^{"),
+        "asterisks.ma in",
+        "cannot be a name",
+    ),
+    (changed("s3cret", "{env: ^NOWHERE}"), "asterisks.main.secret.env", "no variable"),
+    (changed("s3cret", "{file: ^nowhere}"), "asterisks.main.secret.file", "cannot be read"),
+    (changed("s3cret", "^{}"), "asterisks.main.secret", "`{env: NAME}`"),
+    (changed("s3cret", "^{env: A, file: B}"), "asterisks.main.secret", "`{env: NAME}`"),
+    (changed("s3cret", "{^vault: A}"), "asterisks.main.secret.vault", "known: env, file"),
+    (changed("s3cret", '^"a\\nAction: Originate"'), "asterisks.main.secret", "control characters"),
+    (
+        changed("{kind: directory}", "{kind: ^directry}"),
+        "adapters.directory.kind",
+        'did you mean "directory"?',
+    ),
+    (
+        changed("{kind: directory}", "{kind: directory, ^pth: x}"),
+        "adapters.directory.pth",
+        'did you mean "path"?',
+    ),
+    (
+        changed("{kind: directory}", "{kind: directory, path: ^7}"),
+        "adapters.directory.path",
+        "a text, in quotes",
+    ),
+    (changed("{kind: directory}", "^{kind: other}"), "adapters.directory.url", "is missing"),
+    (
+        changed("{kind: directory}", "{kind: other, url: x, limits: {seconds: 1, retries: ^50.9}}"),
+        "adapters.directory.limits.retries",
+        "a whole number would be right",
+    ),
+    (
+        changed("{kind: directory}", "{kind: other, url: x, limits: {seconds: ^yes}}"),
+        "adapters.directory.limits.seconds",
+        "a number would be right",
+    ),
+    (
+        changed("{kind: directory}", "{kind: other, url: x, names: [a, ^1]}"),
+        "adapters.directory.names[1]",
+        "a text, in quotes",
+    ),
+    (
+        changed("{kind: directory}", "{kind: other, url: x, fast: ^1}"),
+        "adapters.directory.fast",
+        "`true` or `false`",
+    ),
+    (changed("PJSIP/anna", "^anna"), "agents.anna.phones[0]", "TECH/resource"),
+    (changed("PJSIP/anna", '^"PJSIP/a&PJSIP/b"'), "agents.anna.phones[0]", "TECH/resource"),
+    (changed("[sales]", '[sales, ^"a b"]'), "agents.anna.groups[1]", "is no group"),
+    (changed("{directory: u1}", "{odoo: ^u1}"), "agents.anna.crm.odoo", "unknown adapter"),
+    (
+        changed("crm: {directory: u1}", "state: ^busy"),
+        "agents.anna.state",
+        "known: logged_out, paused, ready",
+    ),
+    (
+        changed("services:", "  ben: {crm: {directory: ^u1}}\nservices:"),
+        "agents.ben.crm.directory",
+        "is the user of agent anna already",
+    ),
+    (changed("services:", "  ^anna: {}\nservices:"), "agents.anna", "is there twice; line 8"),
+    (changed("mode: route", "mode: ^rout"), "services.sales.mode", 'did you mean "route"?'),
+    (changed('["+494066969100"]', "^[]"), "services.sales.numbers", "is empty"),
+    (
+        changed('["+494066969100"]', "[^+494066969100]"),
+        "services.sales.numbers[0]",
+        'in quotes: "+494066969100"',
+    ),
+    (
+        changed('["+494066969100"]', '["^sales"]').replace('"^sales"', '^"sales"'),
+        "services.sales.numbers[0]",
+        "is not a telephone number",
+    ),
+    (
+        changed('["+494066969100"]', '["+494066969100", ^"040 66969100"]'),
+        "services.sales.numbers[1]",
+        "belongs to services.sales.numbers[0] (line 11) already",
+    ),
+    (
+        MINIMAL + '  support: {numbers: [^"0049 40 66969100"], mode: route, fallback: "a,s,1"}\n',
+        "services.support.numbers[0]",
+        "belongs to services.sales.numbers[0] (line 11) already",
+    ),
+    (changed("old-context,s,1", "^old-context"), "services.sales.fallback", "is not `context,exten,prio`"),
+    (changed("old-context,s,1", '^"a,s,1&x"'), "services.sales.fallback", "is not `context,exten,prio`"),
+    (changed("old-context,s,1", '^"a,${X},1"'), "services.sales.fallback", "is not `context,exten,prio`"),
+    (
+        changed("{group: sales}", "{group: ^sale}"),
+        "services.sales.rules[0].dial.group",
+        'did you mean "sales"?',
+    ),
+    (
+        changed("{group: sales}", "{agent: ^ana}"),
+        "services.sales.rules[0].dial.agent",
+        'did you mean "anna"?',
+    ),
+    (
+        changed("name: rest,", "name: rest, when: {^party.colour: red},"),
+        "services.sales.rules[0].when.party.colour",
+        "unknown fact",
+    ),
+    (
+        changed("name: rest,", "name: rest, when: {to: ^+494066969100},"),
+        "services.sales.rules[0].when.to",
+        "in quotes",
+    ),
+    (
+        changed("name: rest,", "name: rest, when: {to: ^2026-01-01},"),
+        "services.sales.rules[0].when.to",
+        "is a date",
+    ),
+    (
+        changed("name: rest,", "name: rest, timeout: ^20.5,"),
+        "services.sales.rules[0].timeout",
+        "whole seconds",
+    ),
+    (changed("name: rest,", "name: rest, timeout:^ ,"), "services.sales.rules[0].timeout", "has no value"),
+    (
+        changed("name: rest,", "name: rest, timeout: ^010,"),
+        "services.sales.rules[0].timeout",
+        "unusual number",
+    ),
+    (changed("- {name: rest, dial", "- ^{dial"), "services.sales.rules[0]", "`name` is missing"),
+    (
+        MINIMAL + "webhooks: {crm: {url: ^'ftp://x', secret: s, events: [call.ended]}}\n",
+        "webhooks.crm.url",
+        "https://",
+    ),
+    (
+        MINIMAL + "webhooks: {crm: {url: ^'http://me:pw@x/', secret: s, events: [call.ended]}}\n",
+        "webhooks.crm.url",
+        "in every log",
+    ),
+    (
+        MINIMAL + "webhooks: {crm: {url: 'http://x', secret: s, events: [^call.end]}}\n",
+        "webhooks.crm.events[0]",
+        'did you mean "call.ended"?',
+    ),
+    (
+        MINIMAL + "webhooks: {crm: {url: 'http://x', secret: s, events: ^[]}}\n",
+        "webhooks.crm.events",
+        "is empty",
+    ),
+    (MINIMAL + "identify: {budget_ms: ^1500}\n", "identify.budget_ms", "less would be right"),
+    (MINIMAL + "answer_ms: ^3000\n", "answer_ms", "100 to 2900"),
+    (MINIMAL + "log: {level: ^loud}\n", "log.level", "known: debug, error, info, warning"),
+    (MINIMAL + "webhooks:^ \n", "webhooks", "is empty"),
+    (MINIMAL + "webhooks: ^[]\n", "webhooks", "is a list; a mapping of names"),
+    (MINIMAL + "log: ^!!python/name:os.system {level: info}\n", "log", "has the tag"),
+    (MINIMAL + "x-a: &a {level: info}\nlog: {^<<: *a}\n", "log.<<", "merging is not done"),
+    (MINIMAL + "? ^[a, b]\n: 1\n", "?", "is not a key"),
+]
+
+
+@pytest.mark.parametrize(("marked", "path", "text"), WRONG)
+def test_an_error_says_where_it_is_and_what_would_be_right(
+    tmp_path: Path, marked: str, path: str, text: str
+) -> None:
+    content, place = place_of(marked, "^")
+    lines = problems(tmp_path, content)
+    assert any(line.startswith(f"cti.yaml:{place}: {path}: ") and text in line for line in lines), "\n".join(
+        lines
+    )
+
+
+def test_all_errors_come_at_once_by_line(tmp_path: Path) -> None:
+    text = (
+        changed("region: DE", "region: XX")
+        .replace("{kind: directory}", "{kind: nix}")
+        .replace("old-context,s,1", "x")
+        + "log: {level: loud}\n"
+    )
+    lines = problems(tmp_path, text)
+    assert [line.split(":")[1] for line in lines] == ["1", "6", "13", "16"]
+
+
+def test_a_secret_that_is_wrong_is_not_in_the_error(tmp_path: Path) -> None:
+    for secret in ("12345678", '"12345678\\u0007"', "[12345678]", "{env: A}"):
+        assert "12345678" not in "".join(problems(tmp_path, changed("s3cret", secret), {"A": "12345678\n\n"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"", "cti.yaml:1:1: is empty"),
+        (b"# nothing\n", "cti.yaml:1:1: is empty"),
+        (b"- a\n- b\n", "cti.yaml:1:1: is a list; a mapping with region"),
+        (b"a: 1\nb: [1\nc: 2\n", "cti.yaml:3:2: is not valid YAML"),
+        (b"a: 1\n\tb: 2\n", "cti.yaml:2:1: is not valid YAML"),
+        (b"a: 1\n---\nb: 2\n", "cti.yaml:2:1: is not valid YAML"),
+        (b"a: *b\n", "cti.yaml:1:4: is not valid YAML"),
+        (b"a: 1\nb: \xff\n", "cti.yaml:2:4: is not UTF-8 here"),
+        (b"a: 1\nb: \x07\n", "cti.yaml:2:4: has a character that may not stand in YAML"),
+        (b"a: " + b"[" * 5000, "is not valid YAML: values are nested deeper than 50"),
+        (b"a: &a [*a]\n", "cti.yaml:1:1: stands for more than"),
+        (b"#" * (1024 * 1024 + 1), "cti.yaml:1:1: is longer than 1048576 bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_read_as_yaml_is_refused_with_its_place(
+    tmp_path: Path, text: bytes, expected: str
+) -> None:
+    (line,) = problems(tmp_path, text)
+    assert expected in line
+
+
+def test_a_few_aliases_are_fine_and_a_bomb_of_them_is_not(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path, MINIMAL + "webhooks:\n  a: &a {url: 'http://x', secret: s, events: [call.ended]}\n  b: *a\n"
+    )
+    assert settings.webhooks["b"].url == "http://x"
+    bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
+    assert "stands for more than" in problems(tmp_path, bomb)[0]
+    chain = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 500))
+    assert "deep" in problems(tmp_path, chain)[0]
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(SettingsError, match="cannot be read"):
+            load_settings(path, adapter_kinds=KINDS, environ={})
+
+
+def test_a_kind_that_the_file_does_not_use_is_not_asked_for(tmp_path: Path) -> None:
+    class Broken(dict[str, type[Any]]):
+        def __getitem__(self, kind: str) -> type[Any]:
+            assert kind == "directory"
+            return DirectoryOptions
+
+    (tmp_path / "cti.yaml").write_text(MINIMAL)
+    kinds = Broken(directory=DirectoryOptions, broken=DirectoryOptions)
+    assert (
+        load_settings(tmp_path / "cti.yaml", adapter_kinds=kinds, environ={}).adapters["directory"].kind
+        == "directory"
+    )
+
+
+def test_the_events_are_those_of_the_contract() -> None:
+    assert len(set(settings_module.EVENTS)) == 14
+
+
+@hypothesis_settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    at=st.integers(0, len(MINIMAL)),
+    length=st.integers(0, 12),
+    put=st.text(alphabet="{}[]:,&*!|>'\"%@`-?# \n\tax1é", max_size=6),
+)
+def test_a_file_with_a_slip_of_the_pen_is_loaded_or_refused_with_a_place(
+    tmp_path: Path, at: int, length: int, put: str
+) -> None:
+    try:
+        load(tmp_path, MINIMAL[:at] + put + MINIMAL[at + length :])
+    except SettingsError as error:
+        lines = str(error).splitlines()
+        places = [line.removeprefix(f"{tmp_path}/cti.yaml:").split(":")[:2] for line in lines]
+    else:
+        places = [["1", "1"]]
+    assert places
+    assert all(line.isdigit() and column.isdigit() for line, column in places)

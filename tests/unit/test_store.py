@@ -1,0 +1,814 @@
+"""The SQLite store: what is durable, what is refused, and in which order readers hear of it."""
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import orjson
+import pytest
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from cti.store import schema, sqlite
+from cti.store.base import CallFilter, StoreError, StoreFull
+from cti.store.records import (
+    AgentRecord,
+    CallRecord,
+    CardRecord,
+    ChannelRecord,
+    DecisionRecord,
+    ReservationRecord,
+    SegmentRecord,
+    StoredEvent,
+    TokenRecord,
+)
+from cti.store.rows import RowUnit, iso_utc
+from cti.store.sqlite import SqliteStore, open_store_for_command
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+CUSTOMER = "+4915228817386"
+COMPANY = "+494066969100"
+
+
+class Loop:
+    """A reactor that only carries calls from threads, run by the test for as long as it waits."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = SimpleQueue()
+
+    def callFromThread(self, call: Callable[..., Any], /, *args: Any, **keywords: Any) -> None:
+        self._calls.put((call, args, keywords))
+
+    def until(self, reached: Callable[[], object]) -> None:
+        end = time.monotonic() + 10
+        while not reached():
+            call, args, keywords = self._calls.get(timeout=max(0.01, end - time.monotonic()))
+            call(*args, **keywords)
+
+    def result(self, waiting: "Deferred[T]") -> T:
+        results: list[Any] = []
+        waiting.addBoth(results.append)
+        self.until(lambda: results)
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        return results[0]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cti.db"
+
+
+@pytest.fixture
+def store(loop: Loop, path: Path) -> Iterator[SqliteStore]:
+    store = a_store(loop, path)
+    yield store
+    loop.result(store.stop())
+
+
+def a_store(loop: Loop, path: Path, **options: Any) -> SqliteStore:
+    options.setdefault("destinations", {"crm": frozenset({"call.routed", "call.ended", "agent.state"})})
+    options.setdefault("clock", lambda: 1000.0)
+    store = SqliteStore(path, reactor=loop, **options)
+    store.start()
+    return store
+
+
+def a_call(id: str = "c1", **fields: Any) -> CallRecord:
+    return CallRecord(**{"id": id, "pbx": "main", "started": 100.0, "from_number": CUSTOMER, **fields})
+
+
+def an_agent(id: str = "anna", **fields: Any) -> AgentRecord:
+    return AgentRecord(
+        id, id.title(), phones=["PJSIP/" + id], groups=["sales"], crm={"directory": "u1"}, **fields
+    )
+
+
+def a_unit(*calls: CallRecord, events: Sequence[str] = (), call: str | None = "c1") -> RowUnit:
+    unit = RowUnit()
+    for each in calls:
+        unit.put_call(each)
+    for type in events:
+        unit.emit(type, 100.0, {"call": {"id": call}}, call=call)
+    return unit
+
+
+def commit(loop: Loop, store: SqliteStore, unit: RowUnit) -> Sequence[StoredEvent]:
+    return loop.result(store.commit(unit))
+
+
+# What is written is read back.
+
+
+def test_a_call_with_all_that_belongs_to_it_is_read_back_as_it_was_written(
+    loop: Loop, store: SqliteStore
+) -> None:
+    party = {"adapter": "directory", "type": "contact", "id": 17, "name": 'Jürgen "Jo" Žagar', "url": None}
+    call = a_call(
+        party=party, rule="owner", reason="because", identify_ms=0.5, hangup_cause=16, state="ended"
+    )
+    segment = SegmentRecord("c1", 1, 1, "sales", ["anna", "ben"], "PJSIP/anna", "owner", "because", 101.0)
+    channel = ChannelRecord("main", "1700000000.1", "c1", "PJSIP/trunk", "caller", 100.0, cause=16)
+    decision = DecisionRecord(
+        "c1", 1, 100.5, "sales", "route", "dial", ["anna"], "PJSIP/anna", "owner", "because",
+        facts={"party": party}, trace=[{"rule": "owner", "matched": True}], identification={"ms": 0.4},
+    )  # fmt: skip
+    card = CardRecord("c1", "anna", 1, 100.6, {"name": "Jürgen"}, shown=100.9)
+    unit = store.unit()
+    unit.put_call(call)
+    unit.put_segment(segment)
+    unit.put_channel(channel)
+    unit.put_decision(decision)
+    unit.put_card(card)
+    unit.emit("card.offered", 100.6, {"card": {"name": "Jürgen"}}, call="c1", agents=["anna"])
+    (event,) = loop.result(store.commit(unit))
+
+    detail = loop.result(store.call("c1"))
+
+    assert detail is not None
+    assert detail.call == call
+    assert detail.segments == [segment]
+    assert detail.channels == [channel]
+    assert detail.decisions == [decision]
+    assert detail.cards == [card]
+    assert detail.events == [event]
+    assert detail.deliveries == []
+    assert store.call_by_channel("main", "1700000000.1") == "c1"
+    assert store.call_by_channel("other", "1700000000.1") is None
+    assert loop.result(store.call("unknown")) is None
+
+
+def test_what_is_put_in_twice_is_updated_and_what_it_was_put_in_with_is_not_changed_later(
+    loop: Loop, store: SqliteStore
+) -> None:
+    call = a_call(state="asked", party={"adapter": "directory", "id": "1"})
+    commit(loop, store, a_unit(call))
+    call.state = "offered"
+    unit = a_unit(call)
+    call.state = "ended"
+    commit(loop, store, unit)
+    (detail,) = store.open_calls()
+    assert detail.call.state == "offered"
+
+
+def test_open_calls_are_those_that_have_not_ended_oldest_first(loop: Loop, store: SqliteStore) -> None:
+    commit(
+        loop,
+        store,
+        a_unit(a_call("b", started=2.0), a_call("a", started=1.0), a_call("c", started=0.0, state="ended")),
+    )
+    assert [detail.call.id for detail in store.open_calls()] == ["a", "b"]
+
+
+def test_touching_an_agent_leaves_a_wish_that_somebody_else_wrote(loop: Loop, store: SqliteStore) -> None:
+    commit_agent = store.unit()
+    commit_agent.put_agent(an_agent(wish="ready"))
+    loop.result(store.commit(commit_agent))
+    touch = store.unit()
+    touch.touch_agent("anna", 55.0)
+    loop.result(store.commit(touch))
+    assert store.agents() == [an_agent(wish="ready", idle_since=55.0)]
+    removal = store.unit()
+    removal.remove_agent("anna")
+    loop.result(store.commit(removal))
+    assert store.agents() == []
+
+
+def test_a_reservation_put_removed_and_put_again_in_one_group_stays(loop: Loop, store: SqliteStore) -> None:
+    unit = store.unit()
+    unit.put_reservation(ReservationRecord("anna", "c1", 1, 130.0))
+    unit.put_reservation(ReservationRecord("ben", "c1", 1, 130.0))
+    unit.remove_reservation("anna", "c1")
+    unit.remove_reservation("ben", "c1")
+    again = ReservationRecord("anna", "c1", 2, 140.0, connected=True)
+    unit.put_reservation(again)
+    loop.result(store.commit(unit))
+    assert store.reservations() == [again]
+
+
+def test_a_token_is_found_by_its_digest_only(loop: Loop, store: SqliteStore) -> None:
+    token = TokenRecord("t1", "crm", "crm", "ab" * 32, 100.0, agent=None, expires=200.0)
+    unit = store.unit()
+    unit.put_token(token)
+    loop.result(store.commit(unit))
+    assert store.token("ab" * 32) == token
+    assert store.token("cd" * 32) is None
+    assert store.tokens() == [token]
+
+
+def test_text_that_is_not_unicode_is_written_visibly_cleaned(loop: Loop, store: SqliteStore) -> None:
+    broken = b"J\xfcrgen".decode("utf-8", "surrogateescape")
+    unit = a_unit(a_call(from_raw=broken, party={"adapter": "directory", "id": "1", "name": broken}))
+    unit.emit("call.offered", 100.0, {"name": broken, "big": 10**30}, call="c1")
+    (event,) = commit(loop, store, unit)
+    detail = loop.result(store.call("c1"))
+    assert detail is not None
+    assert detail.call.from_raw == "J?rgen"
+    assert detail.call.party is not None
+    assert detail.call.party["name"] == "J?rgen"
+    assert orjson.loads(event.data)["big"] == "1" + "0" * 30
+
+
+# Events.
+
+
+def test_an_event_has_its_number_first_and_reads_the_same_later(loop: Loop, store: SqliteStore) -> None:
+    unit = store.unit()
+    unit.emit("call.routed", 1769862896.789, {"call": {"id": "c1"}, "attempt": 1}, call="c1", agents=["anna"])
+    unit.emit("agent.state", 1769862896.9996, {})
+    first, second = loop.result(store.commit(unit))
+    assert first.data == (
+        b'{"seq":1,"type":"call.routed","at":"2026-01-31T12:34:56.789Z","call":{"id":"c1"},"attempt":1}'
+    )
+    assert second.data == b'{"seq":2,"type":"agent.state","at":"2026-01-31T12:34:57.000Z"}'
+    assert store.events_after(0, 10) == [first, second]
+    assert store.events_after(1, 10) == [second]
+    assert store.events_after(0, 1) == [first]
+    assert store.event_range() == (1, 2)
+
+
+def test_an_event_may_not_bring_a_number_of_its_own(store: SqliteStore) -> None:
+    with pytest.raises(ValueError, match="seq"):
+        store.unit().emit("call.ended", 1.0, {"seq": 7})
+
+
+def test_times_carry_over_into_the_next_second() -> None:
+    assert iso_utc(0.9996) == "1970-01-01T00:00:01.000Z"
+    assert iso_utc(59.5) == "1970-01-01T00:00:59.500Z"
+
+
+def test_listeners_hear_in_commit_order_and_before_those_who_committed(
+    loop: Loop, store: SqliteStore
+) -> None:
+    heard: list[object] = []
+    store.on_events(lambda events: heard.extend(event.seq for event in events))
+    waiting = [store.commit(a_unit(events=["call.offered", "call.routed"])) for _ in range(50)]
+
+    def acknowledge(events: Sequence[StoredEvent], number: int) -> None:
+        heard.append((number, events[-1].seq in heard))
+
+    for number, each in enumerate(waiting):
+        each.addCallback(acknowledge, number)
+    loop.until(lambda: len(heard) == 150)
+    assert [entry for entry in heard if isinstance(entry, int)] == list(range(1, 101))
+    assert [entry for entry in heard if isinstance(entry, tuple)] == [(number, True) for number in range(50)]
+
+
+def test_a_listener_that_raises_disturbs_nobody_else(loop: Loop, store: SqliteStore) -> None:
+    heard: list[int] = []
+
+    def broken(events: Sequence[StoredEvent]) -> None:
+        raise ZeroDivisionError
+
+    store.on_events(broken)
+    store.on_events(lambda events: heard.append(len(events)))
+    assert len(commit(loop, store, a_unit(events=["call.offered"]))) == 1
+    assert heard == [1]
+
+
+def test_numbers_go_on_after_a_restart_even_when_all_events_were_purged(loop: Loop, path: Path) -> None:
+    store = a_store(loop, path)
+    commit(loop, store, a_unit(events=["call.offered", "call.offered"]))
+    loop.result(store.stop())
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM events")
+    store = a_store(loop, path)
+    assert store.event_range() == (0, 0)
+    (event,) = commit(loop, store, a_unit(events=["call.offered"]))
+    assert event.seq == 3
+    assert store.event_range() == (3, 3)
+    loop.result(store.stop())
+
+
+# What goes wrong.
+
+
+def test_a_refused_record_fails_its_own_unit_only_and_leaves_no_hole_in_the_numbers(
+    loop: Loop, store: SqliteStore
+) -> None:
+    bad = a_call("bad", started=None)
+    outcomes: list[object] = []
+    for unit in (
+        a_unit(a_call("a"), events=["call.offered"]),
+        a_unit(bad, events=["call.offered"]),
+        a_unit(a_call("b", started={"not": "a column"}), events=["call.offered"]),
+        a_unit(a_call("c"), events=["call.offered"]),
+    ):
+        store.commit(unit).addBoth(outcomes.append)
+    loop.until(lambda: len(outcomes) == 4)
+    first, refused, unknown, last = outcomes
+    assert isinstance(refused, Failure)
+    assert "NOT NULL" in str(refused.value)
+    assert isinstance(unknown, Failure)
+    assert isinstance(unknown.value, StoreError)
+    assert [event.seq for event in (*first, *last)] == [1, 2]  # type: ignore[misc]
+    assert {detail.call.id for detail in store.open_calls()} == {"a", "c"}
+
+
+def test_a_unit_too_many_is_refused_at_once_and_takes_nothing(loop: Loop, path: Path) -> None:
+    store = a_store(loop, path, max_waiting=2)
+    waiting = [store.commit(a_unit(a_call(id))) for id in ("a", "b")]
+    refused: list[Failure] = []
+    store.commit(a_unit(a_call("c"))).addErrback(refused.append)
+    assert isinstance(refused[0].value, StoreFull)
+    for each in waiting:
+        loop.result(each)
+    commit(loop, store, a_unit(a_call("d")))
+    assert {detail.call.id for detail in store.open_calls()} == {"a", "b", "d"}
+    loop.result(store.stop())
+
+
+def test_a_lock_of_another_process_is_waited_for(loop: Loop, store: SqliteStore, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.2, other.execute, ["ROLLBACK"])
+        release.start()
+        commit(loop, store, a_unit(a_call()))
+        release.join()
+    assert len(store.open_calls()) == 1
+
+
+def test_a_lock_held_too_long_fails_the_unit_and_the_next_one_is_written(
+    loop: Loop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
+    store = a_store(loop, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked by another process"):
+            commit(loop, store, a_unit(a_call("a")))
+        other.execute("ROLLBACK")
+    commit(loop, store, a_unit(a_call("b")))
+    assert [detail.call.id for detail in store.open_calls()] == ["b"]
+    loop.result(store.stop())
+
+
+def test_a_full_disk_fails_the_unit_and_the_thread_lives_on(
+    loop: Loop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[sqlite3.Connection] = []
+    connect = sqlite.connect
+
+    def limited(path: str) -> sqlite3.Connection:
+        connection = connect(path)
+        limits.append(connection)
+        return connection
+
+    monkeypatch.setattr(sqlite, "connect", limited)
+    store = a_store(loop, path)
+    writer = limits[0]
+    (pages,) = writer.execute("PRAGMA page_count").fetchone()
+    writer.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(StoreError, match="full"):
+        commit(loop, store, a_unit(a_call("big", from_raw="x" * 100_000)))
+    writer.execute("PRAGMA max_page_count = 1000000")
+    commit(loop, store, a_unit(a_call("small")))
+    assert [detail.call.id for detail in store.open_calls()] == ["small"]
+    loop.result(store.stop())
+
+
+def test_cancelling_stops_the_waiting_and_not_the_writing(loop: Loop, store: SqliteStore) -> None:
+    waiting = store.commit(a_unit(a_call("a")))
+    waiting.addErrback(lambda failure: None)
+    waiting.cancel()
+    commit(loop, store, a_unit(a_call("b")))
+    assert {detail.call.id for detail in store.open_calls()} == {"a", "b"}
+
+
+def test_stopping_writes_what_was_handed_in_and_takes_no_more(loop: Loop, path: Path) -> None:
+    store = a_store(loop, path)
+    waiting = [store.commit(a_unit(a_call(f"c{number}"))) for number in range(30)]
+    stopped = store.stop()
+    with pytest.raises(StoreError, match="not running"):
+        commit(loop, store, a_unit(a_call("late")))
+    loop.result(stopped)
+    assert all(each.called for each in waiting)
+    store = a_store(loop, path)
+    assert len(store.open_calls()) == 30
+    loop.result(store.stop())
+
+
+def test_how_long_a_commit_took_is_told(loop: Loop, path: Path) -> None:
+    seconds: list[float] = []
+    store = a_store(loop, path, observe_commit=seconds.append)
+    commit(loop, store, a_unit(a_call()))
+    assert len(seconds) == 1
+    assert 0 < seconds[0] < 10
+    loop.result(store.stop())
+
+
+KILLED = """
+import sys, time
+from twisted.internet import reactor
+from cti.store.records import CallRecord
+from cti.store.sqlite import SqliteStore
+store = SqliteStore(sys.argv[1], reactor=reactor, destinations={"crm": frozenset({"call.routed"})}, clock=time.time)
+store.start()
+def one(number):
+    unit = store.unit()
+    unit.put_call(CallRecord(id=str(number), pbx="main", started=float(number)))
+    unit.emit("call.routed", 1.0, {"n": number}, call=str(number))
+    store.commit(unit).addCallback(lambda events: (print(number, events[0].seq, flush=True), one(number + 8)))
+for number in range(8):
+    reactor.callWhenRunning(one, number)
+reactor.run()
+"""
+
+
+def test_everything_acknowledged_is_there_after_kill_9(loop: Loop, path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, os.fspath(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(200)]
+    process.send_signal(signal.SIGKILL)
+    lines += process.stdout.readlines()
+    process.stdout.close()
+    process.wait()
+    acknowledged = dict(line.split() for line in lines if line.endswith("\n"))
+    assert len(acknowledged) >= 200
+
+    store = a_store(loop, path)
+
+    details = {detail.call.id: detail for detail in store.open_calls()}
+    for number, seq in acknowledged.items():
+        assert [event.seq for event in details[number].events] == [int(seq)]
+        assert [delivery["seq"] for delivery in details[number].deliveries] == [int(seq)]
+    events = store.events_after(0, 100_000)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    loop.result(store.stop())
+
+
+# The file and its schema.
+
+
+def test_a_new_database_is_its_owners_only(loop: Loop, store: SqliteStore, path: Path) -> None:
+    commit(loop, store, a_unit(a_call()))
+    for file in path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
+
+
+def test_a_missing_directory_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(
+        StoreError, match=r"cannot make the database .*nowhere/cti.db: No such file or directory"
+    ):
+        a_store(Loop(), tmp_path / "nowhere" / "cti.db")
+
+
+def test_a_newer_schema_is_refused(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 9999")
+    with pytest.raises(StoreError, match="has schema 9999, this program knows schemas up to"):
+        a_store(Loop(), path)
+
+
+def test_a_file_that_is_something_else_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("These are my notes, and no database at all.\n" * 100)
+    with pytest.raises(StoreError, match="is not a database"):
+        a_store(Loop(), text)
+    assert text.read_text().startswith("These are my notes")
+    foreign = tmp_path / "foreign.db"
+    with closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("CREATE TABLE recipes (title TEXT)")
+    with pytest.raises(StoreError, match="another program's database"):
+        a_store(Loop(), foreign)
+
+
+def test_a_migration_that_fails_leaves_the_schema_before_it(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        good = (1, "CREATE TABLE a (x INTEGER); -- a; b\nINSERT INTO a VALUES (';');\n")
+        schema.migrate(connection, [good])
+        with pytest.raises(sqlite3.OperationalError):
+            schema.migrate(
+                connection, [good, (2, "CREATE TABLE b (x INTEGER);\nCREATE TABLE a (x INTEGER);\n")]
+            )
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert [name for (name,) in connection.execute("SELECT name FROM sqlite_master")] == ["a"]
+        schema.migrate(connection, [good, (2, "CREATE TABLE b (x INTEGER);\n")])
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_migrations_count_from_one_without_holes() -> None:
+    versions = [version for version, _ in schema.migrations()]
+    assert versions == list(range(1, len(versions) + 1))
+
+
+def test_two_processes_may_make_the_database_at_once(path: Path) -> None:
+    program = (
+        "import sys; from cti.store.sqlite import open_store_for_command as o\n"
+        "sys.stdin.read()\n"
+        "s = o(sys.argv[1], destinations={}, clock=float); print(s.read.store_id); s.close()"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, os.fspath(path)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    ids = set()
+    for process in processes:
+        assert process.stdout is not None
+        ids.add(process.stdout.read())
+        process.stdout.close()
+        assert process.wait() == 0
+    assert len(ids) == 1
+
+
+# Beside another process.
+
+
+def test_a_command_changes_an_agent_and_the_server_notices(
+    loop: Loop, store: SqliteStore, path: Path
+) -> None:
+    changes: list[int] = []
+    heard: list[int] = []
+    store.on_foreign_change(lambda: changes.append(1))
+    store.on_events(lambda events: heard.extend(event.seq for event in events))
+    commit(loop, store, a_unit(events=["call.offered"]))
+    with open_store_for_command(path, destinations={}, clock=float) as command:
+        unit = command.unit()
+        unit.put_agent(an_agent(wish="ready"))
+        unit.emit("agent.state", 1.0, {"agent": "anna"}, agents=["anna"])
+        (event,) = command.commit_now(unit)
+        assert command.read.agents() == [an_agent(wish="ready")]
+    loop.until(lambda: changes)
+    assert event.seq == 2
+    loop.until(lambda: len(heard) == 2)
+    assert heard == [1, 2]
+    assert [agent.wish for agent in store.agents()] == ["ready"]
+    commit(loop, store, a_unit(events=["call.offered"]))
+    assert heard == [1, 2, 3]
+
+
+def test_own_writes_and_mere_readers_are_no_foreign_change(
+    loop: Loop, store: SqliteStore, path: Path
+) -> None:
+    changes: list[int] = []
+    store.on_foreign_change(lambda: changes.append(1))
+    with open_store_for_command(path, destinations={}, clock=float) as command:
+        end = time.monotonic() + 3 * sqlite.POLL_SECONDS
+        while time.monotonic() < end:
+            commit(loop, store, a_unit(a_call()))
+            assert command.read.agents() == []
+            time.sleep(0.02)
+    assert changes == []
+
+
+def test_a_foreign_event_is_heard_before_an_own_later_one(loop: Loop, store: SqliteStore, path: Path) -> None:
+    heard: list[int] = []
+    store.on_events(lambda events: heard.extend(event.seq for event in events))
+    with open_store_for_command(path, destinations={}, clock=float) as command:
+        command.commit_now(a_unit(events=["call.offered"]))
+        commit(loop, store, a_unit(events=["call.offered"]))
+    assert heard == [1, 2]
+
+
+# The call log.
+
+
+def some_calls() -> list[CallRecord]:
+    """20 calls, two at each second; each third one ours to the customer."""
+    return [
+        a_call(
+            f"c{number:02}",
+            started=float(number // 2),
+            state="ended",
+            from_number=COMPANY if number % 3 == 0 else CUSTOMER,
+            to_number=CUSTOMER if number % 3 == 0 else COMPANY,
+            direction="outbound" if number % 3 == 0 else "inbound",
+            agent=("anna", "ben")[number % 2],
+            outcome=("answered", "missed")[number // 10],
+            party={"adapter": ("directory", "odoo")[number % 2], "id": number % 5},
+        )
+        for number in range(20)
+    ]
+
+
+def ids(loop: Loop, store: SqliteStore, **where: Any) -> list[str]:
+    page, cursor = loop.result(store.calls(CallFilter(**where), 100))
+    assert cursor is None
+    return [call.id for call in page]
+
+
+def test_pages_follow_each_other_newest_first_with_nothing_lost_and_nothing_twice(
+    loop: Loop, store: SqliteStore
+) -> None:
+    commit(loop, store, a_unit(*some_calls()))
+    seen: list[str] = []
+    cursor = None
+    for _ in range(7):
+        page, cursor = loop.result(store.calls(CallFilter(), 3, cursor))
+        seen += [call.id for call in page]
+    assert cursor is None
+    assert seen == [f"c{number:02}" for number in reversed(range(20))]
+
+
+def test_the_last_page_has_no_cursor_when_it_is_just_full(loop: Loop, store: SqliteStore) -> None:
+    commit(loop, store, a_unit(*some_calls()))
+    page, cursor = loop.result(store.calls(CallFilter(), 20))
+    assert len(page) == 20
+    assert cursor is None
+
+
+@pytest.mark.parametrize(
+    ("where", "numbers"),
+    [
+        ({"number": CUSTOMER}, range(20)),
+        ({"number": "+493023125001"}, []),
+        ({"agent": "ben"}, range(1, 20, 2)),
+        ({"direction": "outbound"}, range(0, 20, 3)),
+        ({"outcome": "missed"}, range(10, 20)),
+        ({"since": 2.0, "until": 4.0}, range(4, 8)),
+        ({"party": "3"}, [3, 8, 13, 18]),
+        ({"party": "odoo:3"}, [3, 13]),
+        ({"party": "odoo:3", "number": CUSTOMER, "outcome": "answered"}, [3]),
+    ],
+)
+def test_filters_choose(
+    loop: Loop, store: SqliteStore, where: dict[str, Any], numbers: Sequence[int]
+) -> None:
+    commit(loop, store, a_unit(*some_calls()))
+    assert ids(loop, store, **where) == [f"c{number:02}" for number in sorted(numbers, reverse=True)]
+
+
+def test_a_call_from_a_number_to_itself_is_one_entry(loop: Loop, store: SqliteStore) -> None:
+    commit(loop, store, a_unit(a_call("self", from_number=CUSTOMER, to_number=CUSTOMER)))
+    assert ids(loop, store, number=CUSTOMER) == ["self"]
+
+
+def test_filtered_pages_go_on_at_their_cursor(loop: Loop, store: SqliteStore) -> None:
+    commit(loop, store, a_unit(*some_calls()))
+    where = CallFilter(number=CUSTOMER, party="3")
+    first, cursor = loop.result(store.calls(where, 3))
+    second, end = loop.result(store.calls(where, 3, cursor))
+    assert [call.id for call in (*first, *second)] == ["c18", "c13", "c08", "c03"]
+    assert end is None
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "äöü", "AAAAAAAAAAAA", "A" * 1000])
+def test_a_cursor_that_was_not_given_out_is_refused(loop: Loop, store: SqliteStore, cursor: str) -> None:
+    with pytest.raises(ValueError, match="first page"):
+        loop.result(store.calls(CallFilter(), 3, cursor))
+
+
+def test_each_filter_reads_a_range_of_an_index_and_sorts_nothing_big(
+    loop: Loop, store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(loop, store, a_unit(*some_calls()))
+    _, cursor = loop.result(store.calls(CallFilter(), 3))
+    with open_store_for_command(path, destinations={}, clock=float) as command:
+        asked: list[tuple[str, Any]] = []
+        ask = type(command.read)._all
+
+        def listen(self: Any, sql: str, values: Any = ()) -> list[Any]:
+            asked.append((sql, values))
+            return ask(self, sql, values)
+
+        monkeypatch.setattr(type(command.read), "_all", listen)
+        cases: list[tuple[dict[str, Any], str]] = [
+            ({}, "calls_by_start"),
+            ({"number": CUSTOMER}, "calls_by_from"),
+            ({"number": CUSTOMER}, "calls_by_to"),
+            ({"agent": "anna"}, "calls_by_agent"),
+            ({"outcome": "missed"}, "calls_by_outcome"),
+            ({"party": "3"}, "calls_by_party"),
+        ]
+        for where, index in cases:
+            command.read.calls(CallFilter(**where), 3, cursor)
+            sql, values = asked.pop()
+            plan = [row[3] for row in ask(command.read, "EXPLAIN QUERY PLAN " + sql, values)]
+            assert any(f"SEARCH calls USING INDEX {index} " in step for step in plan), plan
+            assert not any(step.startswith("SCAN calls") for step in plan), plan
+
+
+# The outbox.
+
+
+def due(store: SqliteStore, now: float = 1000.0) -> list[int]:
+    return [delivery.seq for delivery in store.due("crm", now, 100)]
+
+
+def test_only_subscribed_events_wait_and_of_each_call_only_the_oldest_may_be_tried(
+    loop: Loop, store: SqliteStore
+) -> None:
+    commit(loop, store, a_unit(events=["call.offered", "call.routed", "call.ended"]))
+    commit(loop, store, a_unit(events=["call.routed"], call="c2"))
+    commit(loop, store, a_unit(events=["call.ended"], call="c2"))
+    assert due(store) == [2, 4]
+    first, second = store.due("crm", 1000.0, 100)
+    assert (first.key, first.type, first.call, first.attempts) == ("c1.2", "call.routed", "c1", 0)
+    assert first.data == store.events_after(1, 1)[0].data
+    assert second.key == "c2.4"
+    assert store.pending() == {"crm": (4, 1000.0)}
+
+
+def test_the_next_event_of_a_call_has_its_turn_when_the_one_before_is_delivered(
+    loop: Loop, store: SqliteStore
+) -> None:
+    commit(loop, store, a_unit(events=["call.routed", "call.routed", "call.ended"]))
+    for seq in (1, 2, 3):
+        (delivery,) = store.due("crm", 2000.0, 100)
+        assert delivery.seq == seq
+        loop.result(store.delivered(delivery, 1500.0))
+    assert due(store, 9999.0) == []
+    assert store.pending() == {}
+    detail = store._read.call("c1")
+    assert detail is None  # No call was written, only events of one.
+
+
+def test_a_failed_delivery_waits_and_holds_its_call_back_but_no_other(loop: Loop, store: SqliteStore) -> None:
+    commit(loop, store, a_unit(a_call(), events=["call.routed", "call.ended"]))
+    commit(loop, store, a_unit(events=["call.routed"], call="c2"))
+    loop.result(store.failed(store.due("crm", 1000.0, 1)[0], "answered 500", 1060.0, dead=False))
+    assert due(store) == [3]
+    assert store.next_due("crm", 1000.0) == 1060.0
+    assert store.next_due("crm", 1060.0) is None
+    again = next(delivery for delivery in store.due("crm", 1060.0, 9) if delivery.call == "c1")
+    assert (again.seq, again.key, again.attempts) == (1, "c1.1", 1)
+    detail = loop.result(store.call("c1"))
+    assert detail is not None
+    shown = [(each["seq"], each["state"], each["attempts"], each["error"]) for each in detail.deliveries]
+    assert shown == [(1, "waiting", 1, "answered 500"), (2, "waiting", 0, None)]
+
+
+def test_a_dead_delivery_stays_visible_and_lets_the_next_one_go(loop: Loop, store: SqliteStore) -> None:
+    commit(loop, store, a_unit(a_call(), events=["call.routed", "call.ended"]))
+    loop.result(store.failed(store.due("crm", 1000.0, 1)[0], "answered 500", 0.0, dead=True))
+    assert due(store) == [2]
+    assert store.pending() == {"crm": (1, 1000.0)}
+    detail = loop.result(store.call("c1"))
+    assert detail is not None
+    assert [(each["state"], each["finished"]) for each in detail.deliveries] == [
+        ("dead", 1000.0),
+        ("waiting", None),
+    ]
+
+
+def test_a_delivery_noted_twice_changes_nothing(loop: Loop, store: SqliteStore) -> None:
+    commit(loop, store, a_unit(events=["call.routed", "call.ended", "call.ended"]))
+    (first,) = store.due("crm", 1000.0, 9)
+    loop.result(store.delivered(first, 1000.0))
+    loop.result(store.failed(store.due("crm", 1000.0, 9)[0], "answered 500", 1060.0, dead=False))
+    loop.result(store.delivered(first, 1001.0))
+    assert due(store, 1059.0) == []
+    assert store.pending() == {"crm": (2, 1000.0)}
+
+
+def test_events_without_a_call_keep_their_order_per_agent_and_have_keys_of_this_database(
+    loop: Loop, path: Path, tmp_path: Path
+) -> None:
+    keys = set()
+    for each in (path, tmp_path / "other.db"):
+        store = a_store(loop, each)
+        unit = store.unit()
+        for agent in ("anna", "anna", "ben"):
+            unit.emit("agent.state", 1.0, {"agent": agent}, agents=[agent])
+        loop.result(store.commit(unit))
+        assert due(store) == [1, 3]
+        keys |= {delivery.key for delivery in store.due("crm", 1000.0, 9)}
+        loop.result(store.stop())
+    assert len(keys) == 4
+
+
+def test_many_units_in_one_group_are_all_written_in_order(loop: Loop, store: SqliteStore) -> None:
+    done = []
+    for number in range(123):
+        unit = a_unit(
+            a_call(f"c{number:03}", started=float(number)), events=["call.routed"], call=f"c{number:03}"
+        )
+        done.append(store.commit(unit))
+    for each in done:
+        loop.result(each)
+    assert [detail.call.id for detail in store.open_calls()] == [f"c{number:03}" for number in range(123)]
+    assert [event.call for event in store.events_after(0, 999)] == [f"c{number:03}" for number in range(123)]
+    assert len(due(store)) == 100
+    same = a_call("c000", started=0.0)
+    for state in ("offered", "connected", "ended"):
+        store.commit(a_unit(evolve(same, state=state)))
+    commit(loop, store, a_unit())
+    assert len(store.open_calls()) == 122

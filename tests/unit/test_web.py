@@ -1,0 +1,773 @@
+"""The HTTP API: who may ask what, what is answered, and what a client is told that asks wrongly."""
+
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_network
+from typing import Any
+
+import orjson
+import pytest
+from attrs import evolve, frozen
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from cti.agents.roster import AgentUnknown, AgentView
+from cti.calls.identification import Identification
+from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment
+from cti.metrics import Metrics
+from cti.numbers import Number, NumberPlan
+from cti.store.base import CallDetail, CallFilter, StoreError
+from cti.store.records import (
+    CallRecord,
+    CardRecord,
+    ChannelRecord,
+    DecisionRecord,
+    SegmentRecord,
+    StoredEvent,
+    TokenRecord,
+)
+from cti.web.api import ROUTES
+from cti.web.events import EventHub
+from cti.web.server import ANSWER_SECONDS, Site, make_site
+from cti.web.services import Component, DryRun, Options, Services
+from cti.web.shapes import SCHEMAS
+from cti.web.tokens import ROLES, FailedAttempts, Tokens, digest_of, mint_token
+from cti.web.transport import BODY_LIMIT, DRAIN_LIMIT, REQUEST_SECONDS, URL_LIMIT
+
+NOW = 1_770_110_100.25
+LOOPBACK = "127.0.0.1"
+ELSEWHERE = "192.0.2.7"
+
+
+def a_call(**changes: Any) -> CallRecord:
+    """Anna answered after 4.5 s and talked for a minute."""
+    record = CallRecord(
+        id="c1",
+        pbx="main",
+        started=NOW,
+        state="ended",
+        from_number="+4915228817386",
+        from_raw="0152 28817386",
+        from_kind="e164",
+        to_number="+494066969100",
+        to_raw="494066969100",
+        service="sales",
+        party={"adapter": "directory", "type": "contact", "id": "17", "name": "Käthe Ørsted", "url": None},
+        agent="anna",
+        outcome="answered",
+        ringing=NOW + 0.5,
+        answered=NOW + 4.5,
+        ended=NOW + 64.5,
+        rule="owner",
+        reason="anna looks after the caller",
+    )
+    return evolve(record, **changes)
+
+
+def a_detail(call: CallRecord) -> CallDetail:
+    return CallDetail(
+        call=call,
+        segments=[
+            SegmentRecord(
+                call.id, 1, 1, "sales", ["anna"], "PJSIP/anna", "owner", "she looks after the caller",
+                NOW, NOW + 0.5, NOW + 4.5, NOW + 64.5, "anna", None, "answered",
+            )
+        ],
+        channels=[ChannelRecord("main", "1770110100.1", call.id, "PJSIP/trunk-1", "caller", NOW)],
+        decisions=[
+            DecisionRecord(
+                call.id, 1, NOW, "sales", "route", "dial", ["anna"], "PJSIP/anna", "owner", "…",
+                {"party.owner": "u1"}, [{"rule": "owner", "held": True}],
+            )
+        ],
+        cards=[CardRecord(call.id, "anna", 1, NOW, {"title": "Käthe"})],
+        events=[StoredEvent(1, "call.offered", NOW, call.id, (), b'{"seq":1,"type":"call.offered"}')],
+        deliveries=[{"destination": "crm", "state": "delivered"}],
+    )  # fmt: skip
+
+
+class FakeStore:
+    """The reading that the web does, in memory."""
+
+    def __init__(self) -> None:
+        self.records: list[CallRecord] = []
+        self.details: dict[str, CallDetail] = {}
+        self.kept_tokens: dict[str, TokenRecord] = {}
+        self.events: list[StoredEvent] = []
+        self.filters: list[tuple[CallFilter, int, str | None]] = []
+        self.broken = False
+        self.lookups = 0
+
+    def token(self, digest: str) -> TokenRecord | None:
+        assert len(digest) == 64
+        self.lookups += 1
+        return self.kept_tokens.get(digest)
+
+    def calls(
+        self, where: CallFilter, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallRecord], str | None]]":
+        self.filters.append((where, limit, after))
+        if self.broken:
+            return fail(StoreError("the disk is full"))
+        if after not in (None, "more"):
+            return fail(ValueError(f"{after!r} was not given out"))
+        return succeed((self.records[:limit], "more" if len(self.records) > limit else None))
+
+    def call(self, id: str) -> "Deferred[CallDetail | None]":
+        return succeed(self.details.get(id))
+
+    def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
+        return [event for event in self.events if event.seq > seq][:limit]
+
+    def event_range(self) -> tuple[int, int]:
+        return (self.events[0].seq, self.events[-1].seq) if self.events else (0, 0)
+
+
+class FakeAgents:
+    def __init__(self) -> None:
+        self.states = {"anna": "ready", "ben": "paused"}
+        self.wishes: list[tuple[str, str, str | None, str]] = []
+
+    def views(self) -> Sequence[AgentView]:
+        return [
+            AgentView(id, id.title(), state, None, NOW, (f"PJSIP/{id}",), ("sales",), None, None)
+            for id, state in self.states.items()
+        ]
+
+    def set_wish(self, agent: str, wish: str, reason: str | None, by: str) -> "Deferred[None]":
+        if agent not in self.states:
+            return fail(AgentUnknown(f"there is no agent {agent!r}"))
+        self.states[agent] = wish
+        self.wishes.append((agent, wish, reason, by))
+        return succeed(None)
+
+
+class FakeIdentifier:
+    def __init__(self) -> None:
+        self.asked: list[Number] = []
+        self.pending: Deferred[Identification] | None = None
+
+    async def identify(self, number: Number) -> Identification:
+        self.asked.append(number)
+        if self.pending is not None:
+            return await self.pending
+        return Identification(number, ms=0.6)
+
+
+class FakeHealth:
+    def __init__(self) -> None:
+        self.store_ok = self.ami_ok = True
+
+    def health(self) -> Mapping[str, Component]:
+        return {"store": Component(self.store_ok, "writes")}
+
+    def ready(self) -> Mapping[str, Component]:
+        return {"store": Component(self.store_ok, "writes"), "ami.main": Component(self.ami_ok, "logged in")}
+
+
+@frozen
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+
+class Web:
+    """A site on a clock, spoken to in bytes, with all its services in reach."""
+
+    def __init__(self, options: Options | None = None, max_streams: int = 100) -> None:
+        self.clock = Clock()
+        self.clock.rightNow = NOW
+        self.store = FakeStore()
+        self.agents = FakeAgents()
+        self.identifier = FakeIdentifier()
+        self.health = FakeHealth()
+        self.explained: list[DryRun] = []
+        self.explanation: Callable[[], Mapping[str, Any]] = lambda: {"action": "dial", "trace": []}
+        self.tokens = Tokens(self.store, self.clock)
+        self.hub = EventHub(self.store, self.clock, valid=self.tokens.valid, max_streams=max_streams)
+        self.services = Services(
+            calls=self.store,
+            numbers=NumberPlan("DE"),
+            identifier=self.identifier,
+            agents=self.agents,
+            explain=self._explain,
+            health=self.health,
+            metrics=Metrics(services=["sales"]),
+            hub=self.hub,
+            tokens=self.tokens,
+            clock=self.clock,
+            in_thread=lambda render: succeed(render()),
+            options=options or Options(),
+        )
+        self.site: Site = make_site(self.services)
+        self.hub.start()
+
+    async def _explain(self, what: DryRun) -> Mapping[str, Any]:
+        self.explained.append(what)
+        return self.explanation()
+
+    def token(self, role: str, agent: str | None = None, **changes: Any) -> str:
+        token, digest = mint_token()
+        record = TokenRecord(f"t{len(self.store.kept_tokens)}", f"{role} token", role, digest, NOW, agent)
+        self.store.kept_tokens[digest] = evolve(record, **changes)
+        return token
+
+    def connect(self, peer: str = LOOPBACK) -> tuple[Any, StringTransport]:
+        address = (IPv6Address if ":" in peer else IPv4Address)("TCP", peer, 50000)
+        channel = self.site.buildProtocol(address)
+        transport = StringTransport(peerAddress=address)
+        channel.makeConnection(transport)
+        return channel, transport
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        token: str | None = None,
+        json: Any = None,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        peer: str = ELSEWHERE,
+    ) -> Reply:
+        channel, transport = self.connect(peer)
+        channel.dataReceived(request_bytes(method, path, token, json, body, headers))
+        reply = parse(transport.value())
+        channel.connectionLost(Failure(ConnectionError()))
+        return reply
+
+
+def request_bytes(
+    method: str,
+    path: str,
+    token: str | None = None,
+    json: Any = None,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    fields = {"Host": "cordboard.example", **(headers or {})}
+    if token is not None:
+        fields["Authorization"] = f"Bearer {token}"
+    if json is not None:
+        body = orjson.dumps(json)
+        fields.setdefault("Content-Type", "application/json")
+    if body:
+        fields.setdefault("Content-Length", str(len(body)))
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+def parse(data: bytes) -> Reply:
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    return Reply(int(status.split(" ")[1]), headers, body)
+
+
+@pytest.fixture
+def web() -> Web:
+    return Web()
+
+
+# Who may ask what
+
+#: Each route once, with what the API answers to a role that may ask.
+EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
+    ("GET", "/api/v1/identify?number=015228817386"): dict.fromkeys(ROLES, 200),
+    ("GET", "/api/v1/calls"): dict.fromkeys(ROLES, 200),
+    ("GET", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 200),
+    ("GET", "/api/v1/agents"): {"agent": 200, "supervisor": 200, "admin": 200, "crm": 403},
+    ("PATCH", "/api/v1/agents/anna"): {"agent": 200, "supervisor": 200, "admin": 200, "crm": 403},
+    ("PATCH", "/api/v1/agents/ben"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403},
+    ("POST", "/api/v1/explain"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 200},
+    ("GET", "/api/v1/events"): dict.fromkeys(ROLES, 200),
+    ("GET", "/metrics"): dict.fromkeys(ROLES, 200),
+}
+BODIES: Mapping[str, Any] = {
+    "PATCH": {"state": "paused", "reason": "lunch"},
+    "POST": {"from": "015228817386", "to": "494066969100"},
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(("method", "path"), EXPECTED)
+def test_each_role_may_ask_what_the_table_says(web: Web, method: str, path: str, role: str) -> None:
+    web.store.details["c1"] = a_detail(a_call())
+    token = web.token(role, "anna" if role == "agent" else None)
+    assert web.ask(method, path, token, BODIES.get(method)).status == EXPECTED[method, path][role]
+
+
+@pytest.mark.parametrize(("method", "path"), EXPECTED)
+def test_without_a_token_nothing_is_told(web: Web, method: str, path: str) -> None:
+    reply = web.ask(method, path, None, BODIES.get(method))
+    assert reply.status == 401
+    assert reply.headers["WWW-Authenticate"] == 'Bearer realm="cordboard"'
+
+
+def test_every_route_that_asks_for_a_token_is_in_the_table_of_this_test() -> None:
+    protected = {(route.method, route.path) for route in ROUTES if route.roles is not None}
+    tested = {(method, path.partition("?")[0]) for method, path in EXPECTED}
+    for method, path in protected:
+        assert any(
+            method == tested_method and path.replace("{id}", tested_path.rpartition("/")[2]) == tested_path
+            for tested_method, tested_path in tested
+        ), path
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/openapi.json"])
+def test_what_needs_no_token_is_open_to_everybody(web: Web, path: str) -> None:
+    assert web.ask("GET", path).status == 200
+
+
+@pytest.mark.parametrize("changes", [{"expires": NOW - 1}, {"revoked": NOW - 1}, {"role": "owner"}])
+def test_a_token_that_is_no_longer_good_is_refused(web: Web, changes: Mapping[str, Any]) -> None:
+    reply = web.ask("GET", "/api/v1/calls", web.token(**{"role": "admin", **changes}))
+    assert reply.status == 401
+    assert 'error="invalid_token"' in reply.headers["WWW-Authenticate"]
+
+
+def test_a_revoked_token_stops_working_within_a_second(web: Web) -> None:
+    token = web.token("admin")
+    assert web.ask("GET", "/api/v1/calls", token).status == 200
+    digest = digest_of(token)
+    web.store.kept_tokens[digest] = evolve(web.store.kept_tokens[digest], revoked=NOW)
+    web.clock.advance(1)
+    assert web.ask("GET", "/api/v1/calls", token).status == 401
+
+
+def test_the_store_is_not_asked_for_every_request(web: Web) -> None:
+    token = web.token("admin")
+    for _ in range(20):
+        web.ask("GET", "/api/v1/calls", token)
+    assert web.store.lookups == 1
+
+
+def test_a_minted_token_is_known_only_by_its_digest() -> None:
+    token, digest = mint_token()
+    assert token.startswith("cti_")
+    assert len(token) == 4 + 43
+    assert digest == digest_of(token)
+    assert token not in digest
+    assert mint_token()[0] != token
+
+
+def test_wrong_tokens_are_limited_by_address_and_right_ones_are_not(web: Web) -> None:
+    right = web.token("admin")
+    answers = [web.ask("GET", "/api/v1/calls", "cti_wrong").status for _ in range(25)]
+    assert answers[:20] == [401] * 20
+    assert answers[20:] == [429] * 5
+    assert web.ask("GET", "/api/v1/calls", right).status == 200
+    assert web.ask("GET", "/api/v1/calls", "cti_wrong", peer="192.0.2.8").status == 401
+    web.clock.advance(61)
+    assert web.ask("GET", "/api/v1/calls", "cti_wrong").status == 401
+
+
+def test_the_table_of_wrong_attempts_is_bounded() -> None:
+    attempts = FailedAttempts(Clock(), size=10)
+    for host in range(200):
+        attempts.record(ip_network(f"192.0.2.{host}/32").network_address)
+    assert len(attempts._counts) == 10
+
+
+def test_an_agents_token_without_an_agent_says_how_to_make_one(web: Web) -> None:
+    token = web.token("agent")
+    for path in ("/api/v1/calls", "/api/v1/agents", "/api/v1/events"):
+        reply = web.ask("GET", path, token)
+        assert reply.status == 403
+        assert "--agent" in reply.json["detail"]
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v1/nothing", 404),
+        ("GET", "/api/v1/calls/", 404),
+        ("GET", "/api/v1/calls/%ff", 404),
+        ("DELETE", "/api/v1/calls", 405),
+        ("GET", "/api/v1/identify", 422),
+        ("GET", "/api/v1/identify?number=hello", 422),
+        ("GET", "/api/v1/identify?number=anonymous", 422),
+        ("GET", "/api/v1/identify?number=1&number=2", 422),
+        ("GET", "/api/v1/calls?limit=501", 422),
+        ("GET", "/api/v1/calls?limit=0", 422),
+        ("GET", "/api/v1/calls?limit=1e2", 422),
+        ("GET", "/api/v1/calls?direction=sideways", 422),
+        ("GET", "/api/v1/calls?since=yesterday", 422),
+        ("GET", "/api/v1/calls?since=2026-02-30", 422),
+        ("GET", "/api/v1/calls?number=23", 422),
+        ("GET", "/api/v1/calls?cursor=made-up", 422),
+        ("GET", "/api/v1/calls?agnet=anna", 422),
+        ("GET", "/api/v1/calls?agent=%ff", 400),
+        ("GET", "/api/v1/calls?" + "&".join("a=1" for _ in range(40)), 400),
+        ("GET", "/api/v1/calls?agent=" + "a" * 300, 422),
+        ("GET", "/api/v1/calls?agent=" + "a" * URL_LIMIT, 414),
+        ("GET", "/api/v1/events?types=call.invented", 422),
+        ("GET", "/api/v1/events?after=-1", 422),
+        ("GET", "/api/v1/calls/c9", 404),
+    ],
+)
+def test_a_wrong_request_is_a_problem_that_says_what_would_be_right(
+    web: Web, method: str, path: str, status: int
+) -> None:
+    reply = web.ask(method, path, web.token("admin"))
+    assert reply.status == status
+    assert reply.headers["Content-Type"] == "application/problem+json"
+    assert {"type", "title", "status", "detail"} <= reply.json.keys()
+    assert reply.json["status"] == status
+    assert len(reply.json["detail"]) > 10
+
+
+def test_405_names_the_methods(web: Web) -> None:
+    assert web.ask("DELETE", "/api/v1/calls").headers["Allow"] == "GET, HEAD"
+    assert web.ask("GET", "/api/v1/explain").headers["Allow"] == "POST"
+    assert web.ask("HEAD", "/api/v1/events").headers["Allow"] == "GET"
+
+
+def test_every_fault_of_a_request_is_named_at_once(web: Web) -> None:
+    reply = web.ask("GET", "/api/v1/calls?limit=x&direction=up&since=never", web.token("admin"))
+    assert len(reply.json["errors"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"{", {"Content-Type": "application/json"}, 400),
+        (b"\xff\xfe", {"Content-Type": "application/json"}, 400),
+        (b"", {"Content-Type": "application/json"}, 400),
+        (b"[" * 2000, {"Content-Type": "application/json"}, 400),
+        (b"state=ready", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        (b"{}", {}, 415),
+        (b"[]", {"Content-Type": "application/json"}, 422),
+        (b"{}", {"Content-Type": "application/json; charset=utf-8"}, 422),
+        (b'{"state":"busy"}', {"Content-Type": "application/json"}, 422),
+        (b'{"state":"ready","colour":"red"}', {"Content-Type": "application/json"}, 422),
+        (b'{"state":true}', {"Content-Type": "application/json"}, 422),
+        (b'{"state":"paused","reason":"' + b"x" * 201 + b'"}', {"Content-Type": "application/json"}, 422),
+        (b'{"state":"ready"' + b" " * BODY_LIMIT + b"}", {"Content-Type": "application/json"}, 413),
+    ],
+)
+def test_a_wrong_body_changes_nothing(web: Web, body: bytes, headers: Mapping[str, str], status: int) -> None:
+    reply = web.ask("PATCH", "/api/v1/agents/anna", web.token("admin"), body=body, headers=headers)
+    assert reply.status == status
+    assert reply.headers["Content-Type"] == "application/problem+json"
+    assert web.agents.wishes == []
+
+
+def test_a_body_in_chunks_is_bounded_as_well(web: Web) -> None:
+    channel, transport = web.connect()
+    channel.dataReceived(
+        b"POST /api/v1/explain HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
+        b"Authorization: Bearer " + web.token("admin").encode() + b"\r\n\r\n"
+    )
+    for _ in range(20):
+        channel.dataReceived(b"1000\r\n" + b" " * 4096 + b"\r\n")
+    channel.dataReceived(b"0\r\n\r\n")
+    assert parse(transport.value()).status == 413
+
+
+def test_a_body_without_end_ends_the_connection(web: Web) -> None:
+    channel, transport = web.connect()
+    channel.dataReceived(
+        b"POST /api/v1/explain HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n"
+    )
+    for _ in range(DRAIN_LIMIT // 65536 + 2):
+        channel.dataReceived(b" " * 65536)
+    assert transport.disconnecting
+    assert transport.value().startswith(b"HTTP/1.1 413 ")
+    assert transport.value().count(b"HTTP/1.1") == 1
+
+
+def test_a_request_that_comes_a_byte_at_a_time_for_too_long_is_cut(web: Web) -> None:
+    channel, transport = web.connect()
+    for _ in range(int(REQUEST_SECONDS) - 1):
+        channel.dataReceived(b"G")
+        web.clock.advance(1)
+    assert not transport.disconnected
+    channel.dataReceived(b"G")
+    web.clock.advance(2)
+    assert transport.disconnected
+
+
+def test_a_header_without_end_is_cut(web: Web) -> None:
+    channel, transport = web.connect()
+    channel.dataReceived(b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(200)) + b"\r\n")
+    assert transport.value().startswith(b"HTTP/1.1 400")
+    assert transport.disconnecting
+
+
+def test_the_number_of_connections_is_bounded() -> None:
+    web = Web(Options(max_connections=2))
+    channel, _ = web.connect()
+    web.connect()
+    address = IPv4Address("TCP", LOOPBACK, 1)
+    assert web.site.buildProtocol(address) is None
+    channel.connectionLost(Failure(ConnectionError()))
+    assert web.site.buildProtocol(address) is not None
+
+
+def test_a_fault_of_ours_tells_the_client_nothing_of_it(web: Web) -> None:
+    def broken() -> Mapping[str, Any]:
+        raise RuntimeError("secret detail")
+
+    web.explanation = broken
+    reply = web.ask("POST", "/api/v1/explain", web.token("admin"), {"from": "", "to": "494066969100"})
+    assert reply.status == 500
+    assert b"secret detail" not in reply.body
+
+
+def test_a_store_that_fails_is_a_503_that_says_when_to_try_again(web: Web) -> None:
+    web.store.broken = True
+    reply = web.ask("GET", "/api/v1/calls", web.token("admin"))
+    assert reply.status == 503
+    assert reply.headers["Retry-After"] == "5"
+
+
+def test_an_answer_that_never_comes_is_given_up(web: Web) -> None:
+    web.identifier.pending = Deferred()
+    channel, transport = web.connect()
+    channel.dataReceived(request_bytes("GET", "/api/v1/identify?number=015228817386", web.token("crm")))
+    assert transport.value() == b""
+    web.clock.advance(ANSWER_SECONDS)
+    assert parse(transport.value()).status == 504
+
+
+def test_a_client_that_leaves_stops_what_was_begun_for_it(web: Web) -> None:
+    cancelled: list[bool] = []
+    web.identifier.pending = Deferred(lambda _: cancelled.append(True))
+    channel, _ = web.connect()
+    channel.dataReceived(request_bytes("GET", "/api/v1/identify?number=015228817386", web.token("crm")))
+    channel.connectionLost(Failure(ConnectionError()))
+    assert cancelled == [True]
+    assert web.clock.getDelayedCalls() != []
+    assert all(call.func.__name__ != "timeItOut" for call in web.clock.getDelayedCalls())
+
+
+def test_every_answer_carries_the_security_headers(web: Web) -> None:
+    for path in ("/", "/api/v1/calls", "/nowhere"):
+        headers = web.ask("GET", path).headers
+        assert headers["Server"] == "Cordboard"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store"
+
+
+def test_head_is_get_without_the_body(web: Web) -> None:
+    reply = web.ask("HEAD", "/openapi.json")
+    assert reply.status == 200
+    assert reply.body == b""
+    assert int(reply.headers["Content-Length"]) > 1000
+
+
+def test_one_connection_carries_several_requests(web: Web) -> None:
+    channel, transport = web.connect()
+    channel.dataReceived(request_bytes("GET", "/healthz") + request_bytes("GET", "/readyz"))
+    assert transport.value().count(b"HTTP/1.1 200 OK") == 2
+
+
+# What is answered
+
+
+@pytest.mark.parametrize("written", ["015228817386", "%2B4915228817386", "+4915228817386", "0152+28817386"])
+def test_identify_understands_a_number_as_it_is_put_into_a_url(web: Web, written: str) -> None:
+    reply = web.ask("GET", f"/api/v1/identify?number={written}", web.token("crm"))
+    assert reply.json["e164"] == "+4915228817386"
+    assert reply.json["parties"] == []
+
+
+def test_a_page_of_calls_has_the_cursor_of_the_next(web: Web) -> None:
+    web.store.records = [a_call(id=f"c{n}") for n in range(3)]
+    token = web.token("supervisor")
+    page = web.ask("GET", "/api/v1/calls?limit=2", token).json
+    assert [call["id"] for call in page["calls"]] == ["c0", "c1"]
+    assert page["next"] == "more"
+    web.ask("GET", "/api/v1/calls?limit=2&cursor=more", token)
+    assert web.store.filters[-1][1:] == (2, "more")
+
+
+def test_filters_reach_the_store_as_values(web: Web) -> None:
+    web.ask(
+        "GET",
+        "/api/v1/calls?since=2026-02-03&until=2026-02-03T12:00:00+01:00&number=0152%2028817386&agent=anna"
+        "&party=17&direction=inbound&outcome=missed",
+        web.token("supervisor"),
+    )
+    assert web.store.filters == [
+        (
+            CallFilter(
+                since=moment("2026-02-03T00:00:00Z"),
+                until=moment("2026-02-03T11:00:00Z"),
+                number="+4915228817386",
+                agent="anna",
+                party="17",
+                direction="inbound",
+                outcome="missed",
+            ),
+            50,
+            None,
+        )
+    ]
+
+
+def test_an_agent_sees_only_calls_they_took_part_in(web: Web) -> None:
+    web.store.details = {"c1": a_detail(a_call())}
+    ben = web.token("agent", "ben")
+    web.ask("GET", "/api/v1/calls", ben)
+    assert web.store.filters[-1][0].agent == "ben"
+    assert web.ask("GET", "/api/v1/calls?agent=anna", ben).status == 403
+    assert web.ask("GET", "/api/v1/calls/c1", ben).status == 404
+    assert web.ask("GET", "/api/v1/calls/c1", web.token("agent", "anna")).status == 200
+
+
+def test_a_call_is_shown_as_the_contract_says() -> None:
+    shown = call_json(a_call())
+    assert shown["from"] == "+4915228817386"
+    assert shown["from_raw"] == "0152 28817386"
+    assert shown["to"] == "+494066969100"
+    assert shown["started"] == "2026-02-03T09:15:00.250Z"
+    assert (shown["duration"], shown["wait"], shown["talk"]) == (64.5, 4.5, 60.0)
+    assert shown["party"]["name"] == "Käthe Ørsted"
+    missed = call_json(a_call(answered=None, agent=None, outcome="missed", ended=NOW + 20))
+    assert (missed["duration"], missed["wait"], missed["talk"]) == (20.0, 20.0, None)
+    running = call_json(a_call(answered=None, ended=None, outcome=None))
+    assert (running["duration"], running["wait"], running["talk"]) == (None, None, None)
+    assert call_json(a_call(answered=NOW - 0.002))["wait"] == 0.0
+
+
+def test_a_call_in_detail_has_all_its_parts(web: Web) -> None:
+    web.store.details["c1"] = a_detail(a_call())
+    shown = web.ask("GET", "/api/v1/calls/c1", web.token("admin")).json
+    assert shown["segments"][0]["rang"] == 4.0
+    assert shown["segments"][0]["talk"] == 60.0
+    assert shown["channels"][0]["uniqueid"] == "1770110100.1"
+    assert shown["events"] == [{"seq": 1, "type": "call.offered"}]
+    assert shown["card"]["body"] == {"title": "Käthe"}
+    assert shown["decisions"][0]["trace"] == [{"rule": "owner", "held": True}]
+    assert shown["crm"] == [{"destination": "crm", "state": "delivered"}]
+
+
+def test_what_is_documented_of_a_call_is_what_is_shown(web: Web) -> None:
+    web.store.details["c1"] = a_detail(a_call())
+    assert list(call_json(a_call())) == list(SCHEMAS["Call"]["properties"])
+    shown = web.ask("GET", "/api/v1/calls/c1", web.token("admin")).json
+    assert list(shown) == list(SCHEMAS["CallDetail"]["properties"])
+    agent = web.ask("GET", "/api/v1/agents", web.token("admin")).json["agents"][0]
+    assert list(agent) == list(SCHEMAS["Agent"]["properties"])
+
+
+def test_a_row_of_a_call_has_a_cell_for_each_column() -> None:
+    row = dict(zip(CALL_COLUMNS, call_row(a_call()), strict=True))
+    assert row["party"] == "Käthe Ørsted"
+    assert row["talk"] == 60.0
+    assert dict(zip(CALL_COLUMNS, call_row(a_call(party=None)), strict=True))["party"] is None
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-02-03T09:15:00.250Z", "2026-02-03T10:15:00.25+01:00", "2026-02-03 09:15:00.250"]
+)
+def test_a_time_is_understood_with_and_without_a_zone(text: str) -> None:
+    assert moment(text) == NOW
+    assert iso(moment(text)) == "2026-02-03T09:15:00.250Z"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "now", "2026-02-30", "2026-W06", "20260203", "2026-02-03T25:00", "9" * 99]
+)
+def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="2026-02-03T09:15:00Z"):
+        moment(text)
+
+
+def test_the_milliseconds_of_a_time_are_rounded_and_carried() -> None:
+    assert iso(NOW + 0.7499) == "2026-02-03T09:15:01.000Z"
+
+
+def test_an_agent_changes_their_own_state_and_the_answer_shows_it(web: Web) -> None:
+    token = web.token("agent", "anna")
+    reply = web.ask("PATCH", "/api/v1/agents/anna", token, {"state": "paused", "reason": "lunch"})
+    assert reply.json["state"] == "paused"
+    assert web.agents.wishes == [("anna", "paused", "lunch", "agent token")]
+    assert [agent["id"] for agent in web.ask("GET", "/api/v1/agents", token).json["agents"]] == ["anna"]
+
+
+def test_an_agent_who_does_not_exist_is_a_404(web: Web) -> None:
+    reply = web.ask("PATCH", "/api/v1/agents/zoe", web.token("supervisor"), {"state": "ready"})
+    assert reply.status == 404
+    assert "zoe" in reply.json["detail"]
+
+
+def test_explain_asks_for_the_call_that_is_described(web: Web) -> None:
+    body = {"from": "015228817386", "to": "494066969100", "at": "2026-02-03T09:15:00.250Z"}
+    reply = web.ask("POST", "/api/v1/explain", web.token("supervisor"), body)
+    assert reply.json == {"action": "dial", "trace": []}
+    assert web.explained == [DryRun("015228817386", "494066969100", NOW)]
+
+
+def test_health_and_readiness_are_503_with_the_part_that_fails(web: Web) -> None:
+    web.health.ami_ok = False
+    assert web.ask("GET", "/healthz").status == 200
+    reply = web.ask("GET", "/readyz")
+    assert reply.status == 503
+    assert reply.json["ok"] is False
+    assert reply.json["components"]["ami.main"]["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("peer", "status"),
+    [(LOOPBACK, 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("10.1.2.3", 200), (ELSEWHERE, 401)],
+)
+def test_metrics_are_read_from_loopback_and_the_allowed_networks(peer: str, status: int) -> None:
+    web = Web(Options(metrics_allow=[ip_network("10.0.0.0/8")]))
+    reply = web.ask("GET", "/metrics", peer=peer)
+    assert reply.status == status
+    if status == 200:
+        assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert b"cti_event_streams 0.0" in reply.body
+
+
+def test_a_proxy_on_this_machine_does_not_make_everybody_loopback() -> None:
+    forwarded = {"X-Forwarded-For": "127.0.0.1, 192.0.2.7"}
+    assert Web().ask("GET", "/metrics", headers=forwarded, peer=LOOPBACK).status == 401
+    behind = Web(Options(behind_proxy=True, metrics_allow=[ip_network("192.0.2.0/24")]))
+    assert behind.ask("GET", "/metrics", headers=forwarded, peer=LOOPBACK).status == 200
+    assert behind.ask("GET", "/metrics", headers={"X-Forwarded-For": "198.51.100.1"}).status == 401
+    assert behind.ask("GET", "/metrics", headers={"X-Forwarded-For": "garbage"}).status == 401
+
+
+def test_the_description_covers_the_table_and_refers_to_nothing_that_is_not_there(web: Web) -> None:
+    document = web.ask("GET", "/openapi.json").json
+    assert document["openapi"] == "3.1.0"
+    described = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+    assert described == {(route.method, route.path) for route in ROUTES}
+    references = set()
+
+    def collect(value: Any) -> None:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                references.add(value["$ref"].removeprefix("#/components/schemas/"))
+            for item in value.values():
+                collect(item)
+        elif isinstance(value, list):
+            for item in value:
+                collect(item)
+
+    collect(document)
+    assert references <= document["components"]["schemas"].keys()
+    ids = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_site_that_closes_takes_nobody_new(web: Web) -> None:
+    _, transport = web.connect()
+    web.site.close()
+    assert transport.disconnecting
+    assert web.site.buildProtocol(IPv4Address("TCP", LOOPBACK, 1)) is None
