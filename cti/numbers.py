@@ -64,6 +64,11 @@ class Number:
     kind: NumberKind
     e164: str | None = None
 
+    @property
+    def dialable(self) -> str | None:
+        """The number that can be called back: E.164, or an extension; None where there is none."""
+        return self.raw if self.kind is NumberKind.INTERNAL else self.e164
+
 
 def _region(_: object, __: object, value: str) -> None:
     if value not in phonenumbers.SUPPORTED_REGIONS:

@@ -37,7 +37,7 @@ from cti.store.base import IStore, StoreError
 from cti.store.records import AgentRecord, CallRecord
 from cti.store.sqlite import SqliteStore
 from cti.web.events import EventHub
-from cti.web.server import make_site
+from cti.web.server import Site, make_site
 from cti.web.services import Component, DryRun, Options
 from cti.web.services import Services as WebServices
 from cti.web.tokens import Tokens
@@ -159,6 +159,7 @@ class CtiService(Service):
         """Come up: the store first, Asterisk's questions last. Raises `StoreError`, `CannotListenError`."""
         super().startService()  # type: ignore[no-untyped-call]
         self.store.start()
+        self.hub.start()
         self.store.on_events(self.hub.publish)
         self.store.on_foreign_change(self._foreign_change)
         self._load_agents()
@@ -168,7 +169,6 @@ class CtiService(Service):
             self.roster.restore(reservation)
         for adapter in self._adapters.values():
             self._background("an adapter does not start", adapter.start(), adapter=adapter.name)
-        self.hub.start()
         self.outbox.startService()
         for pbx in self._pbxes.values():
             pbx.client.startService()
@@ -180,9 +180,8 @@ class CtiService(Service):
 
     def _listen(self) -> None:
         http, agi = self.settings.http, self.settings.fastagi
-        self._ports.append(
-            self._reactor.listenTCP(http.listen.port, self._site(), interface=http.listen.host)
-        )
+        self._site = self._make_site()
+        self._ports.append(self._reactor.listenTCP(http.listen.port, self._site, interface=http.listen.host))
         self._ports.append(
             self._reactor.listenTCP(agi.listen.port, self._agi, backlog=BACKLOG, interface=agi.listen.host)
         )
@@ -208,7 +207,7 @@ class CtiService(Service):
                 loop.stop()
         for pbx in self._pbxes.values():
             await _done(pbx.client.stopService())
-        self.hub.stop()
+        self._site.close()
         await _done(self.outbox.stopService())
         for adapter in self._adapters.values():
             await adapter.stop()
@@ -390,7 +389,7 @@ class CtiService(Service):
 
     # The web.
 
-    def _site(self) -> Any:
+    def _make_site(self) -> Site:
         http = self.settings.http
         pool = self._reactor.getThreadPool
         return make_site(

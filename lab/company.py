@@ -92,6 +92,7 @@ class Company:
     """Everything in one place, started when the `with` block is entered but for the daemon.
 
     @ivar service: what replaces the entries of the service `sales`; `settings` those of the whole file.
+    @ivar more_extensions: dialplan after the usual one; a context in it adds to the one of the same name.
     """
 
     directory: Path
@@ -102,6 +103,7 @@ class Company:
     command: Sequence[str] | None = None
     environment: Mapping[str, str] = field(factory=dict)
     global_fallback: str = "last-resort,s,1"
+    more_extensions: str = ""
     lab: Lab = field(init=False)
     pbx: AsteriskInstance = field(init=False)
     daemon: Daemon = field(init=False)
@@ -132,7 +134,8 @@ class Company:
         http_port, agi_port = self.lab.free_port(), self.lab.free_port()
         softphones = [self.softphone] if self.softphone else []
         self.pbx = self.lab.asterisk(
-            extensions=EXTENSIONS.format(agi_port=agi_port, fallback=self.global_fallback),
+            extensions=EXTENSIONS.format(agi_port=agi_port, fallback=self.global_fallback)
+            + self.more_extensions,
             dialplan_files=[ROOT / "dialplan" / "cti.conf"],
             manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
             phones=[*self.phones.values(), *softphones],
@@ -185,9 +188,9 @@ class Company:
             **self.settings,
         }
 
-    def start(self) -> Company:
-        """Start the daemon."""
-        self.daemon.start()
+    def start(self, *, with_ami: bool = True) -> Company:
+        """Start the daemon, and wait until it is ready; without AMI if that is away on purpose."""
+        self.daemon.start(with_ami=with_ami)
         return self
 
     def knows(self, *rows: Mapping[str, str]) -> None:

@@ -141,8 +141,8 @@ class Daemon:
             yaml.safe_dump(dict(self.settings), allow_unicode=True, sort_keys=False)
         )
 
-    def start(self, timeout: float = 20.0) -> None:
-        """Start and wait until calls may be sent. Raises DaemonFailed."""
+    def start(self, timeout: float = 20.0, *, with_ami: bool = True) -> None:
+        """Start and wait until calls may be sent; without AMI if that is away on purpose. Raises DaemonFailed."""
         self.write_configuration()
         self._process = start(
             [*self.command, "serve", "-c", self.configuration, "--log-format", "json"],
@@ -151,7 +151,8 @@ class Daemon:
             directory=self.directory,
         )
         try:
-            eventually(self._ready_or_dead, timeout, what="the daemon")
+            path = "/readyz" if with_ami else "/healthz"
+            eventually(lambda: self._ready_or_dead(path), timeout, what="the daemon")
         except TimeoutError as error:
             raise DaemonFailed(f"{error}\n{tail(self.output)}") from error
         if self._process.poll() is not None:
@@ -273,11 +274,11 @@ class Daemon:
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         return {**os.environ, "PYTHONPATH": path, "LC_ALL": "C.UTF-8", **self.environment}
 
-    def _ready_or_dead(self) -> bool:
+    def _ready_or_dead(self, path: str) -> bool:
         if self._process is None or self._process.poll() is not None:
             return True
         try:
-            with urlopen(f"http://{LOOPBACK}:{self.http_port}/readyz", timeout=2):
+            with urlopen(f"http://{LOOPBACK}:{self.http_port}{path}", timeout=2):
                 return True
         except HTTPError as error:
             # Not ready: AMI may be away on purpose; what can be waited for is that it says so.

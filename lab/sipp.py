@@ -4,9 +4,11 @@ what they saw. Asterisk itself is run by `lab.asterisk`."""
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import define, field
@@ -80,11 +82,15 @@ class _Sipp:
         trace = self.trace_file.read_bytes()
         return [message for message in read_trace(trace) if message.method != HOOK_METHOD]
 
-    def move_hook(self, opening: SipMessage) -> None:
+    def move_hook(self, opening: SipMessage, partner_port: int) -> None:
         self._hook_moves += 1
         message = hook_message(opening, f"{LOOPBACK}:{self.port}", self._hook_moves)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(message, (LOOPBACK, self.port))
+            # SIPp 3.6 sends what follows to its partner, 3.8 to whom it heard last: that is passed on.
+            sender.settimeout(0.2)
+            with suppress(TimeoutError):
+                sender.sendto(sender.recv(65535), (LOOPBACK, partner_port))
 
     def wait_for_listener(self, port: int) -> None:
         try:
@@ -138,7 +144,7 @@ class Phone:
 
     def answer(self) -> None:
         """Answers the latest call, of a phone that `Answers`. Raises SippFailed if there is none."""
-        self._runs[-1].move_hook(self._latest_invite())
+        self._move_hook(self._latest_invite())
 
     def hang_up(self, timeout: float = 5.0) -> None:
         """Hangs up the latest call, as soon as its answer is acknowledged. Raises SippFailed, TimeoutError."""
@@ -148,7 +154,11 @@ class Phone:
             return any(ack.call_id == invite.call_id for ack in self.received("ACK"))
 
         eventually(talking, timeout, what=f"a conversation at phone {self.name}")
-        self._runs[-1].move_hook(invite)
+        self._move_hook(invite)
+
+    def _move_hook(self, invite: SipMessage) -> None:
+        via = invite.header("Via") or ""
+        self._runs[-1].move_hook(invite, int(re.findall(r":(\d+)", via)[0]))
 
     def _latest_invite(self) -> SipMessage:
         if not self.invites:
@@ -180,6 +190,7 @@ class Calls:
 
     count: int
     _sipp: _Sipp = field(repr=False)
+    _asterisk_port: int = field(repr=False)
 
     @property
     def results(self) -> list[CallResult]:
@@ -210,7 +221,7 @@ class Calls:
         """Hangs up the calls that are up, and cancels those not answered yet; `wait()` tells when it is done."""
         for result in self.results:
             if result.ended is None:
-                self._sipp.move_hook(result.messages[0])
+                self._sipp.move_hook(result.messages[0], self._asterisk_port)
 
     def stop(self) -> None:
         """Ends the SIPp process; calls not yet over are dropped without a word."""
@@ -296,4 +307,4 @@ def place_calls(
         cancel_after_ms=cancel_after_ms,
     )
     sipp.start(text, ports.take(), f"{instance.host}:{instance.sip_port}", *more)
-    return Calls(calls, sipp)
+    return Calls(calls, sipp, instance.sip_port)

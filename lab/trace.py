@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from attrs import frozen
 
+# SIPp 3.6 writes `2026-01-31 12:00:00.123456` and `sent (5 bytes)`, 3.8 `2026-01-31T12:00:00.123456Z` and
+# `sent [5] bytes`.
 _HEADING = re.compile(
-    rb"^-{47} (?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6})\r?\n"
-    rb"\w+ message (?P<direction>sent|received) [(\[]\d+(?: bytes[)]|[\]] bytes) ?:\r?\n\r?\n",
+    rb"^-{47} (?P<day>\d{4}-\d\d-\d\d)[ T](?P<time>\d\d:\d\d:\d\d\.\d{6})Z?\r?\n"
+    rb"\w+ message (?P<direction>sent|received) (?:\(\d+ bytes\)|\[\d+\] bytes) ?:\r?\n\r?\n",
     re.MULTILINE,
 )
 _NAME_ADDRESS = re.compile(
@@ -149,7 +151,7 @@ def read_trace(trace: bytes) -> Iterator[SipMessage]:
         if not blank_line:
             continue
         start_line, *lines = head.decode("utf-8", "surrogateescape").split("\n")
-        moment = datetime.strptime(heading["time"].decode(), "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(f"{heading['day'].decode()}T{heading['time'].decode()}+00:00")
         yield SipMessage(
             time=moment.timestamp(),
             sent=heading["direction"] == b"sent",

@@ -30,7 +30,7 @@ async def explain(
     facts = Facts(
         at=at,
         service=service.name if service is not None else "",
-        from_number=caller.e164 or caller.raw or None,
+        from_number=caller.dialable,
         from_kind=str(caller.kind),
         to=called.e164 or called.raw,
         party=party_facts(identified),

@@ -188,7 +188,7 @@ class Inbound:
             started=asked.at,
             uniqueid=request.uniqueid,
             linkedid=request.linkedid,
-            from_number=asked.caller.e164 or (asked.caller.raw or None),
+            from_number=asked.caller.dialable,
             from_raw=asked.caller.raw,
             from_kind=str(asked.caller.kind),
             to_number=asked.called.e164 or (asked.called.raw or None),

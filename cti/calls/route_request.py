@@ -40,7 +40,11 @@ class RouteRequest:
         """Raises `BadRouteRequest`."""
         if request.script != "route":
             raise BadRouteRequest(f"the script is {request.script[:40]!r}; only agi://HOST/route is served")
-        given = dict(argument.partition("=")[::2] for argument in request.args)
+        pairs = [argument.partition("=")[::2] for argument in request.args]
+        given = dict(pairs)
+        if len(given) < len(pairs):
+            # A comma in a value would have become an argument of its own.
+            raise BadRouteRequest("an argument comes twice")
         if given.get("v") != "1":
             raise BadRouteRequest("the arguments have no v=1: is dialplan/cti.conf of this version in use?")
         pbx = given.get("pbx", "")

@@ -288,18 +288,15 @@ class Tracker:
     ) -> bool:
         """Bring one call in line with Asterisk's list; whether that ended it."""
         unit = self._calls.unit()
+        word = next((ended[uniqueid] for uniqueid in call.channels if uniqueid in ended), None)
+        when = word.ended if word is not None else None
         for channel in call.living:
             entry = listed.get(channel.uniqueid)
             if entry is None:
-                known = ended.get(channel.uniqueid)
-                if known is not None:
-                    self._believe(unit, call, known)
-                at = (
-                    known.ended
-                    if known is not None and known.ended is not None
-                    else max(since, channel.began)
-                )
-                call.hung_up(unit, at, channel, known.cause if known is not None else None)
+                if word is not None:
+                    self._believe(unit, call, word)
+                at = max(since, channel.began) if when is None else when
+                call.hung_up(unit, at, channel, word.cause if word is not None else None)
                 if channel.agent is not None and channel.answered is not None:
                     self.let_go(unit, call, [channel.agent])
             elif channel.role != "caller" and entry.get("BridgeId") and channel.answered is None:
@@ -308,8 +305,7 @@ class Tracker:
             self._confirm(call)
         else:
             last = max((channel.ended or since for channel in call.channels.values()), default=since)
-            known = next((ended[uniqueid] for uniqueid in call.channels if uniqueid in ended), None)
-            self._end(unit, call, last, None if known is not None else "lost")
+            self._end(unit, call, last, None if word is not None else "lost")
         self._calls.write(call, unit)
         return call.over
 

@@ -48,7 +48,7 @@ class Unseen:
             started=known.started or ended,
             uniqueid=known.uniqueid,
             state=str(State.ELSEWHERE),
-            from_number=caller.e164 or (caller.raw or None),
+            from_number=caller.dialable,
             from_raw=caller.raw,
             from_kind=str(caller.kind),
             to_number=called.e164 or (called.raw or None),

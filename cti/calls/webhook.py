@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -140,13 +140,18 @@ class WebhookSender:
             }
         )
         request = self._agent.request(b"POST", self._url, headers, _Body(delivery.data))
-        request.addTimeout(self._timeout, self._reactor)  # type: ignore[arg-type]
+        out_of_time = self._reactor.callLater(self._timeout, request.cancel)
         try:
             response = await request
-        except CancelledError:
-            raise
         except Exception as error:
+            if not out_of_time.active():
+                raise DeliveryFailed(f"{self._shown} gave no answer within {self._timeout:g} s") from error
+            if _was_cancelled(error):
+                raise CancelledError from error
             raise DeliveryFailed(f"{self._shown} {self._cause(error)}") from error
+        finally:
+            if out_of_time.active():
+                out_of_time.cancel()
         await self._discard(response)
         if not 200 <= response.code < 300:
             what = f"{self._shown} answered {response.code}"
@@ -156,8 +161,6 @@ class WebhookSender:
 
     def _cause(self, error: Exception) -> str:
         match error:
-            case defer.TimeoutError():
-                return f"gave no answer within {self._timeout:g} s"
             case DNSLookupError():
                 return "has a host name that cannot be found"
             case ConnectError():
@@ -186,6 +189,13 @@ class WebhookSender:
             return max(0.0, parsedate_to_datetime(text).timestamp() - self._clock())
         except (ValueError, OverflowError):
             return None
+
+
+def _was_cancelled(error: Exception) -> bool:
+    """Whether the web client ended because we told it to: it says so in three ways, by how far it was."""
+    if isinstance(error, ResponseFailed):
+        return any(isinstance(reason.value, CancelledError) for reason in error.reasons)
+    return isinstance(error, CancelledError | ConnectingCancelledError)
 
 
 @implementer(IBodyProducer)

@@ -166,7 +166,7 @@ def _named_store(path: Path) -> Path | None:
     name = _value(store, "sqlite")
     if not isinstance(name, yaml.ScalarNode) or not name.value:
         return None
-    return path.absolute().parent / name.value
+    return path.absolute().parent / str(name.value)
 
 
 def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:

@@ -2,7 +2,7 @@
 
 import time
 from argparse import Namespace
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError
@@ -32,14 +32,12 @@ _NOT_A_NUMBER: Final[Mapping[NumberKind, str]] = {
 
 def identify_number(arguments: Namespace) -> int:
     settings = configuration(arguments)
-    number = settings.plan.parse(arguments.number)
+    number = settings.plan.parse(" ".join(arguments.number))
     if number.kind in _NOT_A_NUMBER:
         raise CommandFailed(f'"{printable(number.raw)}" {_NOT_A_NUMBER[number.kind]}')
     with reading(settings) as reader:
         roster = roster_of(reader, settings)
-        found = _with_identifier(
-            settings, roster.owner_of, lambda identifier: identifier.identify(number)
-        )
+        found = _with_identifier(settings, roster.owner_of, lambda identifier: identifier.identify(number))
     if arguments.format == "json":
         write_json(found.as_json())
     else:
@@ -150,15 +148,18 @@ def _show_explanation(answer: Mapping[str, Any], settings: Settings) -> None:
     write_pairs(_explanation(answer, settings))
     trace = answer["decision"]["trace"]
     if trace:
-        print()
-        write_table(
-            ("RULE", "OUTCOME", "WHY"),
-            [(step["rule"], step["outcome"], "") for step in trace][:0],
-        )
-        for step in trace:
-            print(f"{printable(step['rule'])}: {step['outcome']}: {printable(step['note'])}")
-            for candidate in step["candidates"]:
-                print(f"    {candidate['agent']}: {candidate['why_not'] or 'chosen'}")
+        print("\nrules, in the order in which they were tried:")
+        write_pairs(_steps(trace))
+    say("of phones only the running server knows whether they are free; here each one counts as free")
+
+
+def _steps(trace: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    for step in trace:
+        yield f"  {printable(step['rule'])}", f"{step['outcome']}: {step['note']}"
+        for candidate in step["candidates"]:
+            yield "", f"{candidate['agent']}: {candidate['why_not'] or 'chosen'}"
+        if step["more"]:
+            yield "", f"and {step['more']} more"
 
 
 def _explanation(answer: Mapping[str, Any], settings: Settings) -> Iterator[tuple[str, str]]:

@@ -53,7 +53,7 @@ def write_csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(head)
     for row in rows:
-        writer.writerow(["'" + cell if _is_formula(cell) else cell for cell in row])
+        writer.writerow([_harmless(cell) for cell in row])
 
 
 def printable(text: str) -> str:
@@ -97,5 +97,5 @@ def _width(text: str) -> int:
     )
 
 
-def _is_formula(cell: object) -> bool:
-    return isinstance(cell, str) and _FORMULA.match(cell) is not None
+def _harmless(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell

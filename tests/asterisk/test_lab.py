@@ -267,7 +267,9 @@ def test_everything_dies_with_a_process_that_is_killed(tmp_path):
 
 
 def _processes_of(directory: Path) -> list[str]:
-    """Command lines of the processes that work in or name the directory."""
+    """Command lines of the processes that name the directory, or have it mounted."""
+    # What a mount says of its source begins at the root of the file system that it is on.
+    mark = f"{directory.parent.name}/{directory.name}"
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -277,6 +279,6 @@ def _processes_of(directory: Path) -> list[str]:
             mounts = (entry / "mountinfo").read_text("utf-8", "replace")
         except OSError:
             continue
-        if str(directory) in command or str(directory) in mounts:
+        if mark in command or mark in mounts:
             found.append(command)
     return found

@@ -17,8 +17,10 @@ import structlog
 from attrs import define, field
 from standardwebhooks.webhooks import Webhook
 from twisted.internet import defer
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseNeverReceived
 from twisted.web.http_headers import Headers
 
 from cti.calls import webhook
@@ -344,7 +346,12 @@ class FakeAgent:
         written: list[bytes] = []
         body.startProducing(type("Consumer", (), {"write": staticmethod(written.append)}))
         self.requests.append((method, uri, headers, b"".join(written)))
-        return Deferred()
+
+        def cancelled(waiting: "Deferred[Any]") -> None:
+            # What Twisted's agent does once the request is on its way.
+            waiting.errback(ResponseNeverReceived([Failure(CancelledError())]))  # type: ignore[no-untyped-call]
+
+        return Deferred(cancelled)
 
 
 def a_delivery(data: bytes = b'{"seq":1}') -> Delivery:
@@ -365,6 +372,25 @@ def test_the_signature_satisfies_the_reference_library(secret: str, verifier: We
     assert verifier.verify(sent, flat) == json.loads(body)
     with pytest.raises(Exception, match="signature"):
         verifier.verify(sent + b" ", flat)
+
+
+def test_a_webhook_cancelled_by_us_is_no_failure_of_the_receiver_and_one_out_of_time_is() -> None:
+    for cancels, expected in ((True, CancelledError), (False, DeliveryFailed)):
+        clock, agent = Clock(), FakeAgent()
+        sender = WebhookSender(
+            "http://127.0.0.1:9/?k=s3cret", SECRET, agent, clock, clock=clock.seconds, timeout=10
+        )
+        results: list[Any] = []
+        sending = Deferred.fromCoroutine(sender.send(a_delivery()))
+        sending.addErrback(results.append)
+        clock.advance(9.9)
+        assert results == []
+        if cancels:
+            sending.cancel()
+        clock.advance(0.2)
+        assert type(results[0].value) is expected
+        assert "s3cret" not in str(results[0].value)
+        assert clock.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_!!!"])
@@ -412,7 +438,9 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         hooks = self.server
         what = hooks.script.pop(0) if len(hooks.script) > 1 else hooks.script[0]
-        hooks.requests.append((time.monotonic(), what, dict(self.headers.items()), body))
+        hooks.requests.append(
+            (time.monotonic(), what, {name.lower(): value for name, value in self.headers.items()}, body)
+        )
         if what == "hang":
             hooks.released.wait(20)
             self.close_connection = True

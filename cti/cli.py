@@ -1,0 +1,509 @@
+"""The command line: which commands there are and what they take. What they do is in `cti.commands`.
+
+A command's module is imported when the command runs, so that `cti --help` costs no more than Python itself.
+"""
+
+import argparse
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from cti import __version__
+from cti.commands import CommandFailed, WrongConfiguration
+
+Run = Callable[[Namespace], int]
+
+_ABOUT: Final = """\
+Cordboard puts the right agent and the customer's card behind each call of an Asterisk.
+
+Most commands need to know the configuration: -c FILE, before or after the command, or CTI_CONFIG=FILE in the
+environment. Run them as the user that the server runs as, so that it can use the files they make.
+
+  cti check -c /etc/cordboard/cti.yaml          is the configuration right?
+  cti serve -c /etc/cordboard/cti.yaml          run the server
+  cti explain --from "0152 28817386" --to "040 66969100" -c FILE
+                                                who would get this call, and why?
+
+Every command tells more with --help. Exit codes: 0 done, 1 what was asked for failed, 2 the command line or
+the configuration is wrong.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code. A wrong command line raises `SystemExit(2)`, as argparse does."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name in letters that the terminal has not must not end a command half way.
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    arguments = _parser().parse_args(argv)
+    run: Run = arguments.run
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+    except WrongConfiguration as error:
+        print(error, file=sys.stderr)
+        return error.code
+    except CommandFailed as error:
+        print(f"cti: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Who reads has seen enough; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"cti: {error}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="cti",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"Cordboard {__version__}")
+    _config(parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_check(commands)
+    _add_identify(commands)
+    _add_explain(commands)
+    _add_calls(commands)
+    _add_contacts(commands)
+    _add_agents(commands)
+    _add_tokens(commands)
+    return parser
+
+
+def _add_serve(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "serve",
+        _serve,
+        "run the server in the foreground",
+        """\
+Answers Asterisk's questions (FastAGI), follows its calls (AMI) and serves the API, until a signal comes. The
+log goes to stderr, one JSON object a line.
+
+  SIGTERM, SIGINT   finish what has been asked, then stop (10 s at most); no call is ended by this
+  SIGHUP            read the configuration again: services, rules and adapters count for the next call;
+                    a file with problems changes nothing, and the log names them
+""",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("json", "console", "auto"),
+        default="auto",
+        help="json; console, for people; auto (the default): console on a terminal, else json",
+    )
+
+
+def _add_check(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "check",
+        _check,
+        "check the configuration",
+        """\
+Reads the configuration and names every problem in it as FILE:LINE:COLUMN, or says what was understood. Rules
+may name agents and groups of the file and of the store. Changes nothing; safe beside a running server.
+
+  cti check -c cti.yaml && systemctl reload cordboard
+""",
+    )
+    _format(parser, "text", "json")
+
+
+def _add_identify(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "identify",
+        _identify,
+        "who has a telephone number",
+        """\
+Asks the adapters as for a call. A number may be written as people write it.
+
+  cti identify 0152 28817386 -c cti.yaml
+  cti identify +4915228817386 --format json -c cti.yaml
+
+Nobody found is an answer (exit code 0), unless an adapter failed (1).
+""",
+    )
+    parser.add_argument("number", metavar="NUMBER", nargs="+", help="in any written form, with spaces too")
+    _format(parser, "text", "json")
+
+
+def _add_explain(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "explain",
+        _explain,
+        "what would become of a call, and why",
+        """\
+Decides as for a call, without one: nobody is reserved, nothing is written. Shows each rule that was tried.
+
+  cti explain --from "0152 28817386" --to "040 66969100" -c cti.yaml
+  cti explain --from anonymous --to 040669691-00 --at 2026-03-01T22:30 -c cti.yaml
+""",
+    )
+    parser.add_argument(
+        "--from", dest="from_number", required=True, metavar="NUMBER", help="the caller; also anonymous"
+    )
+    parser.add_argument("--to", dest="to_number", required=True, metavar="NUMBER", help="the dialled number")
+    parser.add_argument("--at", metavar="TIME", help="as if it were then; local time unless it names a zone")
+    _format(parser, "text", "json")
+
+
+def _add_calls(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "calls",
+        _calls,
+        "the call log",
+        """\
+The newest calls first. Times are local in the table, UTC in JSON and CSV.
+
+  cti calls --since 2026-03-01 --outcome missed -c cti.yaml
+  cti calls --number "0152 28817386" -c cti.yaml
+  cti calls --since 2026-02-01 --until 2026-03-01 --limit 1000000 --format csv -c cti.yaml > february.csv
+
+In CSV, a text that a spreadsheet would take for a formula has a ' in front.
+""",
+    )
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        help="started then or later: 2026-03-01, 2026-03-01T14:30 (local), …T13:30Z",
+    )
+    parser.add_argument("--until", metavar="TIME", help="started before then")
+    parser.add_argument("--number", metavar="NUMBER", help="on either side, in any written form")
+    parser.add_argument("--agent", metavar="ID", help="who talked")
+    parser.add_argument("--party", metavar="ID", help="who was called for: ID, or ADAPTER:ID")
+    parser.add_argument("--direction", metavar="WORD", help="inbound, outbound or internal")
+    parser.add_argument(
+        "--outcome",
+        metavar="WORD",
+        help="answered, missed, abandoned, voicemail, self_service, rejected, busy, failed or fallback",
+    )
+    parser.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most so many (50)")
+    _format(parser, "table", "json", "csv")
+
+
+def _add_contacts(commands: Any) -> None:
+    group = _group(commands, "contacts", "fill the embedded directory, and write it out")
+    incoming = _command(
+        group,
+        "import",
+        _import_contacts,
+        "take contacts from a CSV file",
+        """\
+The file is CSV in UTF-8 with a header, of these columns in any order; only id has to be there:
+
+  id,type,name,company,numbers,owner,tier,language,tags,notes,url
+
+A contact with a known id is updated, and keeps what a missing column would say. Lists (numbers, tags) are
+separated by ";". type: contact, organisation, lead, partner or supplier. owner: the user's id in the directory,
+which an agent's crm maps to the agent.
+
+  cti contacts import customers.csv -c cti.yaml
+
+Lines that cannot be taken are named on stderr, and the exit code is 1; the others go in.
+""",
+    )
+    incoming.add_argument("file", metavar="FILE", help="- for standard input")
+    incoming.add_argument("--adapter", metavar="NAME", help="where there are several")
+    _format(incoming, "text", "json")
+    outgoing = _command(
+        group,
+        "export",
+        _export_contacts,
+        "write all contacts as CSV",
+        """\
+The file can be imported again, and has the same columns.
+
+  cti contacts export customers.csv -c cti.yaml
+""",
+    )
+    outgoing.add_argument("file", metavar="FILE", help="- for standard output")
+    outgoing.add_argument("--adapter", metavar="NAME", help="where there are several")
+
+
+def _add_agents(commands: Any) -> None:
+    group = _group(commands, "agents", "who answers: their phones, groups, CRM users and states")
+    listing = _command(
+        group,
+        "list",
+        _list_agents,
+        "show all agents",
+        "Until the store has agents, these are those of the configuration, which will fill it.\n",
+    )
+    _format(listing, "table", "json")
+    add = _command(
+        group,
+        "add",
+        _add_agent,
+        "add an agent",
+        """\
+  cti agents add anna --name "Anna Kovač" --phone PJSIP/anna --group sales --crm directory=u1 -c cti.yaml
+""",
+    )
+    add.add_argument("id", metavar="ID")
+    _describes_agent(add)
+    change = _command(
+        group,
+        "set",
+        _set_agent,
+        "change an agent, such as their state",
+        """\
+A running server takes it over within a second. Nobody's call is ended: who is paused in a call is paused
+afterwards. --phone, --group and --crm replace all that the agent had of these.
+
+  cti agents set anna --state paused --reason lunch -c cti.yaml
+  cti agents set anna --phone PJSIP/anna --phone PJSIP/anna-home -c cti.yaml
+""",
+    )
+    change.add_argument("id", metavar="ID")
+    _describes_agent(change)
+    change.add_argument("--reason", metavar="TEXT", help="of the state, such as lunch")
+    remove = _command(
+        group,
+        "remove",
+        _remove_agent,
+        "remove an agent",
+        "Refused while a rule names the agent, or a group that nobody else is in.\n",
+    )
+    remove.add_argument("id", metavar="ID")
+    incoming = _command(
+        group,
+        "import",
+        _import_agents,
+        "take agents from a YAML file",
+        """\
+The file looks as `agents` does in the configuration:
+
+  agents:
+    anna: {name: Anna, phones: [PJSIP/anna], groups: [sales], crm: {directory: u1}, state: ready}
+
+Who is there already is updated, and keeps their state and what the file leaves out. Nobody is removed. If
+anything in the file is wrong, nothing is taken.
+""",
+    )
+    incoming.add_argument("file", metavar="FILE", help="- for standard input")
+    _format(incoming, "text", "json")
+    outgoing = _command(
+        group, "export", _export_agents, "write all agents as YAML", "The file can be imported again.\n"
+    )
+    outgoing.add_argument(
+        "file", metavar="FILE", nargs="?", default="-", help="- (the default): standard output"
+    )
+
+
+def _describes_agent(parser: ArgumentParser) -> None:
+    parser.add_argument("--name", metavar="NAME", help="what people call them")
+    parser.add_argument(
+        "--phone",
+        action="append",
+        metavar="DEVICE",
+        help="Asterisk's name of a phone; repeatable, best first",
+    )
+    parser.add_argument("--group", action="append", metavar="NAME", help="repeatable")
+    parser.add_argument(
+        "--crm", action="append", metavar="ADAPTER=USER", help="their user id in a CRM; repeatable"
+    )
+    parser.add_argument("--state", choices=("logged_out", "ready", "paused"))
+
+
+def _add_tokens(commands: Any) -> None:
+    group = _group(commands, "token", "who may use the API")
+    add = _command(
+        group,
+        "add",
+        _token_add,
+        "make a token and print it, this once",
+        """\
+Prints the token and nothing else. The store keeps only its digest: it cannot be shown again.
+
+  cti token add wallboard --role supervisor -c cti.yaml
+  TOKEN=$(cti token add anna-desk --role agent --agent anna --days 365 -c cti.yaml)
+""",
+    )
+    add.add_argument("name", metavar="NAME", help="who or what uses it")
+    add.add_argument("--role", required=True, metavar="ROLE", help="agent, supervisor, admin or crm")
+    add.add_argument("--agent", metavar="ID", help="whose it is; needed for the role agent")
+    add.add_argument(
+        "--days", type=_positive, metavar="N", help="how long it works; without it, until revoked"
+    )
+    listing = _command(group, "list", _token_list, "show all tokens, but not their text", "")
+    _format(listing, "table", "json")
+    revoke = _command(
+        group,
+        "revoke",
+        _token_revoke,
+        "make a token useless",
+        "A running server refuses it within a second.\n",
+    )
+    revoke.add_argument("token", metavar="ID", help="or the name of a token that works")
+
+
+# How a command is made.
+
+
+def _command(commands: Any, name: str, run: Run, summary: str, text: str) -> ArgumentParser:
+    parser: ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.\n\n{text}".rstrip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _config(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _group(commands: Any, name: str, summary: str) -> Any:
+    parser: ArgumentParser = commands.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+    )
+    _config(parser)
+    return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def _config(parser: ArgumentParser) -> None:
+    # No default: a command's own would hide what stands in front of it.
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="the configuration (or CTI_CONFIG=FILE)",
+    )
+
+
+def _format(parser: ArgumentParser, *formats: str) -> None:
+    parser.add_argument(
+        "--format",
+        choices=formats,
+        default=formats[0],
+        help=f"how it is written; {formats[0]} is the default",
+    )
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= 1_000_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return number
+
+
+# Where each command is.
+
+
+def _serve(arguments: Namespace) -> int:
+    from cti.commands.serve import serve
+
+    return serve(arguments)
+
+
+def _check(arguments: Namespace) -> int:
+    from cti.commands.check import check
+
+    return check(arguments)
+
+
+def _identify(arguments: Namespace) -> int:
+    from cti.commands.lookup import identify_number
+
+    return identify_number(arguments)
+
+
+def _explain(arguments: Namespace) -> int:
+    from cti.commands.lookup import explain_call
+
+    return explain_call(arguments)
+
+
+def _calls(arguments: Namespace) -> int:
+    from cti.commands.calls import list_calls
+
+    return list_calls(arguments)
+
+
+def _import_contacts(arguments: Namespace) -> int:
+    from cti.commands.contacts import import_contacts
+
+    return import_contacts(arguments)
+
+
+def _export_contacts(arguments: Namespace) -> int:
+    from cti.commands.contacts import export_contacts
+
+    return export_contacts(arguments)
+
+
+def _list_agents(arguments: Namespace) -> int:
+    from cti.commands.agents import list_agents
+
+    return list_agents(arguments)
+
+
+def _add_agent(arguments: Namespace) -> int:
+    from cti.commands.agents import add_agent
+
+    return add_agent(arguments)
+
+
+def _set_agent(arguments: Namespace) -> int:
+    from cti.commands.agents import set_agent
+
+    return set_agent(arguments)
+
+
+def _remove_agent(arguments: Namespace) -> int:
+    from cti.commands.agents import remove_agent
+
+    return remove_agent(arguments)
+
+
+def _import_agents(arguments: Namespace) -> int:
+    from cti.commands.agents import import_agents
+
+    return import_agents(arguments)
+
+
+def _export_agents(arguments: Namespace) -> int:
+    from cti.commands.agents import export_agents
+
+    return export_agents(arguments)
+
+
+def _token_add(arguments: Namespace) -> int:
+    from cti.commands.tokens import add_token
+
+    return add_token(arguments)
+
+
+def _token_list(arguments: Namespace) -> int:
+    from cti.commands.tokens import list_tokens
+
+    return list_tokens(arguments)
+
+
+def _token_revoke(arguments: Namespace) -> int:
+    from cti.commands.tokens import revoke_token
+
+    return revoke_token(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

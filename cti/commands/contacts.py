@@ -1,0 +1,95 @@
+"""`cti contacts`: fill an adapter that keeps its own contacts from a CSV file, and write them back to one."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from adapters.base import AdapterError, Capability
+from adapters.directory_csv import ImportReport
+from cti.commands import CommandFailed, WrongUse
+from cti.commands.configuration import configuration
+from cti.commands.output import printable, say, write_json
+from cti.service import make_adapters
+from cti.settings import Settings
+from routing.words import unknown
+
+
+class _KeepsContacts(Protocol):
+    """An adapter with `Capability.CONTACT_FILE`; it starts without waiting for anybody."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def import_csv(self, source: Path | BinaryIO) -> ImportReport: ...
+    def export_csv(self, target: Path | BinaryIO) -> int: ...
+
+
+def import_contacts(arguments: Namespace) -> int:
+    settings = configuration(arguments)
+    file = arguments.file
+    with _opened(settings, arguments.adapter) as adapter:
+        report = adapter.import_csv(sys.stdin.buffer if file == "-" else Path(file))
+    for refusal in report.refused:
+        print(f"{file}:{refusal.line}: {printable(refusal.why)}", file=sys.stderr)
+    if report.refused_count > len(report.refused):
+        say(f"and {report.refused_count - len(report.refused)} more lines like these")
+    if arguments.format == "json":
+        write_json(report.as_json())
+    else:
+        print(
+            f"{report.added} added, {report.updated} updated, {report.unchanged} unchanged,"
+            f" {report.refused_count} refused"
+        )
+    return 1 if report.refused_count else 0
+
+
+def export_contacts(arguments: Namespace) -> int:
+    settings = configuration(arguments)
+    file = arguments.file
+    with _opened(settings, arguments.adapter) as adapter:
+        count = adapter.export_csv(sys.stdout.buffer if file == "-" else Path(file))
+    if file != "-":
+        say(f"{count} contacts written to {file}")
+    return 0
+
+
+@contextmanager
+def _opened(settings: Settings, name: str | None) -> Iterator[_KeepsContacts]:
+    adapter = _chosen(settings, name)
+    try:
+        _at_once(adapter.start())
+        try:
+            yield adapter
+        finally:
+            _at_once(adapter.stop())
+    except AdapterError as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _chosen(settings: Settings, name: str | None) -> _KeepsContacts:
+    able = {
+        each: adapter
+        for each, adapter in make_adapters(settings).items()
+        if Capability.CONTACT_FILE in adapter.capabilities
+    }
+    if not able:
+        raise WrongUse(
+            "no adapter of the configuration keeps its own contacts; `directory: {kind: directory}` does"
+        )
+    if name is None and len(able) > 1:
+        raise WrongUse(f"which contacts? Say --adapter NAME, one of {', '.join(able)}")
+    if name is not None and name not in able:
+        raise WrongUse(unknown("adapter with contacts of its own", name, able))
+    return cast(_KeepsContacts, able[name] if name is not None else next(iter(able.values())))
+
+
+def _at_once(work: Any) -> None:
+    results: list[Any] = []
+    Deferred.fromCoroutine(work).addBoth(results.append)
+    if isinstance(results[0], Failure):
+        results[0].raiseException()

@@ -1,0 +1,66 @@
+"""A TCP connection through a test's hands: what goes through it can be cut off and let through again."""
+
+import socket
+import threading
+from contextlib import suppress
+
+from lab.ports import LOOPBACK
+
+
+class Link:
+    """Forwards connections to `port` of the loopback to `target`, another one, while it is whole."""
+
+    def __init__(self) -> None:
+        self.target = 0
+        self._listener: socket.socket | None = socket.create_server((LOOPBACK, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._listen()
+
+    def cut(self) -> None:
+        """Break all connections, and refuse new ones."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            _close(listener)
+        with self._lock:
+            opened, self._open = self._open, []
+        for connection in opened:
+            _close(connection)
+
+    def heal(self) -> None:
+        """Let connections through again."""
+        if self._listener is None:
+            self._listener = socket.create_server((LOOPBACK, self.port))
+            self._listen()
+
+    def _listen(self) -> None:
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                try:
+                    far = socket.create_connection((LOOPBACK, self.target))
+                except OSError:
+                    _close(near)
+                    continue
+                with self._lock:
+                    self._open += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    _close(source)
+    _close(sink)
+
+
+def _close(opened: socket.socket) -> None:
+    with suppress(OSError):
+        opened.shutdown(socket.SHUT_RDWR)
+    opened.close()

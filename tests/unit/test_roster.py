@@ -1,0 +1,276 @@
+"""The roster: who may be offered a call, who is held for one, and when they come free again."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cti.agents.roster import AgentNotReady, AgentUnknown, AgentView, Roster
+from cti.agents.states import STEPS, Engagement, ImpossibleStep, Step, Wish, state, step
+from cti.store.records import AgentRecord, ReservationRecord
+
+
+class Hour:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def an_agent(id: str = "anna", **more) -> AgentRecord:
+    given = {"name": id.title(), "phones": [f"PJSIP/{id}"], "groups": ["sales"], "wish": "ready", **more}
+    return AgentRecord(id=id, **given)
+
+
+def a_roster(*records: AgentRecord) -> tuple[Roster, Hour, list[AgentView]]:
+    hour, told = Hour(), []
+    roster = Roster(hour, told.append)
+    roster.load(records or [an_agent()])
+    return roster, hour, told
+
+
+def test_a_ready_agent_with_a_phone_may_be_offered_a_call():
+    roster, _, _ = a_roster()
+
+    assert roster.agents["anna"].why_not is None
+    assert [agent.id for agent in roster.groups["sales"]] == ["anna"]
+
+
+@pytest.mark.parametrize(
+    ("record", "why_not"),
+    [
+        (an_agent(wish="logged_out"), "logged_out"),
+        (an_agent(wish="paused"), "paused"),
+        (an_agent(wish="paused", reason="lunch"), "paused: lunch"),
+        (an_agent(phones=[]), "has no phone"),
+    ],
+)
+def test_who_may_not_be_offered_a_call_says_why(record, why_not):
+    roster, _, _ = a_roster(record)
+
+    assert roster.agents["anna"].why_not == why_not
+
+
+@pytest.mark.parametrize(
+    "word", ["INUSE", "BUSY", "RINGING", "RINGINUSE", "ONHOLD", "UNAVAILABLE", "INVALID"]
+)
+def test_a_phone_that_cannot_ring_passes_its_agent_over(word):
+    roster, _, _ = a_roster()
+
+    roster.device_state("main", "PJSIP/anna", word)
+
+    assert roster.agents["anna"].why_not.startswith("PJSIP/anna ")
+
+
+@pytest.mark.parametrize("word", ["NOT_INUSE", "UNKNOWN", "a word of a later Asterisk"])
+def test_a_state_that_says_nothing_against_it_lets_the_phone_be_dialled(word):
+    roster, _, _ = a_roster()
+
+    roster.device_state("main", "PJSIP/anna", word)
+
+    assert roster.agents["anna"].why_not is None
+
+
+def test_one_of_several_phones_that_can_ring_is_enough():
+    roster, _, _ = a_roster(an_agent(phones=["PJSIP/anna", "PJSIP/anna-mobile"]))
+    roster.device_state("main", "PJSIP/anna", "UNAVAILABLE")
+
+    assert roster.agents["anna"].why_not is None
+
+
+def test_a_phone_registered_at_one_of_two_asterisks_can_ring_but_not_while_in_use_at_the_other():
+    roster, _, _ = a_roster()
+    roster.device_state("main", "PJSIP/anna", "NOT_INUSE")
+    roster.device_state("branch", "PJSIP/anna", "UNAVAILABLE")
+    assert roster.agents["anna"].why_not is None
+
+    roster.device_state("branch", "PJSIP/anna", "INUSE")
+    assert roster.agents["anna"].why_not == "PJSIP/anna is in use"
+
+
+def test_what_an_asterisk_out_of_sight_said_of_phones_is_forgotten():
+    roster, _, _ = a_roster()
+    roster.device_state("main", "PJSIP/anna", "INUSE")
+
+    roster.forget_devices("main")
+
+    assert roster.agents["anna"].why_not is None
+
+
+def test_a_phone_in_use_makes_a_free_agent_busy_and_says_so_once():
+    roster, _, told = a_roster()
+
+    roster.device_state("main", "PJSIP/anna", "INUSE")
+    roster.device_state("main", "PJSIP/anna", "INUSE")
+    roster.device_state("main", "PJSIP/anna", "NOT_INUSE")
+
+    assert [view.state for view in told] == ["busy", "ready"]
+
+
+def test_a_reservation_holds_all_or_nobody():
+    roster, _, told = a_roster(an_agent("anna"), an_agent("ben", wish="paused"))
+
+    with pytest.raises(AgentNotReady, match="ben: paused"):
+        roster.reserve(["anna", "ben"], "call-1", 1, expires=1030)
+
+    assert roster.agents["anna"].why_not is None
+    assert told == []
+
+
+def test_a_reserved_agent_is_not_offered_a_second_call():
+    roster, _, _ = a_roster()
+    roster.reserve(["anna"], "call-1", 1, expires=1030)
+
+    with pytest.raises(AgentNotReady, match="anna: offered"):
+        roster.reserve(["anna"], "call-2", 1, expires=1030)
+
+
+def test_offered_then_busy_then_free_and_last_in_the_line():
+    roster, hour, told = a_roster(an_agent("anna", idle_since=1.0))
+    roster.reserve(["anna"], "call-1", 1, expires=1030)
+    hour.now = 1005
+    held = roster.connect("anna", "call-1", expires=1090)
+    hour.now = 1060
+    released = roster.release("anna", "call-1")
+
+    assert held == ReservationRecord("anna", "call-1", 1, 1090, connected=True)
+    assert released
+    assert [view.state for view in told] == ["offered", "busy", "ready"]
+    assert roster.agents["anna"].idle_since == 1060
+
+
+def test_who_pauses_in_a_call_is_paused_after_it():
+    roster, _, told = a_roster()
+    roster.reserve(["anna"], "call-1", 1, expires=1030)
+    roster.connect("anna", "call-1", expires=1090)
+
+    roster.wish("anna", Wish.PAUSED, "lunch")
+    assert roster.view("anna").state == "busy"
+    roster.release("anna", "call-1")
+
+    assert roster.view("anna").state == "paused"
+    assert [view.state for view in told] == ["offered", "busy", "paused"]
+
+
+def test_another_calls_end_does_not_free_an_agent():
+    roster, _, _ = a_roster()
+    roster.reserve(["anna"], "call-1", 1, expires=1030)
+
+    assert not roster.release("anna", "call-2")
+    assert roster.connect("anna", "call-2", expires=1090) is None
+    assert roster.view("anna").call == "call-1"
+
+
+def test_a_lease_that_nobody_renews_runs_out():
+    roster, hour, _ = a_roster()
+    roster.reserve(["anna"], "call-1", 1, expires=1030)
+    hour.now = 1029.9
+    assert roster.expire() == []
+
+    roster.renew("call-1", ["anna"], expires=1100)
+    hour.now = 1099
+    assert roster.expire() == []
+    hour.now = 1100
+    assert roster.expire() == [("anna", "call-1")]
+    assert roster.agents["anna"].why_not is None
+
+
+def test_a_lease_is_renewed_only_by_its_own_call_and_never_shortened():
+    roster, hour, _ = a_roster()
+    roster.reserve(["anna"], "call-1", 1, expires=1030)
+
+    roster.renew("call-2", ["anna"], expires=2000)
+    roster.renew("call-1", ["anna"], expires=1001)
+
+    hour.now = 1029
+    assert roster.expire() == []
+    hour.now = 1030
+    assert roster.expire() == [("anna", "call-1")]
+
+
+@pytest.mark.parametrize(("connected", "word"), [(False, "offered"), (True, "busy")])
+def test_a_restart_holds_agents_as_they_were_held(connected, word):
+    roster, _, _ = a_roster()
+
+    roster.restore(ReservationRecord("anna", "call-1", 2, 1030, connected))
+    roster.restore(ReservationRecord("nobody", "call-1", 2, 1030, connected))
+
+    assert roster.view("anna").state == word
+
+
+def test_people_are_taken_over_from_the_store_without_touching_their_call():
+    roster, _, _ = a_roster(an_agent("anna"), an_agent("ben"))
+    roster.reserve(["anna"], "call-1", 1, expires=1030)
+
+    roster.load([an_agent("anna", groups=["support"], crm={"directory": "u1"}, wish="paused")])
+
+    assert roster.view("anna").call == "call-1"
+    assert roster.view("anna").state == "offered"
+    assert [agent.id for agent in roster.groups["support"]] == ["anna"]
+    assert list(roster.groups["sales"]) == []
+    assert roster.owner_of("directory", "u1") == "anna"
+    with pytest.raises(AgentUnknown, match="ben"):
+        roster.view("ben")
+
+
+def test_a_phone_names_its_agent():
+    roster, _, _ = a_roster(an_agent(phones=["PJSIP/anna", "PJSIP/desk-7"]))
+
+    assert roster.at_phone("PJSIP/desk-7") == "anna"
+    roster.load([an_agent(phones=["PJSIP/anna"])])
+    assert roster.at_phone("PJSIP/desk-7") is None
+
+
+def test_every_engagement_can_be_left_and_no_step_is_ignored():
+    for engagement in Engagement:
+        for what in Step:
+            if (engagement, what) in STEPS:
+                assert step(engagement, what) is STEPS[engagement, what]
+            else:
+                with pytest.raises(ImpossibleStep, match=f"{engagement}.*{what}"):
+                    step(engagement, what)
+    assert {engagement for engagement, _ in STEPS} == set(Engagement)
+
+
+def test_a_call_wins_over_a_wish_and_a_wish_shows_when_there_is_no_call():
+    for wish in Wish:
+        assert state(wish, Engagement.NONE) == wish
+        assert state(wish, Engagement.BUSY) == "busy"
+        assert state(wish, Engagement.OFFERED) == "offered"
+        assert state(wish, Engagement.WRAP_UP) == "wrap_up"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["reserve", "connect", "release", "wish", "device", "expire"]),
+            st.sampled_from(["anna", "ben"]),
+            st.sampled_from(["call-1", "call-2"]),
+            st.sampled_from(["logged_out", "ready", "paused"]),
+        ),
+        max_size=30,
+    )
+)
+def test_nobody_is_ever_held_for_two_calls_and_the_index_tells_the_truth(news):
+    roster, hour, _ = a_roster(an_agent("anna"), an_agent("ben"))
+    for what, id, call, wish in news:
+        hour.now += 1
+        if what == "reserve" and roster.agents[id].why_not is None:
+            roster.reserve([id], call, 1, expires=hour.now + 5)
+        elif what == "connect":
+            roster.connect(id, call, hour.now + 5)
+        elif what == "release":
+            roster.release(id, call)
+        elif what == "wish":
+            roster.wish(id, Wish(wish), None)
+        elif what == "device":
+            roster.device_state("main", f"PJSIP/{id}", "NOT_INUSE" if wish == "ready" else "INUSE")
+        else:
+            roster.expire()
+        for view in roster.views():
+            held = view.state in ("offered", "busy") and view.call is not None
+            assert (view.call is not None) == held
+            assert (roster.agents[view.id].why_not is None) <= (view.state == "ready")
+            assert roster.agents[view.id] in list(roster.groups["sales"])

@@ -1,0 +1,359 @@
+"""The tracker: AMI's events find their call, and after an outage our picture becomes Asterisk's again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from cti.agents.roster import Roster
+from cti.asterisk.ami_parser import Event
+from cti.calls.life import LiveCall, State
+from cti.calls.log import CallLog
+from cti.calls.tracker import EndedRecord, Tracker
+from cti.store.records import AgentRecord, CallRecord, ReservationRecord
+from tests.unit.calls import CALL, RecordingUnit, a_call, an_offer
+
+
+class MemoryStore:
+    """A fake of the store: every commit succeeds at once; `units` has them all."""
+
+    def __init__(self) -> None:
+        self.units: list[RecordingUnit] = []
+        self.closed_channels: dict[tuple[str, str], str] = {}
+
+    def unit(self) -> RecordingUnit:
+        return RecordingUnit()
+
+    def commit(self, unit: RecordingUnit) -> Deferred[Sequence[Any]]:
+        self.units.append(unit)
+        return succeed(())
+
+    def call_by_channel(self, pbx: str, uniqueid: str) -> str | None:
+        return self.closed_channels.get((pbx, uniqueid))
+
+    @property
+    def events(self) -> list[str]:
+        return [type for unit in self.units for type in unit.types if type != "agent.state"]
+
+
+class ScriptedAmi:
+    """A fake of an AMI connection: lists as given, actions are remembered."""
+
+    def __init__(self, **lists: list[Event]) -> None:
+        self.lists = lists
+        self.actions: list[tuple[str, dict[str, str]]] = []
+
+    async def action(self, name: str, /, **fields: str) -> None:
+        self.actions.append((name, fields))
+
+    async def list_action(self, name: str, /, *, complete: str, **fields: str) -> list[Event]:
+        return self.lists.get(name, [])
+
+
+class House:
+    """A tracker with everything it needs, and one call that Anna is being offered."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(200)
+        self.store = MemoryStore()
+        self.ended: list[CallRecord] = []
+        self.calls = CallLog(self.store, self.clock, self.ended.append)
+        self.roster = Roster(self.clock.seconds, self.calls.agent_changed)
+        self.roster.load(
+            [AgentRecord(id, id.title(), [f"PJSIP/{id}"], ["sales"], {}, "ready") for id in ("anna", "ben")]
+        )
+        self.unseen: list[EndedRecord] = []
+        self.tracker = Tracker(self.calls, self.roster, self.clock.seconds, self._record_unseen)
+        self.call = a_call()
+        self.calls.keep(self.call)
+
+    async def _record_unseen(self, pbx: str, known: EndedRecord) -> None:
+        self.unseen.append(known)
+
+    def offered(self, *agents: str) -> "House":
+        agents = agents or ("anna",)
+        an_offer(self.call, *agents)
+        self.roster.reserve(agents, self.call.id, 1, expires=230)
+        return self
+
+    def tell(self, name: str, **headers: str) -> None:
+        self.tracker.on_event("main", an_event(name, **headers))
+
+    def dialled(self, uniqueid: str = "1.1", agent: str = "anna") -> "House":
+        self.tell(
+            "DialBegin",
+            Uniqueid="1.0",
+            DestUniqueid=uniqueid,
+            DestChannel=f"PJSIP/{agent}-0000000{uniqueid[-1]}",
+        )
+        return self
+
+    def resync(self, ami: ScriptedAmi, since: float = 150.0) -> None:
+        done: list[Any] = []
+        Deferred.fromCoroutine(self.tracker.resync("main", ami, since)).addBoth(done.append)
+        assert done == [None]
+
+    def state_of(self, agent: str) -> str:
+        return self.roster.view(agent).state
+
+
+def an_event(name: str, **headers: str) -> Event:
+    return Event({"Event": name, "Timestamp": "200.5", **headers})
+
+
+def listed(uniqueid: str, **more: str) -> Event:
+    """An entry of CoreShowChannels."""
+    return an_event("CoreShowChannel", Uniqueid=uniqueid, Channel=f"PJSIP/x-{uniqueid}", **more)
+
+
+def left_in_astdb(uniqueid: str, **fields: str) -> Event:
+    value = ",".join(f"{key}={value}" for key, value in {"v": "1", **fields}.items())
+    return an_event("DBGetTreeResponse", Key=f"/cti/ended/{uniqueid}", Val=value)
+
+
+def test_a_call_is_followed_from_dial_to_the_last_hangup():
+    house = House().offered().dialled()
+    house.tell("Newstate", Uniqueid="1.1", ChannelStateDesc="Ringing", Timestamp="201")
+    house.tell("DialState", Uniqueid="1.0", DestUniqueid="1.1", DialStatus="RINGING", Timestamp="201.1")
+    house.tell("DialEnd", Uniqueid="1.0", DestUniqueid="1.1", DialStatus="ANSWER", Timestamp="204")
+    assert house.state_of("anna") == "busy"
+    house.tell("Hangup", Uniqueid="1.1", Cause="16", Timestamp="214")
+    assert house.state_of("anna") == "ready"
+    assert house.ended == []
+    house.tell("Hangup", Uniqueid="1.0", Cause="16", Timestamp="214.2")
+
+    (record,) = house.ended
+    assert (record.outcome, record.agent) == ("answered", "anna")
+    assert (record.ringing, record.answered, record.ended) == (201, 204, 214.2)
+    assert house.store.events == ["call.ringing", "call.connected", "call.ended"]
+    assert len(house.calls) == 0
+
+
+def test_a_channel_is_found_by_our_id_wherever_it_came_from():
+    house = House().offered()
+    house.tell("Newstate", Uniqueid="7.7", Channel="PJSIP/ben-00000007", ChanVariable=f"CTI_CALL_ID={CALL}")
+
+    assert house.calls.of_channel("main", "7.7") is house.call
+    assert house.call.channels["7.7"].agent == "ben"
+    assert house.call.channels["7.7"].segment is None, "Ben was not offered this call"
+
+
+def test_another_asterisks_channel_of_the_same_name_is_another_channel():
+    house = House().offered()
+    house.tracker.on_event("branch", an_event("Hangup", Uniqueid="1.0", Cause="16"))
+
+    assert not house.call.over
+
+
+def test_a_caller_who_hangs_up_frees_the_agent_and_takes_the_card_away():
+    house = House().offered().dialled()
+    house.tell("Newstate", Uniqueid="1.1", ChannelStateDesc="Ringing")
+    house.tell("DialEnd", DestUniqueid="1.1", DialStatus="CANCEL")
+    house.tell("Hangup", Uniqueid="1.1", Cause="16")
+    house.tell("Hangup", Uniqueid="1.0", Cause="127")
+
+    (record,) = house.ended
+    assert (record.outcome, record.hangup_cause) == ("missed", 127)
+    assert house.state_of("anna") == "ready"
+    assert ("unreserved", "anna", CALL) in house.store.units[-1].rows
+    assert house.store.events.count("card.withdrawn") == 1
+
+
+def test_the_agents_who_lost_the_race_are_free_at_once():
+    house = House().offered("anna", "ben").dialled("1.1", "anna").dialled("1.2", "ben")
+    house.tell("DialEnd", DestUniqueid="1.2", DialStatus="ANSWER")
+
+    assert (house.state_of("anna"), house.state_of("ben")) == ("ready", "busy")
+
+
+def test_old_news_does_no_harm():
+    house = House().offered().dialled().dialled()
+    for _ in range(2):
+        house.tell("DialEnd", DestUniqueid="1.1", DialStatus="ANSWER")
+        house.tell("Hangup", Uniqueid="1.1", Cause="16")
+    house.tell("Hangup", Uniqueid="1.0", Cause="16")
+    house.tell("Hangup", Uniqueid="1.0", Cause="16")
+    house.tell("DialEnd", DestUniqueid="1.1", DialStatus="ANSWER")
+
+    assert len(house.ended) == 1
+    assert house.store.events.count("call.connected") == 1
+
+
+def test_the_end_of_a_channel_that_nobody_asked_about_yet_is_remembered():
+    house = House()
+    house.tell("Hangup", Uniqueid="5.5", Cause="16")
+
+    assert house.tracker.was_hung_up("main", "5.5")
+    assert not house.tracker.was_hung_up("branch", "5.5")
+
+
+def test_strangers_are_not_remembered_for_ever():
+    house = House()
+    for number in range(3000):
+        house.tell("Hangup", Uniqueid=f"9.{number}", Cause="16")
+
+    assert not house.tracker.was_hung_up("main", "9.0")
+    assert house.tracker.was_hung_up("main", "9.2999")
+
+
+def test_events_without_their_headers_are_passed_over():
+    house = House().offered()
+    for name in (
+        "Newchannel",
+        "Newstate",
+        "DialBegin",
+        "DialState",
+        "DialEnd",
+        "Hangup",
+        "DeviceStateChange",
+    ):
+        house.tracker.on_event("main", Event({"Event": name}))
+
+    assert house.call.state is State.OFFERED
+
+
+def test_what_the_phone_says_of_itself_reaches_the_roster():
+    house = House()
+    house.tell("DeviceStateChange", Device="PJSIP/anna", State="INUSE")
+
+    assert house.roster.agents["anna"].why_not == "PJSIP/anna is in use"
+
+
+# After an outage.
+
+
+def test_a_call_that_asterisk_still_lists_lives_on():
+    house = House().offered().dialled()
+    house.resync(ScriptedAmi(CoreShowChannels=[listed("1.0"), listed("1.1")]))
+
+    assert not house.call.over
+
+
+def test_a_call_whose_channels_are_gone_is_closed_by_what_the_dialplan_left():
+    house = House().offered().dialled()
+    ami = ScriptedAmi(
+        DBGetTree=[left_in_astdb("1.0", call=CALL, ended="190", cause="16", dialstatus="ANSWER", talked="30")]
+    )
+    house.tracker.up("main", ami)
+    house.resync(ami)
+
+    (record,) = house.ended
+    assert (record.outcome, record.agent, record.answered, record.ended) == ("answered", "anna", 160, 190)
+    assert record.hangup_cause == 16
+    assert house.state_of("anna") == "ready"
+    assert ("DBDel", {"Family": "cti/ended", "Key": "1.0"}) in ami.actions
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "result"), [("CANCEL", "missed", "abandoned"), ("NOANSWER", "missed", "no_answer")]
+)
+def test_an_unseen_ringing_is_believed(status, outcome, result):
+    house = House().offered()
+    house.resync(
+        ScriptedAmi(DBGetTree=[left_in_astdb("1.0", call=CALL, ended="190", cause="16", dialstatus=status)])
+    )
+
+    (record,) = house.ended
+    assert (record.outcome, house.call.segments[0].result) == (outcome, result)
+
+
+def test_without_a_word_a_lost_call_ends_when_asterisk_was_lost():
+    house = House().offered().dialled()
+    house.tell("DialEnd", DestUniqueid="1.1", DialStatus="ANSWER", Timestamp="120")
+    house.resync(ScriptedAmi(), since=150.0)
+
+    (record,) = house.ended
+    assert (record.outcome, record.ended) == ("answered", pytest.approx(200.5))
+    assert house.state_of("anna") == "ready"
+
+
+def test_an_offer_that_asterisk_forgot_is_lost():
+    house = House().offered()
+    house.resync(ScriptedAmi(), since=150.0)
+
+    assert house.ended[0].ended == 150.0
+    assert house.call.segments[0].result == "lost"
+
+
+def test_an_answer_nobody_saw_is_taken_from_the_list():
+    house = House().offered().dialled()
+    house.resync(ScriptedAmi(CoreShowChannels=[listed("1.0", BridgeId="b"), listed("1.1", BridgeId="b")]))
+
+    assert house.call.state is State.CONNECTED
+    assert house.state_of("anna") == "busy"
+
+
+def test_new_channels_of_known_calls_are_taken_in_by_our_id():
+    house = House().offered()
+    house.resync(
+        ScriptedAmi(CoreShowChannels=[listed("1.0"), listed("1.9", ChanVariable=f"CTI_CALL_ID={CALL}")])
+    )
+
+    assert "1.9" in house.call.channels
+
+
+def test_an_end_that_nobody_was_asked_about_gets_its_record_and_is_cleared_away():
+    house = House()
+    ami = ScriptedAmi(
+        CoreShowChannels=[listed("1.0")],
+        DBGetTree=[left_in_astdb("8.8", did="494066969100", ended="190"), left_in_astdb("9.9", call=CALL)],
+    )
+    house.store.closed_channels["main", "9.9"] = CALL
+    house.tracker.up("main", ami)
+    house.resync(ami)
+
+    assert [known.uniqueid for known in house.unseen] == ["8.8"]
+    assert sorted(fields["Key"] for name, fields in ami.actions if name == "DBDel") == ["8.8", "9.9"]
+
+
+def test_the_word_about_a_call_that_lives_is_left_for_its_hangup():
+    house = House()
+    ami = ScriptedAmi(CoreShowChannels=[listed("1.0")], DBGetTree=[left_in_astdb("1.0", call=CALL)])
+    house.tracker.up("main", ami)
+    house.resync(ami)
+
+    assert house.unseen == []
+    assert ami.actions == []
+
+
+def test_a_sweep_holds_on_to_agents_in_living_calls():
+    house = House().offered().dialled()
+    house.tell("DialEnd", DestUniqueid="1.1", DialStatus="ANSWER")
+    house.clock.advance(70)
+    Deferred.fromCoroutine(house.tracker.sweep("main", ScriptedAmi()))
+    house.clock.advance(70)
+
+    assert house.roster.expire() == []
+    house.clock.advance(20)
+    assert house.roster.expire() == [("anna", CALL)]
+
+
+def test_a_restored_call_is_closed_like_any_other():
+    house = House()
+    house.roster.restore(ReservationRecord("anna", CALL, 1, 300, connected=True))
+    restored = LiveCall(house.call.record, house.call.segments, house.call.channels, action="fallback")
+    house.calls.keep(restored)
+    house.resync(ScriptedAmi(), since=150.0)
+
+    assert house.ended[0].outcome == "fallback"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ",,,",
+        "v=1",
+        "call=x,ended=soon,cause=many,talked=-1",
+        "ended=1e999,started=0x10",
+        "=,==,a=b=c",
+        "\x00",
+    ],
+)
+def test_a_word_in_astdb_that_makes_no_sense_is_read_as_nothing(text):
+    known = EndedRecord.of("1.0", text)
+
+    assert (known.call, known.ended, known.cause, known.talked) == (None, None, None, None)
