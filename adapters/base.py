@@ -6,7 +6,7 @@ Knows no CRM, and nothing of calls or agents: mapping a CRM's users to agents is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
@@ -328,18 +328,39 @@ class IAdapter(Protocol):
         """Whether it could answer now. Cheap: asked every few seconds."""
 
 
+class AdapterReactor(Protocol):
+    """What of Twisted's reactor adapters use (IReactorTime): `seconds` is Unix time with a real one.
+
+    A type of our own, because Twisted's zope interfaces say nothing to a type checker without a plug-in.
+    """
+
+    def seconds(self) -> float: ...
+
+    def callLater(self, delay: float, call: Callable[..., Any], /, *args: Any) -> Any: ...
+
+
+@frozen
+class AdapterContext:
+    """What an adapter has of the server around it.
+
+    ``base``: the directory of the configuration file, to which relative paths refer. ``plan``: how numbers are
+    read and written here. ``reactor``: the one for everything that waits.
+    """
+
+    base: Path
+    plan: NumberPlan
+    reactor: AdapterReactor
+
+
 class IAdapterKind(Protocol):
     """What an entry point of the group ``cordboard.adapters`` names: a class whose instances are adapters."""
 
     #: An attrs class: the options of this kind in the configuration, beside ``kind``. What has a default may
-    #: be left out.
+    #: be left out; a password is a field of the type ``cti.secret.Secret``.
     options_class: ClassVar[type[Any]]
 
-    def __call__(self, name: str, options: Any, base: Path, plan: NumberPlan) -> IAdapter:
-        """An adapter with an instance of ``options_class``; opens nothing yet.
-
-        ``base`` is the directory of the configuration file, to which relative paths refer.
-        """
+    def __call__(self, name: str, options: Any, context: AdapterContext) -> IAdapter:
+        """An adapter with an instance of ``options_class``; opens nothing yet."""
 
 
 class _AdapterKinds(Mapping[str, IAdapterKind]):

@@ -12,10 +12,10 @@ from typing import BinaryIO, ClassVar
 
 from attrs import frozen
 
-from adapters.base import AdapterHealth, AdapterUnavailable, Capability, Party
+from adapters.base import AdapterContext, AdapterHealth, AdapterUnavailable, Capability, Party
 from adapters.directory_csv import ImportReport, export_csv, import_csv
 from adapters.directory_file import Directory, DirectoryError
-from cti.numbers import Number, NumberKind, NumberPlan
+from cti.numbers import Number, NumberKind
 
 
 @frozen
@@ -30,10 +30,10 @@ class DirectoryAdapter:
 
     options_class: ClassVar[type[DirectoryOptions]] = DirectoryOptions
 
-    def __init__(self, name: str, options: DirectoryOptions, base: Path, plan: NumberPlan) -> None:
+    def __init__(self, name: str, options: DirectoryOptions, context: AdapterContext) -> None:
         self._name = name
-        self._plan = plan
-        self.directory = Directory(base / (options.path or f"{name}.db"), name)
+        self._plan = context.plan
+        self.directory = Directory(context.base / (options.path or f"{name}.db"), name)
 
     @property
     def name(self) -> str:

@@ -6,16 +6,15 @@ Each is a kind that a test's own distribution can name as an entry point; none o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from adapters.base import AdapterHealth, AdapterUnavailable, Capability, Party
-from cti.numbers import Number, NumberPlan
+from adapters.base import AdapterContext, AdapterHealth, AdapterUnavailable, Capability, Party
+from cti.numbers import Number
 
 
 @frozen
@@ -69,7 +68,7 @@ class HangingAdapter(_Fake):
 
     options_class: ClassVar[type[NoOptions]] = NoOptions
 
-    def __init__(self, name: str, options: NoOptions, base: Path, plan: NumberPlan) -> None:
+    def __init__(self, name: str, options: NoOptions, context: AdapterContext) -> None:
         super().__init__(name)
 
     async def identify(self, number: Number) -> Sequence[Party]:
@@ -87,7 +86,7 @@ class FailingAdapter(_Fake):
 
     options_class: ClassVar[type[FailingOptions]] = FailingOptions
 
-    def __init__(self, name: str, options: FailingOptions, base: Path, plan: NumberPlan) -> None:
+    def __init__(self, name: str, options: FailingOptions, context: AdapterContext) -> None:
         super().__init__(name)
         self._message = options.message
 
@@ -104,31 +103,16 @@ class SlowAdapter(_Fake):
 
     options_class: ClassVar[type[SlowOptions]] = SlowOptions
 
-    def __init__(
-        self,
-        name: str,
-        options: SlowOptions,
-        base: Path,
-        plan: NumberPlan,
-        clock: IReactorTime | None = None,
-    ) -> None:
-        """``clock``: the reactor, unless a test gives its own."""
+    def __init__(self, name: str, options: SlowOptions, context: AdapterContext) -> None:
         super().__init__(name)
         self._options = options
-        self._clock = clock
+        self._reactor = cast(IReactorTime, context.reactor)
 
     async def identify(self, number: Number) -> Sequence[Party]:
         self.asked.append(number.e164)
         try:
-            await deferLater(self._reactor(), self._options.seconds)
+            await deferLater(self._reactor, self._options.seconds)
         except CancelledError:
             self.cancelled += 1
             raise
         return [Party(self.name, "contact", self._options.party, "Somebody slow")]
-
-    def _reactor(self) -> IReactorTime:
-        if self._clock is None:
-            from twisted.internet import reactor
-
-            self._clock = IReactorTime(reactor)
-        return self._clock

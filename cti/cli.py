@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"cti: {error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"cti: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     return code
 

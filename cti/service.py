@@ -4,6 +4,7 @@
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from adapters.base import AdapterError, IAdapter, load_adapter_kinds
+from adapters.base import AdapterContext, AdapterError, IAdapter, load_adapter_kinds
 from cti.agents.roster import AgentView, Roster
 from cti.agents.states import Wish
 from cti.asterisk.ami import AmiClient
@@ -49,11 +50,12 @@ log = get_logger("cti.service")
 DRAIN: Final = 3.0
 
 
-def make_adapters(settings: Settings) -> dict[str, IAdapter]:
+def make_adapters(settings: Settings, reactor: Any) -> dict[str, IAdapter]:
     """The adapters of the configuration, in its order, not started yet."""
     kinds = load_adapter_kinds()
+    context = AdapterContext(settings.base, settings.plan, reactor)
     return {
-        name: kinds[adapter.kind](name, adapter.options, settings.base, settings.plan)
+        name: kinds[adapter.kind](name, adapter.options, context)
         for name, adapter in settings.adapters.items()
     }
 
@@ -149,6 +151,7 @@ class CtiService(Service):
             allow=settings.fastagi.allow,
             max_sessions=settings.fastagi.max_in_flight,
         )
+        self._wishes_on_their_way: Counter[str] = Counter()
         self._ports: list[IListeningPort] = []
         self._loops: list[LoopingCall] = []
         self._stopping = False
@@ -175,6 +178,7 @@ class CtiService(Service):
         self._every(1.0, self._expire)
         self._every(SWEEP, self._sweep)
         self._every(5.0, self._look_at_adapters)
+        self._every(5.0, self._count_outbox)
         self.metrics.at_scrape(self._feed_gauges)
         self._listen()
 
@@ -242,7 +246,7 @@ class CtiService(Service):
             for name, adapter in settings.adapters.items()
             if name in self._adapters and self.settings.adapters.get(name) == adapter
         }
-        fresh = make_adapters(settings)
+        fresh = make_adapters(settings, self._reactor)
         self._adapters = {name: self._adapters[name] if name in same else fresh[name] for name in fresh}
         self.settings = settings
         self._current_services = Services(settings.services.values(), settings.plan)
@@ -351,12 +355,16 @@ class CtiService(Service):
         health = await adapter.health()
         self.metrics.adapter_up(adapter.name, health.up)
 
+    def _count_outbox(self) -> None:
+        counted = self.store.count_pending()
+        counted.addCallback(lambda pending: self.metrics.outbox(pending, self._now()))
+        self._background("the outbox could not be counted", counted)
+
     def _feed_gauges(self) -> None:
         counts: dict[str, int] = {}
         for view in self.roster.views():
             counts[view.state] = counts.get(view.state, 0) + 1
         self.metrics.agents(counts)
-        self.metrics.outbox(self.store.pending(), self._now())
         self.metrics.event_streams(self.hub.count)
 
     # People.
@@ -373,7 +381,10 @@ class CtiService(Service):
 
     def _foreign_change(self) -> None:
         """The command line has written: its agents and tokens count from now on."""
-        self.roster.load(self.store.agents())
+        # What the store does not have yet is newer than what it has.
+        newer = self._wishes_on_their_way.keys()
+        records = self.store.agents()
+        self.roster.load([self.roster.record(r.id) if r.id in newer else r for r in records])
         self.hub.poke()
 
     def views(self) -> list[AgentView]:
@@ -383,9 +394,14 @@ class CtiService(Service):
         """What an agent asks for, over the API. Fires when it is durable; raises `AgentUnknown`."""
         record = self.roster.wish(agent, Wish(wish), reason)
         unit = self.store.unit()
-        unit.put_agent(record)
+        unit.put_wish(record)
         log.info("an agent's state was set", agent=agent, state=wish, by=by)
-        return self.calls.commit(unit).addCallback(lambda _: None)
+        self._wishes_on_their_way[agent] += 1
+        return self.calls.commit(unit).addBoth(self._wish_arrived, agent)
+
+    def _wish_arrived(self, outcome: Any, agent: str) -> "Failure | None":
+        self._wishes_on_their_way -= Counter({agent: 1})
+        return outcome if isinstance(outcome, Failure) else None
 
     # The web.
 

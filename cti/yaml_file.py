@@ -19,7 +19,7 @@ from routing.rules import path_text
 from routing.words import quoted, unknown
 
 MAX_FILE: Final = 1024 * 1024
-# Aliases are counted as often as they are used, so that a small file cannot stand for a huge one.
+# Keys count, too, and aliases as often as they are used, so that a small file cannot stand for a huge one.
 MAX_VALUES: Final = 200_000
 MAX_NESTING: Final = 50
 MAX_TEXT: Final = 500
@@ -33,7 +33,7 @@ _DECIMAL: Final = re.compile(r"[-+]?[0-9]{1,18}\.[0-9]{1,18}")
 # libyaml's parser in C takes an eighth of the time of the one in Python, and gives the same events. Its
 # composer is not used: on values nested 50,000 deep it ends the process.
 _PARSER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_RESOLVER: Final = yaml.resolver.Resolver()
+_RESOLVER: Final[Any] = yaml.resolver.Resolver()
 _TAG: Final = "tag:yaml.org,2002:"
 
 # Tag → what a value with it is called.
@@ -111,17 +111,6 @@ class Place(NamedTuple):
     node: Node
     keys: Keys
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether it is a list, a mapping or a text, and has nothing in it."""
-        match self.node:
-            case ScalarNode(text=text):
-                return not text
-            case ListNode(items=items):
-                return not items
-            case MappingNode(entries=entries):
-                return not entries
-
 
 class YamlFile:
     """One file; `problems` are those found so far, `base` is the directory to which paths in it refer."""
@@ -151,8 +140,8 @@ class YamlFile:
         """A problem at `keys` below `place`, or as near to it as the file goes; `of_key`: at the last key."""
         node = at = place.node
         for key in keys:
-            if isinstance(node, MappingNode) and key in node.entries:
-                at_key, node = node.entries[str(key)]
+            if isinstance(node, MappingNode) and isinstance(key, str) and key in node.entries:
+                at_key, node = node.entries[key]
                 at = at_key if of_key else node
             elif isinstance(node, ListNode) and isinstance(key, int) and key < len(node.items):
                 at = node = node.items[key]
@@ -171,7 +160,12 @@ class YamlFile:
 
     def named(self, place: Place | None, *, at_least_one: bool = False) -> Iterator[tuple[str, Place]]:
         """The entries of a mapping whose keys are names that the administrator gave."""
-        if at_least_one and place is not None and not isinstance(place.node, ScalarNode) and place.is_empty:
+        if (
+            at_least_one
+            and place is not None
+            and isinstance(place.node, MappingNode)
+            and not place.node.entries
+        ):
             self.wrong(place, "is empty; at least one would be right")
         for name, each in self.section(place, None).entries.items():
             if is_name(name):
@@ -215,7 +209,8 @@ class YamlFile:
         text = node.text if isinstance(node, ScalarNode) else ""
         if node.tag != "int" or not _WHOLE.fullmatch(text):
             self.wrong(
-                place, f"{quoted(text) if text else 'this'} is not a whole number; {low} to {high} would be right"
+                place,
+                f"{quoted(text) if text else 'this'} is not a whole number; {low} to {high} would be right",
             )
         elif not low <= int(text) <= high:
             self.wrong(place, f"{text} is out of range; {low} to {high} would be right")
@@ -327,9 +322,7 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE + 1)
     except OSError as error:
-        raise _Unreadable(
-            f"cannot be read: {error.strerror}; a readable YAML file would be right"
-        ) from error
+        raise _Unreadable(f"cannot be read: {error.strerror}; a readable YAML file would be right") from error
     if len(raw) > MAX_FILE:
         raise _Unreadable(
             f"is longer than {MAX_FILE} bytes; agents belong into the store (cti agents import)"
@@ -390,7 +383,7 @@ class _Composer:
                 if root is not None:
                     raise _refused(event, "is not valid YAML: a second document; one would be right")
                 root = self._value(next(self._events), 1)
-        if root is None or (isinstance(root, ScalarNode) and root.tag == "null" and not root.text):
+        if root is None:
             raise _Unreadable("is empty; the documentation has a small configuration to begin with")
         return root
 
@@ -427,11 +420,13 @@ class _Composer:
         self._size += values
         if self._size > MAX_VALUES:
             raise _refused(
-                event, f"stands for more than {MAX_VALUES} values; fewer of them, or of aliases, would be right"
+                event,
+                f"stands for more than {MAX_VALUES} values; fewer of them, or of aliases, would be right",
             )
 
     def _new(self, event: Any, depth: int) -> Node:
-        self._deepest = max(self._deepest, depth)
+        if depth > self._deepest:
+            self._deepest = depth
         mark = event.start_mark
         line, column = mark.line + 1, mark.column + 1
         tag = str(event.tag or "!").removeprefix(_TAG)

@@ -120,7 +120,8 @@ class AsteriskInstance:
     def start(self, timeout: float = 30.0) -> None:
         """Writes the configuration, starts Asterisk and waits until it is fully booted and listens.
 
-        Raises AsteriskFailed, with nothing left running, when that takes more than `timeout` seconds.
+        Raises AsteriskFailed, with nothing left running, when that takes more than `timeout` seconds, and
+        LabUnavailable where the machine does not allow it at all.
         """
         if self.is_running:
             raise AsteriskFailed(f"{self.name} runs already, as process {self.pid}")
@@ -297,6 +298,11 @@ class AsteriskInstance:
             )
             socket.create_connection((self.host, self.ami_port), patience()).close()
         except (AsteriskFailed, OSError) as error:
+            if not self.log_file.is_file() and re.match(r"(unshare|mount): ", tail(self.output_file)):
+                raise LabUnavailable(
+                    "this machine lets us make no mount namespace; run as root, in a container with "
+                    f"CAP_SYS_ADMIN ({tail(self.output_file, 1)})"
+                ) from error
             raise AsteriskFailed(
                 f"{self.name} did not start: {error}\n{tail(self.output_file)}\n{tail(self.log_file)}"
             ) from error

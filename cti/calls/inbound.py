@@ -116,7 +116,7 @@ class Inbound:
         except (AgiHangup, AgiTimeout, AgiCommandFailed) as error:
             # The session is over, and with it this offer. The call may live: only AMI says that it ended.
             log.warning("Asterisk did not take the answer", call=call.id, why=str(error))
-            self._offer_failed(call)
+            self._offer_failed(call, None)
 
     async def fall_open(self, session: AgiSession) -> None:
         """Too many ask at once: an immediate answer instead of a queue. AMI and AstDB will tell of the call."""
@@ -367,19 +367,19 @@ class Inbound:
             raise CallIsOver
 
     async def _fall_open(self, session: AgiSession, asked: Asked, call: LiveCall) -> None:
-        self._offer_failed(call)
+        self._offer_failed(call, str(Action.FALLBACK))
         target = [("CTI_TARGET", asked.service.fallback)] if asked.service is not None else []
         try:
             await session.set_variables([("__CTI_CALL_ID", call.id), *target, *_FALL_OPEN])
         except (AgiHangup, AgiTimeout, AgiCommandFailed) as error:
             log.warning("Asterisk did not take the fallback", call=call.id, why=str(error))
 
-    def _offer_failed(self, call: LiveCall) -> None:
+    def _offer_failed(self, call: LiveCall, action: str | None) -> None:
         """The dialplan goes to the fallback by itself: nobody is to wait for this offer any more."""
         if call.over:
             return
         unit, at = self._calls.unit(), self._clock.seconds()
-        self._tracker.let_go(unit, call, call.send_elsewhere(unit, at, str(Action.FALLBACK)))
+        self._tracker.let_go(unit, call, call.send_elsewhere(unit, at, action))
         unit.put_call(call.record)
         self._calls.write(call, unit)
 

@@ -21,6 +21,7 @@ from cti.calls.identification import Identification
 from cti.calls.present import iso
 from cti.store.base import CallDetail, Unit
 from cti.store.records import CallRecord, CardRecord, ChannelRecord, SegmentRecord
+from routing.rules import Mode
 
 
 class State(StrEnum):
@@ -137,7 +138,7 @@ class LiveCall:
             segments=list(detail.segments),
             channels={channel.uniqueid: channel for channel in detail.channels},
             cards={card.agent: card for card in detail.cards if card.withdrawn is None},
-            action=detail.decisions[-1].action if detail.decisions else None,
+            action=_last_action(detail),
         )
 
     @property
@@ -212,13 +213,14 @@ class LiveCall:
                 agents=(card.agent,),
             )
 
-    def send_elsewhere(self, unit: Unit, at: float, action: str) -> Sequence[str]:
+    def send_elsewhere(self, unit: Unit, at: float, action: str | None) -> Sequence[str]:
         """The call goes to the fallback, or on as without us; an offer that was open did not work.
 
-        The agents of that offer, who are to be let go, are returned.
+        `action` is None when nobody knows whether Asterisk took the fallback or the caller left. The agents
+        of that offer, who are to be let go, are returned.
         """
         self.action = action
-        agents = self.end_offer(unit, at, "failed")
+        agents = self.end_offer(unit, at, "failed" if action else "lost")
         if self.state in (State.ASKED, State.OFFERED):
             self._turn(Turn.SEND)
         return agents
@@ -395,6 +397,8 @@ class LiveCall:
         last = self.segments[-1].result if self.segments else None
         if self.action is not None and self.action in LAST_RESORTS:
             return LAST_RESORTS[self.action]
+        if self.action is None and any(channel.role == "other" for channel in self.channels.values()):
+            return "fallback"
         if last in ("busy", "failed"):
             return last
         return "abandoned"
@@ -414,3 +418,10 @@ class LiveCall:
             "talk": round(ended - answered, 3) if answered is not None else 0.0,
             "hangup_cause": record.hangup_cause,
         }
+
+
+def _last_action(detail: CallDetail) -> str | None:
+    """What was done last, as far as the log knows; in observe mode that is not what was decided."""
+    if not detail.decisions:
+        return None
+    return "fallback" if detail.call.mode == Mode.OBSERVE else detail.decisions[-1].action

@@ -22,7 +22,7 @@ from cti.asterisk.ami_parser import Event
 from cti.calls.life import LiveCall, device_of, is_call_id
 from cti.calls.log import CallLog
 from cti.logs import get_logger
-from cti.store.base import Unit
+from cti.store.base import StoreError, Unit
 from cti.store.records import ChannelRecord
 
 log = get_logger("cti.calls.tracker")
@@ -362,7 +362,11 @@ class Tracker:
                 # Its Hangup is on the way over AMI; if it is not, the next resync says so.
                 continue
             if live is None and self._calls.store.call_by_channel(pbx, record.uniqueid) is None:
-                await self._unseen(pbx, record)
+                try:
+                    await self._unseen(pbx, record)
+                except StoreError as error:
+                    log.error("a call that went by without us waits for the next sweep", why=str(error))
+                    continue
             self._delete_ended(pbx, record.uniqueid)
 
     def _delete_ended(self, pbx: str, uniqueid: str) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def add_agent(arguments: Namespace) -> int:
             raise CommandFailed(f"there is an agent {quoted(entry.id)} already; `cti agents set` changes one")
         agents[entry.id] = _merged(entry, None)
 
-    _change(arguments, change, [entry])
+    _check_and_change(arguments, entry, change)
     return 0
 
 
@@ -107,7 +107,7 @@ def set_agent(arguments: Namespace) -> int:
         changed = _merged(entry, known)
         agents[entry.id] = changed if state is None else _wished(changed, Wish(state), reason)
 
-    _change(arguments, change, [entry])
+    _check_and_change(arguments, entry, change)
     return 0
 
 
@@ -115,13 +115,14 @@ def remove_agent(arguments: Namespace) -> int:
     def change(agents: People) -> None:
         del agents[_known(arguments.id, agents).id]
 
-    _change(arguments, change, ())
+    _change(configuration(arguments), change)
     return 0
 
 
 def import_agents(arguments: Namespace) -> int:
     file = arguments.file
-    entries = read_agents(sys.stdin.buffer if file == "-" else Path(file))
+    settings = configuration(arguments)
+    entries = read_agents(Path("/dev/stdin" if file == "-" else file), settings.adapters)
     counts = {"added": 0, "updated": 0, "unchanged": 0}
 
     def change(agents: People) -> None:
@@ -131,7 +132,7 @@ def import_agents(arguments: Namespace) -> int:
             counts["added" if known is None else "unchanged" if known == merged else "updated"] += 1
             agents[entry.id] = merged
 
-    _change(arguments, change, entries)
+    _change(settings, change)
     if arguments.format == "json":
         write_json(counts)
     else:
@@ -157,19 +158,24 @@ def export_agents(arguments: Namespace) -> int:
     return 0
 
 
-def _change(arguments: Namespace, change: Callable[[People], None], entries: Sequence[AgentEntry]) -> None:
-    """Change the agents in the store, all at once or, where anything is wrong, not at all."""
+def _check_and_change(arguments: Namespace, entry: AgentEntry, change: Callable[[People], None]) -> None:
     settings = configuration(arguments)
+    wrong = [text for _, text in problems_of(entry, settings.adapters)]
+    if wrong:
+        raise CommandFailed("; ".join(wrong))
+    _change(settings, change)
+
+
+def _change(settings: Settings, change: Callable[[People], None]) -> None:
+    """Change the agents in the store, all at once or, where anything is wrong, not at all."""
     with writing(settings) as store:
         stored = {agent.id: agent for agent in store.read.agents()}
         before = {agent.id: agent for agent in people(store.read, settings)}
         after = dict(before)
-        wrong = list(problems_of(entries, settings.adapters))
-        if not wrong:
-            change(after)
-            wrong = list(_shared_users(after.values()))
-        if wrong:
-            raise CommandFailed("; ".join(wrong))
+        change(after)
+        shared = list(_shared_users(after.values()))
+        if shared:
+            raise CommandFailed("; ".join(shared))
         _keep_rules_valid(settings, before, after)
         unit = store.unit()
         for id, agent in after.items():

@@ -10,15 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from adapters.base import AdapterKindError, IAdapterKind, load_adapter_kinds
 from cti.commands import CommandFailed, WrongConfiguration, WrongUse
-from cti.settings import MAX_FILE, Settings, SettingsError, load_settings
+from cti.settings import Settings, SettingsError, load_settings
 from cti.store.base import StoreError
 from cti.store.queries import Reader
 from cti.store.records import AgentRecord
 from cti.store.sqlite import BUSY_SECONDS, CommandStore, open_store_for_command
+from cti.yaml_file import YamlFile
 
 _FROM: Final = "CTI_CONFIG"
 
@@ -134,8 +133,8 @@ def _open_for_reading(path: Path) -> Reader | None:
         return Reader(connection)
     except BaseException as error:
         connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise StoreError(f"the database {path} cannot be read: {error}") from error
+        if isinstance(error, sqlite3.Error | StoreError):
+            raise StoreError(f"{path}: {error}") from error
         raise
 
 
@@ -157,19 +156,7 @@ def _stored_agents(path: Path) -> Collection[AgentRecord]:
 
 
 def _named_store(path: Path) -> Path | None:
-    try:
-        with path.open("rb") as stream:
-            root = yaml.compose(stream.read(MAX_FILE), Loader=yaml.SafeLoader)
-    except (OSError, yaml.YAMLError, ValueError, RecursionError):
-        return None
-    store = _value(root, "store")
-    name = _value(store, "sqlite")
-    if not isinstance(name, yaml.ScalarNode) or not name.value:
-        return None
-    return path.absolute().parent / str(name.value)
-
-
-def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    if not isinstance(node, yaml.MappingNode):
-        return None
-    return next((value for name, value in node.value if name.value == key), None)
+    file = YamlFile(path)
+    store = file.section(file.section(file.open(), None).get("store"), None)
+    name = file.text(store.get("sqlite"))
+    return None if name is None else file.base / name

@@ -78,7 +78,7 @@ def _with_identifier(
     """Ask a question of all adapters, started for it and stopped afterwards."""
 
     async def asked(reactor: Any) -> T:
-        adapters = make_adapters(settings)
+        adapters = make_adapters(settings, reactor)
         try:
             for name, adapter in adapters.items():
                 try:

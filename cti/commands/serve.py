@@ -11,7 +11,7 @@ import threading
 from argparse import Namespace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.error import CannotListenError
@@ -54,7 +54,9 @@ def serve(arguments: Namespace) -> int:
 
 def configure_log(settings: Settings, log_format: logs.Format) -> None:
     """Log as the configuration says from now on."""
-    logs.configure(level=cast(logs.Level, settings.log.level), format=log_format)
+    # Under `twist`, sys.stderr is a logger itself.
+    stream = None if sys.__stderr__ is None else cast(BinaryIO, sys.__stderr__.buffer)
+    logs.configure(level=cast(logs.Level, settings.log.level), format=log_format, stream=stream)
 
 
 def why_not_started(error: StoreError | CannotListenError) -> str:
@@ -171,13 +173,17 @@ class _Process:
         )
 
     def _not_stopped(self, failure: Failure) -> None:
+        if self._failed is not None:
+            # It never came up; what there was of it ends with the process.
+            log.debug("stopping failed", exception=failure.getTraceback())
+            return
         if isinstance(failure.value, TimeoutError):
             why = f"stopping took more than {STOP_SECONDS:g} s and was given up"
             log.error(why)
         else:
             why = "stopping failed; the log says more"
             log.error("stopping failed", exception=failure.getTraceback())
-        self._failed = self._failed or why
+        self._failed = why
 
 
 def _log_what_nobody_catches() -> None:

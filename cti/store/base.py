@@ -42,6 +42,9 @@ class Unit(Protocol):
     def put_decision(self, decision: DecisionRecord) -> None: ...
     def put_card(self, card: CardRecord) -> None: ...
     def put_agent(self, agent: AgentRecord) -> None: ...
+    def put_wish(self, agent: AgentRecord) -> None:
+        """Set only what the agent asks for, so that a phone set by another process is not overwritten."""
+
     def touch_agent(self, agent: str, idle_since: float) -> None:
         """Set only `idle_since`, so that a wish set by another process meanwhile is not overwritten."""
 
@@ -143,5 +146,8 @@ class IStore(Protocol):
 
     def delivered(self, delivery: Delivery, at: float) -> "Deferred[None]": ...
     def failed(self, delivery: Delivery, error: str, due: float, *, dead: bool) -> "Deferred[None]": ...
+    def count_pending(self) -> "Deferred[Mapping[str, tuple[int, float | None]]]":
+        """What `pending` says, counted in a thread: after a long outage there is much to count."""
+
     def pending(self) -> Mapping[str, tuple[int, float | None]]:
         """Per destination: how many wait, and when the oldest was created."""

@@ -60,7 +60,8 @@ class SegmentRecord:
     """One offer of a call to one or more agents, and what came of it.
 
     `result` is None while open, then `answered`, `no_answer`, `busy`, `failed`, `abandoned` (the caller left
-    while it rang) or `lost` (nobody can say: Asterisk restarted).
+    while it rang) or `lost` (nobody can say: Asterisk
+    restarted, or hung up on us before it had the whole answer).
     """
 
     call: str

@@ -119,6 +119,9 @@ AGENTS = Table("agents", AgentRecord, key=["id"], json=["phones", "groups", "crm
 RESERVATIONS = Table("reservations", ReservationRecord, key=["agent", "call"])
 TOKENS = Table("tokens", TokenRecord, key=["id"])
 
+WISH_AGENT = alone(
+    "agents", "UPDATE agents SET wish = ?, reason = ?, wish_since = ?, idle_since = ? WHERE id = ?"
+)
 TOUCH_AGENT = alone("agents", "UPDATE agents SET idle_since = ? WHERE id = ?")
 REMOVE_AGENT = alone("agents", "DELETE FROM agents WHERE id = ?")
 REMOVE_RESERVATION = alone("reservations", "DELETE FROM reservations WHERE agent = ? AND call = ?")
@@ -183,6 +186,10 @@ class RowUnit:
 
     def put_agent(self, agent: AgentRecord) -> None:
         self.rows.append((AGENTS.upsert, AGENTS.values(agent)))
+
+    def put_wish(self, agent: AgentRecord) -> None:
+        wish = (agent.wish, agent.reason, agent.wish_since, agent.idle_since, agent.id)
+        self.rows.append((WISH_AGENT, wish))
 
     def touch_agent(self, agent: str, idle_since: float) -> None:
         self.rows.append((TOUCH_AGENT, (idle_since, agent)))

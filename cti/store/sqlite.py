@@ -515,6 +515,9 @@ class SqliteStore:
     def pending(self) -> Mapping[str, tuple[int, float | None]]:
         return self._read.pending()
 
+    def count_pending(self) -> "Deferred[Mapping[str, tuple[int, float | None]]]":
+        return self._in_thread(lambda reader: reader.pending())
+
 
 @frozen
 class CommandStore:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
+from typing import BinaryIO
 
 from lab.ports import LOOPBACK
 
@@ -15,9 +16,9 @@ Script = Callable[["Session"], None]
 class Session:
     """One connection: Asterisk's request, and whatever a script does about it."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, lines: BinaryIO) -> None:
         self.connection = connection
-        self.lines = connection.makefile("rb")
+        self.lines = lines
         headers = {}
         while line := self.lines.readline().decode().rstrip("\n"):
             name, _, value = line.partition(": ")
@@ -90,11 +91,10 @@ class FakeAgi:
     def _serve(self, connection: socket.socket) -> None:
         did = "?"
         try:
-            with connection:
-                session = Session(connection)
+            with connection, connection.makefile("rb") as lines:
+                session = Session(connection, lines)
                 did = session.asked["did"]
                 self.asked.append(session.asked)
                 self.scripts[did](session)
-                session.lines.close()
         except Exception as error:  # noqa: BLE001 - a thread's error has to reach the test
             self.errors.append(f"{did}: {error!r}")

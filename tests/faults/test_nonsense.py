@@ -65,7 +65,7 @@ def speaks_http(session: Session) -> None:
 
 
 def rambles_on(session: Session) -> None:
-    session.send(b"\x00\xff\x80 no command\n" * 50)
+    session.send(b"\xff\x80 no command\n" * 50)
     session.until_the_end()
 
 
@@ -93,12 +93,16 @@ SCRIPTS: dict[str, Script] = {
     "34": says(CTI_TARGET="PJSIP/nobody", CTI_ACTION="dial"),
     "35": says(CTI_TARGET="SMOKE/signals&PJSIP/nobody", CTI_TIMEOUT="soon", CTI_ACTION="dial"),
     "36": says(CTI_TARGET="PJSIP/nobody&nothing&", CTI_TIMEOUT="soon", CTI_ACTION="dial"),
+    "37": says(CTI_TARGET="PJSIP/nobody,1,A(a-sound)", CTI_ACTION="dial"),
     "40": says(CTI_TARGET="no-context,s,1", CTI_ACTION="fallback"),
     "41": says(CTI_TARGET="stored", CTI_ACTION="fallback"),
     "42": says(CTI_TARGET="stored,s", CTI_ACTION="fallback"),
     "43": says(CTI_TARGET="stored,s,9", CTI_ACTION="fallback"),
     "44": says(CTI_TARGET="stored,s,1,and more", CTI_ACTION="fallback"),
     "45": says(CTI_ACTION="fallback"),
+    "46": says(CTI_TARGET="stored,,1", CTI_ACTION="fallback"),
+    "47": says(CTI_TARGET="go", CTI_ACTION="fallback"),
+    "48": says(CTI_TARGET="a quote \" and ${EXTEN}, and so on", CTI_ACTION="fallback"),
     "60": never_answers,
     "61": stops_in_the_middle,
     "62": rambles_on,
@@ -109,11 +113,12 @@ SCRIPTS: dict[str, Script] = {
 #: The numbers at which the server accepts, and then never comes to an end.
 SILENT = ("60", "61", "62", "80")
 
-#: What AstDB has as the fallback of a number; two of them lead nowhere.
+#: What AstDB has as the fallback of a number; three of them lead nowhere.
 FALLBACKS = {
     "10": "stored,s,1",
     "11": "no-context,s,1",
     "12": "stored",
+    "13": "go",
     "45": "stored,s,1",
     "80": "stored,s,1",
     "81": "stored,s,1",
@@ -194,7 +199,7 @@ def test_the_fallback_kept_for_the_number_goes_before_the_global_one(after, figu
     assert "last-resort" not in after.ways[figures]
 
 
-@pytest.mark.parametrize("figures", ["11", "12", "40", "41", "42", "43", "44"])
+@pytest.mark.parametrize("figures", ["11", "12", "13", "40", "41", "42", "43", "44", "46", "47", "48"])
 def test_a_fallback_that_does_not_exist_is_passed_over(after, figures):
     assert "last-resort" in after.ways[figures]
 

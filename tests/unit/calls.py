@@ -42,6 +42,9 @@ class RecordingUnit:
     def put_token(self, token: Any) -> None:
         self.rows.append(token)
 
+    def put_wish(self, agent: Any) -> None:
+        self.rows.append(agent)
+
     def touch_agent(self, agent: str, idle_since: float) -> None:
         self.rows.append(("touched", agent, idle_since))
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from adapters.base import (
     NAME_LIMIT,
     NOTES_LIMIT,
+    AdapterContext,
     AdapterKindError,
     AdapterUnavailable,
     Capability,
@@ -242,7 +244,7 @@ def test_every_column_of_the_schema_says_what_it_holds() -> None:
 
 
 def an_adapter(base: Path, path: str | None = None) -> DirectoryAdapter:
-    return DirectoryAdapter("customers", DirectoryOptions(path), base, GERMANY)
+    return DirectoryAdapter("customers", DirectoryOptions(path), AdapterContext(base, GERMANY, Clock()))
 
 
 def test_the_adapter_keeps_its_file_beside_the_configuration(tmp_path: Path) -> None:
@@ -348,7 +350,8 @@ def test_kinds_of_adapters_are_found_by_entry_point(tmp_path: Path, monkeypatch:
     kinds = load_adapter_kinds()
     assert "hanging" in kinds
     kind = kinds["hanging"]
-    assert isinstance(kind("crm", kind.options_class(), tmp_path, GERMANY), HangingAdapter)
+    context = AdapterContext(tmp_path, GERMANY, Clock())
+    assert isinstance(kind("crm", kind.options_class(), context), HangingAdapter)
 
 
 def test_a_broken_kind_harms_only_who_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

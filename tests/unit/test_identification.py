@@ -9,7 +9,15 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from adapters.base import AdapterHealth, AdapterTimeout, Capability, IAdapter, Party, PartyType
+from adapters.base import (
+    AdapterContext,
+    AdapterHealth,
+    AdapterTimeout,
+    Capability,
+    IAdapter,
+    Party,
+    PartyType,
+)
 from adapters.testing import (
     FailingAdapter,
     FailingOptions,
@@ -23,7 +31,10 @@ from cti.numbers import Number, NumberPlan
 
 GERMANY = NumberPlan("DE")
 NUMBER = GERMANY.parse("0152 28817386")
-HERE = Path()
+
+
+def a_context(clock: Clock | None = None) -> AdapterContext:
+    return AdapterContext(Path(), GERMANY, clock or Clock())
 
 
 class KnowingAdapter:
@@ -77,11 +88,11 @@ def waiting_for(name: str, deferred: Deferred[Any]) -> KnowingAdapter:
 
 
 def hanging(name: str) -> HangingAdapter:
-    return HangingAdapter(name, NoOptions(), HERE, GERMANY)
+    return HangingAdapter(name, NoOptions(), a_context())
 
 
 def slow(name: str, seconds: float, clock: Clock) -> SlowAdapter:
-    return SlowAdapter(name, SlowOptions(seconds), HERE, GERMANY, clock)
+    return SlowAdapter(name, SlowOptions(seconds), a_context(clock))
 
 
 def a_party(adapter: str = "crm", party_id: str = "17", **attributes: Any) -> Party:
@@ -231,7 +242,7 @@ def test_a_cancelled_identification_cancels_every_adapter() -> None:
 @pytest.mark.parametrize(
     ("adapter", "error"),
     [
-        (FailingAdapter("bad", FailingOptions("the CRM answers 503"), HERE, GERMANY), "the CRM answers 503"),
+        (FailingAdapter("bad", FailingOptions("the CRM answers 503"), a_context()), "the CRM answers 503"),
         (answering("bad", None), "answered with NoneType, not with a list"),
         (answering("bad", "Anna"), "answered with str, not with a list"),
         (answering("bad", [{"name": "Anna"}]), "answered with dict among its parties"),

@@ -139,6 +139,19 @@ def test_a_phone_that_rang_before_the_fallback_makes_the_call_missed():
     assert call.record.outcome == "missed"
 
 
+@pytest.mark.parametrize(("dialled", "outcome"), [(True, "fallback"), (False, "abandoned")])
+def test_when_nobody_knows_whether_the_caller_left_what_was_dialled_tells(dialled, outcome):
+    call, unit = a_call(), RecordingUnit()
+    an_offer(call, "anna")
+    call.send_elsewhere(unit, 101, None)
+    if dialled:
+        call.add_channel(unit, a_channel("1.1", "other"))
+    call.end(unit, 102)
+
+    assert call.record.outcome == outcome
+    assert call.segments[0].result == "lost"
+
+
 @pytest.mark.parametrize(("status", "outcome"), [("BUSY", "busy"), ("CONGESTION", "failed")])
 def test_what_amis_last_word_was_closes_an_offer_that_nobody_asked_about_again(status, outcome):
     call, unit = a_call(), RecordingUnit()

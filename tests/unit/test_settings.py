@@ -1,19 +1,24 @@
 """The configuration file: the samples work, and whatever is wrong is named with its place, all at once."""
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
-from attrs import frozen
+import yaml
+from attrs import evolve, frozen
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from adapters.directory import DirectoryOptions
 from cti import settings as settings_module
-from cti.settings import Address, Secret, Settings, SettingsError, load_settings
+from cti import yaml_file
+from cti.secret import Secret
+from cti.settings import Address, Settings, SettingsError, load_settings
 from routing.rules import DialGroup, DialOwner, Mode
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -52,7 +57,25 @@ class OtherOptions:
     fast: bool = False
 
 
-KINDS: Mapping[str, type[Any]] = {"directory": DirectoryOptions, "other": OtherOptions}
+@frozen
+class Key:
+    token: Secret
+
+
+@frozen
+class LoginOptions:
+    """What a CRM with passwords would have."""
+
+    password: Secret
+    second: Secret | None = None
+    more: tuple[Key, ...] = ()
+
+
+KINDS: Mapping[str, type[Any]] = {
+    "directory": DirectoryOptions,
+    "other": OtherOptions,
+    "login": LoginOptions,
+}
 
 
 def load(
@@ -163,9 +186,60 @@ def test_a_secret_comes_from_the_environment_a_file_or_the_text_and_is_never_sho
     assert "pass word" not in f"{settings!r} {settings!s} {settings.asterisks['main'].secret}"
 
 
+def test_options_of_an_adapter_may_be_secrets_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "crm.token").write_text("from a file\n")
+    options = "{kind: login, password: {env: CRM}, second: literal, more: [{token: {file: crm.token}}]}"
+    settings = load(tmp_path, changed("{kind: directory}", options), {"CRM": "from outside"})
+    read = settings.adapters["directory"].options
+    assert read == LoginOptions(Secret("from outside"), Secret("literal"), (Key(Secret("from a file")),))
+    assert "from" not in repr(read)
+
+
+@pytest.mark.parametrize("source", ["0777777", "777777", "7_777.7", "[777777]", "2026-07-07 07:07:07"])
+def test_a_password_that_yaml_takes_for_something_else_is_refused_without_saying_it(
+    tmp_path: Path, source: str
+) -> None:
+    login = changed("{kind: directory}", f"{{kind: login, password: {source}}}")
+    for text in (login, changed("s3cret", source)):
+        (line,) = problems(tmp_path, text)
+        assert source.strip("[]") not in line
+        assert "quotes" in line
+
+
 def test_options_of_an_adapter_are_not_shown(tmp_path: Path) -> None:
     settings = load(tmp_path, changed("{kind: directory}", '{kind: other, url: "http://hidden"}'))
     assert "hidden" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("https://cti.example", "https://cti.example"),
+        ("https://cti.example/", "https://cti.example"),
+        ("http://[::1]:8470/desk/", "http://[::1]:8470/desk"),
+    ],
+)
+def test_the_address_for_browsers_is_known_without_a_slash_at_the_end(
+    tmp_path: Path, written: str, read: str
+) -> None:
+    assert load(tmp_path, MINIMAL + f'http: {{url: "{written}"}}\n').http.url == read
+    assert load(tmp_path, MINIMAL).http.url is None
+
+
+def test_without_libyaml_a_file_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = MINIMAL + "webhooks:\n  a: &a {url: 'http://x', secret: s, events: [call.ended]}\n  b: *a\n"
+    with_c = load(tmp_path, text)
+    monkeypatch.setattr(yaml_file, "_PARSER", yaml.SafeLoader)
+    # Two plans are never equal.
+    assert evolve(load(tmp_path, text), plan=with_c.plan) == with_c
+
+
+@pytest.mark.parametrize("opening", ["[", "{", "- ", "? ", "{a: ", "[a: ", "!!seq ["])
+def test_endless_nesting_is_refused_at_once(tmp_path: Path, opening: str) -> None:
+    began = process_time()
+    (line,) = problems(tmp_path, opening * (900_000 // len(opening)))
+    assert "nested deeper than 50" in line
+    assert process_time() - began < 2
 
 
 # The file with a mark where the error is, the path in the error, a part of its text.
@@ -183,7 +257,7 @@ WRONG: list[tuple[str, str, str]] = [
     (MINIMAL + "fastagi: {max_in_flight: ^true}\n", "fastagi.max_in_flight", "is not a whole number"),
     (MINIMAL + "fastagi: {max_in_flight: ^1:30}\n", "fastagi.max_in_flight", "is not a whole number"),
     (MINIMAL + "fastagi: {max_in_flight: ^0}\n", "fastagi.max_in_flight", "1 to 10000 would be right"),
-    (MINIMAL + "fastagi: {max_in_flight:^ }\n", "fastagi.max_in_flight", "is not a whole number"),
+    (MINIMAL + "fastagi: {max_in_flight: ^}\n", "fastagi.max_in_flight", "is not a whole number"),
     (MINIMAL + 'fastagi: {listen: ^"127.0.0.1:65536"}\n', "fastagi.listen", "1 to 65535"),
     (MINIMAL + 'fastagi: {listen: ^"127.0.0.1:0"}\n', "fastagi.listen", "1 to 65535"),
     (MINIMAL + "fastagi: {listen: ^4573}\n", "fastagi.listen", 'in quotes: "4573"'),
@@ -227,6 +301,21 @@ WRONG: list[tuple[str, str, str]] = [
     ),
     (changed("{kind: directory}", "^{kind: other}"), "adapters.directory.url", "is missing"),
     (
+        changed("{kind: directory}", "{kind: login, password: {env: ^NOWHERE}}"),
+        "adapters.directory.password.env",
+        "no variable",
+    ),
+    (
+        changed("{kind: directory}", "{kind: login, password: {^vault: x}}"),
+        "adapters.directory.password.vault",
+        "known: env, file",
+    ),
+    (
+        changed("{kind: directory}", "{kind: login, password: a, more: [{token: b}, {token: ^[c]}]}"),
+        "adapters.directory.more[1].token",
+        "the secret itself in quotes",
+    ),
+    (
         changed("{kind: directory}", "{kind: other, url: x, limits: {seconds: 1, retries: ^50.9}}"),
         "adapters.directory.limits.retries",
         "a whole number would be right",
@@ -262,6 +351,22 @@ WRONG: list[tuple[str, str, str]] = [
     ),
     (changed("services:", "  ^anna: {}\nservices:"), "agents.anna", "is there twice; line 8"),
     (changed("mode: route", "mode: ^rout"), "services.sales.mode", 'did you mean "route"?'),
+    (
+        changed("mode: route", "mode: ^parallel"),
+        "services.sales.mode",
+        "`parallel` comes in a later version; `observe` or `route` would be right",
+    ),
+    (
+        MINIMAL + "webhooks: {crm: {url: 'http://x', secret: s, events: [call.ended, ^call.held]}}\n",
+        "webhooks.crm.events[1]",
+        "`call.held` comes in a later version",
+    ),
+    (MINIMAL + "http: {url: ^cti.example}\n", "http.url", "is not a web address"),
+    (MINIMAL + "http: {url: ^'ftp://cti.example'}\n", "http.url", "is not a web address"),
+    (MINIMAL + "http: {url: ^'https://cti.example/?a=1'}\n", "http.url", "without a query"),
+    (MINIMAL + "http: {url: ^'https://cti.example/#a'}\n", "http.url", "without a query"),
+    (MINIMAL + "http: {url: ^'https://cti.example/${X}'}\n", "http.url", '"https://cti.example"'),
+    (MINIMAL + "http: {url: ^'https://me:pw@cti.example'}\n", "http.url", "in every log"),
     (changed('["+494066969100"]', "^[]"), "services.sales.numbers", "is empty"),
     (
         changed('["+494066969100"]', "[^+494066969100]"),
@@ -316,7 +421,7 @@ WRONG: list[tuple[str, str, str]] = [
         "services.sales.rules[0].timeout",
         "whole seconds",
     ),
-    (changed("name: rest,", "name: rest, timeout:^ ,"), "services.sales.rules[0].timeout", "has no value"),
+    (changed("name: rest,", "name: rest, timeout: ^,"), "services.sales.rules[0].timeout", "has no value"),
     (
         changed("name: rest,", "name: rest, timeout: ^010,"),
         "services.sales.rules[0].timeout",
@@ -394,7 +499,9 @@ def test_a_secret_that_is_wrong_is_not_in_the_error(tmp_path: Path) -> None:
         (b"a: 1\nb: \xff\n", "cti.yaml:2:4: is not UTF-8 here"),
         (b"a: 1\nb: \x07\n", "cti.yaml:2:4: has a character that may not stand in YAML"),
         (b"a: " + b"[" * 5000, "is not valid YAML: values are nested deeper than 50"),
-        (b"a: &a [*a]\n", "cti.yaml:1:1: stands for more than"),
+        (b"a: &a [*a]\n", "cti.yaml:1:8: is not valid YAML: the alias *a stands inside of"),
+        (b"a: &a 1\nb: &a 2\n", "cti.yaml:2:4: is not valid YAML: the anchor &a is there already"),
+        ("é: 1\n😀: \x01".encode(), "cti.yaml:2:4: has a character that may not stand in YAML"),
         (b"#" * (1024 * 1024 + 1), "cti.yaml:1:1: is longer than 1048576 bytes"),
     ],
 )
@@ -438,6 +545,12 @@ def test_a_kind_that_the_file_does_not_use_is_not_asked_for(tmp_path: Path) -> N
 
 def test_the_events_are_those_of_the_contract() -> None:
     assert len(set(settings_module.EVENTS)) == 14
+
+
+def test_a_webhook_is_promised_only_the_events_that_are_made() -> None:
+    rooms = [file.read_text("utf-8") for file in (CONFIG.parent / "cti" / "calls").glob("*.py")]
+    made = set(re.findall(r'"((?:call|card|agent)\.[a-z]+)"', "".join(rooms)))
+    assert made == set(settings_module.EVENTS) - set(settings_module.LATER_EVENTS)
 
 
 @hypothesis_settings(

@@ -1,0 +1,773 @@
+"""The command line: each command in this process on a real store, the server as a process of its own."""
+
+import csv
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cti import __version__
+from cti.cli import main
+from cti.store.records import AgentRecord, CallRecord, ReservationRecord, TokenRecord
+from cti.store.sqlite import CommandStore, open_store_for_command
+from cti.web.tokens import digest_of
+
+SAMPLE = Path(__file__).parents[2] / "config" / "small.yaml"
+MOBILE = "+4915228817386"
+OTHER = "+4915228895456"
+SALES = "+494066969100"
+NOON = 1772362800.0  # 2026-03-01T11:00:00Z, noon in Berlin
+
+CONTACTS = """\
+id,type,name,company,numbers,owner,tier
+17,contact,Žana Kovač,Kovač GmbH,0152 28817386,u1,gold
+18,lead,Ёлка Иванова,,+49 152 28895456;030 23125 018,u9,
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_configuration_of_mine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CTI_CONFIG", raising=False)
+
+
+class Company:
+    """A configuration in a directory of its own, and `cti` run with it."""
+
+    def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.directory = directory
+        self.config = directory / "cti.yaml"
+        self.config.write_text(SAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+        self._capsys = capsys
+
+    def change(self, old: str, new: str) -> None:
+        text = self.config.read_text(encoding="utf-8")
+        assert old in text
+        self.config.write_text(text.replace(old, new), encoding="utf-8")
+
+    def run(self, *words: str, code: int = 0) -> str:
+        """What the command writes to stdout; its exit code is checked, stderr kept in `remarks`."""
+        got = main([*words, "-c", str(self.config)])
+        self.out, self.remarks = self._capsys.readouterr()
+        assert got == code, self.remarks
+        return self.out
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        return json.loads(self.run(*words, "--format", "json", code=code))
+
+    def file(self, name: str, text: str) -> str:
+        path = self.directory / name
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    @property
+    def database(self) -> Path:
+        return self.directory / "cti.db"
+
+    def store(self) -> CommandStore:
+        return open_store_for_command(self.database, destinations={}, clock=time.time)
+
+    def add_calls(self, *calls: CallRecord) -> None:
+        with self.store() as store:
+            unit = store.unit()
+            for call in calls:
+                unit.put_call(call)
+            store.commit_now(unit)
+
+    def add_agents(self, *agents: AgentRecord) -> None:
+        with self.store() as store:
+            unit = store.unit()
+            for agent in agents:
+                unit.put_agent(agent)
+            store.commit_now(unit)
+
+    def agents(self) -> Mapping[str, AgentRecord]:
+        with self.store() as store:
+            return {agent.id: agent for agent in store.read.agents()}
+
+    def tokens(self) -> list[TokenRecord]:
+        with self.store() as store:
+            return list(store.read.tokens())
+
+
+@pytest.fixture
+def company(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Company:
+    return Company(tmp_path, capsys)
+
+
+@pytest.fixture
+def known(company: Company) -> Company:
+    """The company with its contacts."""
+    company.run("contacts", "import", company.file("contacts.csv", CONTACTS))
+    return company
+
+
+@pytest.fixture
+def _berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def a_call(id: str = "c1", **attributes: Any) -> CallRecord:
+    values: dict[str, Any] = {
+        "pbx": "main",
+        "started": NOON,
+        "state": "ended",
+        "from_number": MOBILE,
+        "from_raw": "0152 28817386",
+        "from_kind": "e164",
+        "to_number": SALES,
+        "service": "sales",
+        "outcome": "answered",
+        "agent": "anna",
+        "answered": NOON + 5,
+        "ended": NOON + 70,
+    }
+    return CallRecord(id, **{**values, **attributes})
+
+
+def columns(line: str) -> list[str]:
+    return [cell for cell in line.split("  ") if cell]
+
+
+# The command line itself.
+
+
+def test_help_needs_neither_twisted_nor_the_number_tables() -> None:
+    code = (
+        "import sys\nfrom cti.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'twisted', 'phonenumbers', 'yaml', 'attr', 'orjson'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "cti check -c" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words", ["serve", "check", "identify", "explain", "calls", "contacts import", "agents set", "token add"]
+)
+def test_every_command_explains_itself(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words.split(), "--help"])
+    assert ended.value.code == 0
+    assert "-c FILE" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["frobnicate"], ["calls", "--limit", "0"], ["agents"], ["serve", "--form"]]
+)
+def test_a_wrong_command_line_ends_with_2(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+
+
+def test_the_configuration_may_stand_before_or_behind_the_command_or_in_the_environment(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = str(company.config)
+    assert main(["-c", config, "check"]) == 0
+    assert main(["check", "-c", config]) == 0
+    assert main(["agents", "-c", config, "list"]) == 0
+    assert main(["-c", "/nowhere", "agents", "list", "-c", config]) == 0
+    monkeypatch.setenv("CTI_CONFIG", config)
+    assert main(["check"]) == 0
+
+
+def test_without_a_configuration_the_command_says_how_to_name_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["check"]) == 2
+    assert "-c FILE" in capsys.readouterr().err
+
+
+def test_exit_codes_and_streams_of_the_real_command(company: Company) -> None:
+    def cti(*words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "cti", *words, "-c", str(company.config)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    fine, failed, wrong = cti("check"), cti("identify", "hello"), cti("calls", "--outcome", "eaten")
+    assert (fine.returncode, failed.returncode, wrong.returncode) == (0, 1, 2)
+    assert (fine.stderr, failed.stdout, wrong.stdout) == ("", "", "")
+
+
+# cti check
+
+
+def test_check_says_in_one_line_what_was_understood_and_makes_no_store(company: Company) -> None:
+    (line,) = company.run("check").splitlines()
+    assert line.endswith("OK: 1 service (sales), 2 rules, 1 adapter (directory), 3 agents known")
+    assert company.json("check")["agents"] == ["anna", "boris", "mojca"]
+    assert not company.database.exists()
+
+
+def test_every_problem_of_the_configuration_is_told_with_its_place(company: Company) -> None:
+    company.change("region: DE", "region: XX")
+    company.change("mode: route", "mode: steer")
+    assert company.run("check", code=2) == ""
+    first, second = company.remarks.splitlines()
+    assert first.startswith(f"{company.config}:5:9: region: ")
+    assert second.startswith(f"{company.config}:")
+    assert ": services.sales.mode: " in second
+
+
+def test_agents_and_groups_that_only_the_store_knows_may_be_named_by_rules(company: Company) -> None:
+    company.change("dial: {group: sales}", "dial: {group: support}")
+    company.run("check", code=2)
+    assert "support" in company.remarks
+    company.add_agents(AgentRecord("dora", "Dora", ["PJSIP/dora"], ["support"]))
+    assert "4 agents known" in company.run("check")
+
+
+def test_a_store_that_is_none_is_named_with_its_path(company: Company) -> None:
+    company.database.write_text("this is not a database, but something else")
+    company.run("agents", "list", code=1)
+    assert str(company.database) in company.remarks
+
+
+# cti identify, cti explain
+
+
+@pytest.mark.parametrize("written", [["0152 28817386"], ["0152", "28817386"], ["0049152/28817386"], [MOBILE]])
+def test_a_number_is_identified_however_it_is_written(known: Company, written: list[str]) -> None:
+    found = known.json("identify", *written)
+    assert found["e164"] == MOBILE
+    (party,) = found["parties"]
+    assert (party["name"], party["owner"], party["owner_user"]) == ("Žana Kovač", "anna", "u1")
+    assert found["adapters"][0]["outcome"] == "hit"
+
+
+def test_identify_shows_people_a_table_with_the_owner(known: Company) -> None:
+    *_, head, row = known.run("identify", MOBILE).splitlines()
+    assert row.index("Žana Kovač") == head.index("NAME")
+    assert row.index("anna") == head.index("OWNER")
+    assert "u9 (no agent)" in known.run("identify", OTHER)
+
+
+def test_a_number_that_nobody_has_is_an_answer_and_no_number_is_a_failure(known: Company) -> None:
+    assert "nobody found" in known.run("identify", "0172 9925904")
+    assert known.json("identify", "0172 9925904")["parties"] == []
+    for written in ("hello", "anonymous"):
+        assert known.run("identify", written, code=1) == ""
+        assert written in known.remarks
+
+
+def test_nobody_found_because_an_adapter_failed_is_a_failure(company: Company) -> None:
+    (company.directory / "directory.db").write_text("this is not a database, but something else")
+    answer = company.json("identify", MOBILE, code=1)
+    assert answer["adapters"][0]["outcome"] == "error"
+    assert "directory does not start" in company.remarks
+
+
+def test_explain_names_the_decision_its_rule_and_all_that_was_tried(known: Company) -> None:
+    answer = known.json("explain", "--from", "0152 28817386", "--to", "040 66969100")
+    assert answer["service"] == "sales"
+    assert answer["decision"]["action"] == "dial"
+    assert (answer["decision"]["agents"], answer["decision"]["rule"]) == (["anna"], "owner")
+    shown = known.run("explain", "--from", OTHER, "--to", SALES)
+    assert "rule      rest" in shown
+    assert "owner  failed: " in shown
+
+
+def test_explain_sees_who_is_paused_and_who_is_in_a_call(known: Company) -> None:
+    known.run("agents", "set", "anna", "--state", "paused", "--reason", "lunch")
+    with known.store() as store:
+        unit = store.unit()
+        unit.put_reservation(ReservationRecord("boris", "c1", 1, time.time() + 60))
+        store.commit_now(unit)
+    answer = known.json("explain", "--from", MOBILE, "--to", SALES)
+    assert answer["decision"]["action"] == "fallback"
+    assert "paused: lunch" in known.run("explain", "--from", MOBILE, "--to", SALES)
+
+
+@pytest.mark.usefixtures("_berlin")
+def test_explain_takes_a_time_without_a_zone_as_local(known: Company) -> None:
+    answer = known.json("explain", "--from", MOBILE, "--to", SALES, "--at", "2026-03-01T12:00")
+    assert answer["at"] == "2026-03-01T11:00:00.000Z"
+
+
+# cti calls
+
+
+@pytest.mark.usefixtures("_berlin")
+def test_calls_shows_people_local_times_and_programs_utc(company: Company) -> None:
+    company.add_calls(a_call(party={"adapter": "directory", "id": "17", "name": "Žana Kovač"}))
+    head, row = company.run("calls").splitlines()
+    assert row.startswith("2026-03-01 12:00:00")
+    assert row.index("Žana Kovač") == head.index("PARTY")
+    assert "1:05" in columns(row)[-2]
+    (call,) = company.json("calls")["calls"]
+    assert (call["started"], call["party"]["id"], call["talk"]) == ("2026-03-01T11:00:00.000Z", "17", 65.0)
+
+
+@pytest.mark.usefixtures("_berlin")
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        ([], ["c3", "c2", "c1"]),
+        (["--since", "2026-03-01T13:00"], ["c3", "c2"]),
+        (["--since", "2026-03-01T12:00:00Z"], ["c3", "c2"]),
+        (["--until", "2026-03-01T13:00"], ["c1"]),
+        (["--number", "0152 28895456"], ["c2"]),
+        (["--number", "040 66969100"], ["c3", "c2", "c1"]),
+        (["--agent", "boris"], ["c2"]),
+        (["--party", "17"], ["c3"]),
+        (["--direction", "outbound"], []),
+        (["--outcome", "missed"], ["c3"]),
+        (["--limit", "2"], ["c3", "c2"]),
+    ],
+)
+def test_calls_are_filtered(company: Company, words: list[str], ids: list[str]) -> None:
+    company.add_calls(
+        a_call("c1"),
+        a_call("c2", started=NOON + 3600, from_number=OTHER, agent="boris"),
+        a_call("c3", started=NOON + 7200, outcome="missed", party={"adapter": "directory", "id": "17"}),
+    )
+    answer = company.json("calls", *words)
+    assert [call["id"] for call in answer["calls"]] == ids
+    assert (answer["next"] is not None) == ("--limit" in words)
+
+
+def test_more_calls_than_a_page_come_out_once_each(company: Company) -> None:
+    company.add_calls(*(a_call(f"c{n:04}", started=NOON + n // 7) for n in range(2345)))
+    rows = list(csv.DictReader(io.StringIO(company.run("calls", "--limit", "9999", "--format", "csv"))))
+    assert [row["id"] for row in rows] == [f"c{n:04}" for n in reversed(range(2345))]
+    company.run("calls", "--limit", "2344")
+    assert "the newest 2344" in company.remarks
+
+
+def test_a_name_in_the_log_neither_runs_in_a_spreadsheet_nor_moves_the_terminals_cursor(
+    company: Company,
+) -> None:
+    company.add_calls(
+        a_call(
+            "c1", party={"id": "1", "name": '=HYPERLINK("http://x.example")'}, from_raw="+49 152 28817386"
+        ),
+        a_call("c2", party={"id": "2", "name": "\x1b[2Jgone"}),
+    )
+    rows = {row["id"]: row for row in csv.DictReader(io.StringIO(company.run("calls", "--format", "csv")))}
+    assert rows["c1"]["party"] == '\'=HYPERLINK("http://x.example")'
+    assert (rows["c1"]["from"], rows["c1"]["from_raw"]) == (MOBILE, "+49 152 28817386")
+    assert "\x1b" not in company.run("calls")
+
+
+def test_no_call_log_yet_is_said_and_none_is_made(company: Company) -> None:
+    company.run("calls", code=1)
+    assert "cti serve" in company.remarks
+    assert not company.database.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--outcome", "eaten"), ("--direction", "up"), ("--since", "soon"), ("--number", "x")],
+)
+def test_a_filter_that_cannot_be_is_a_wrong_command_line(company: Company, option: str, value: str) -> None:
+    company.run("calls", option, value, code=2)
+    assert value in company.remarks
+
+
+# cti contacts
+
+
+def test_contacts_come_in_and_go_out_as_csv(known: Company) -> None:
+    target = known.directory / "out.csv"
+    known.run("contacts", "export", str(target))
+    assert {row["id"]: row["name"] for row in csv.DictReader(target.open(encoding="utf-8"))} == {
+        "17": "Žana Kovač",
+        "18": "Ёлка Иванова",
+    }
+    assert target.stat().st_mode & 0o077 == 0
+    report = known.json("contacts", "import", str(target))
+    assert report == {"added": 0, "updated": 0, "unchanged": 2, "refused": [], "refused_count": 0}
+
+
+def test_lines_that_are_refused_are_named_and_make_the_import_fail(company: Company) -> None:
+    file = company.file("contacts.csv", CONTACTS + "19,contact,Nobody,,12,,\n")
+    assert company.run("contacts", "import", file, code=1) == "2 added, 0 updated, 0 unchanged, 1 refused\n"
+    assert company.remarks.startswith(f"{file}:4: ")
+
+
+def test_a_contact_file_that_is_not_there_is_a_failure(company: Company) -> None:
+    company.run("contacts", "import", str(company.directory / "none.csv"), code=1)
+    assert "none.csv" in company.remarks
+
+
+def test_with_several_directories_the_command_wants_to_know_which(company: Company) -> None:
+    company.change(
+        "  directory: {kind: directory}", "  directory: {kind: directory}\n  other: {kind: directory}"
+    )
+    file = company.file("contacts.csv", CONTACTS)
+    company.run("contacts", "import", file, code=2)
+    assert "directory, other" in company.remarks
+    company.run("contacts", "import", file, "--adapter", "other")
+    assert company.json("identify", MOBILE)["parties"][0]["adapter"] == "other"
+    company.run("contacts", "import", file, "--adapter", "third", code=2)
+
+
+# cti agents
+
+
+def test_before_the_store_is_made_the_agents_are_those_of_the_configuration(company: Company) -> None:
+    listed = {agent["id"]: agent for agent in company.json("agents", "list")["agents"]}
+    assert {id: agent["state"] for id, agent in listed.items()} == {
+        "anna": "ready",
+        "boris": "ready",
+        "mojca": "logged_out",
+    }
+    assert listed["anna"]["crm"] == {"directory": "u1"}
+    assert not company.database.exists()
+
+
+def test_an_agent_added_to_a_fresh_store_does_not_cost_those_of_the_configuration(company: Company) -> None:
+    company.run(
+        *("agents", "add", "dora", "--name", "Dora", "--phone", "PJSIP/dora", "--phone", "PJSIP/home"),
+        *("--group", "sales", "--group", "support", "--crm", "directory=u4"),
+    )
+    agents = company.agents()
+    assert set(agents) == {"anna", "boris", "mojca", "dora"}
+    dora = agents["dora"]
+    assert (dora.name, list(dora.phones), list(dora.groups)) == (
+        "Dora",
+        ["PJSIP/dora", "PJSIP/home"],
+        ["sales", "support"],
+    )
+    assert (dora.crm, dora.wish) == ({"directory": "u4"}, "logged_out")
+    company.run("agents", "add", "dora", code=1)
+    assert "already" in company.remarks
+
+
+def test_setting_a_state_changes_the_state_and_nothing_else(company: Company) -> None:
+    company.run("agents", "add", "dora", "--phone", "PJSIP/dora", "--state", "ready")
+    before = company.agents()["dora"]
+    company.run("agents", "set", "dora", "--state", "paused", "--reason", "lunch")
+    after = company.agents()["dora"]
+    assert (after.wish, after.reason) == ("paused", "lunch")
+    assert after.wish_since > before.wish_since
+    assert (after.phones, after.idle_since) == (before.phones, before.idle_since)
+    company.run("agents", "set", "dora", "--state", "ready")
+    again = company.agents()["dora"]
+    assert (again.wish, again.reason) == ("ready", None)
+    assert again.idle_since > before.idle_since
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["add", "no/name"], "no/name"),
+        (["add", "dora", "--phone", "PJSIP/a&PJSIP/b"], "PJSIP/a&PJSIP/b"),
+        (["add", "dora", "--crm", "odoo=4"], "odoo"),
+        (["add", "dora", "--crm", "directory=u1"], "anna"),
+        (["add", "dora", "--name", "a\x1bb"], "name"),
+        (["set", "dora", "--state", "ready"], "dora"),
+        (["remove", "dora"], "dora"),
+    ],
+)
+def test_an_agent_that_cannot_be_is_refused_and_nothing_is_written(
+    company: Company, words: list[str], says: str
+) -> None:
+    company.run("agents", *words, code=1)
+    assert says in company.remarks
+    assert company.agents() == {}
+
+
+def test_set_wants_something_to_set(company: Company) -> None:
+    company.run("agents", "set", "anna", code=2)
+    company.run("agents", "set", "anna", "--reason", "lunch", code=2)
+
+
+def test_who_is_named_by_a_rule_only_is_not_removed(company: Company) -> None:
+    company.run("agents", "add", "dora", "--group", "support")
+    company.change("dial: {group: sales}", "dial: {group: support}")
+    company.run("agents", "remove", "dora", code=1)
+    assert f"{company.config}:" in company.remarks
+    company.run("agents", "set", "dora", "--group", "sales", code=1)
+    assert list(company.agents()["dora"].groups) == ["support"]
+    company.run("agents", "remove", "boris")
+    assert "boris" not in company.agents()
+
+
+def test_agents_come_out_as_yaml_and_go_into_another_store(company: Company, tmp_path: Path) -> None:
+    company.run("agents", "set", "anna", "--state", "paused", "--name", "Ана")
+    target = tmp_path / "agents.yaml"
+    company.run("agents", "export", str(target))
+    assert yaml.safe_load(company.run("agents", "export")) == yaml.safe_load(
+        target.read_text(encoding="utf-8")
+    )
+    assert target.stat().st_mode & 0o077 == 0
+    before = company.agents()
+    company.database.unlink()
+    company.run("agents", "import", str(target))
+    after = company.agents()
+    assert {id: (agent.name, agent.phones, agent.crm) for id, agent in after.items()} == {
+        id: (agent.name, agent.phones, agent.crm) for id, agent in before.items()
+    }
+
+
+def test_an_import_updates_who_is_there_keeps_their_state_and_removes_nobody(company: Company) -> None:
+    file = company.file(
+        "agents.yaml",
+        "agents:\n"
+        "  anna: {phones: [PJSIP/desk], state: logged_out}\n"
+        '  dora: {state: ready, crm: {directory: "77"}}\n',
+    )
+    assert company.json("agents", "import", file) == {"added": 1, "updated": 1, "unchanged": 0}
+    agents = company.agents()
+    assert set(agents) == {"anna", "boris", "mojca", "dora"}
+    anna, dora = agents["anna"], agents["dora"]
+    assert (list(anna.phones), anna.wish, list(anna.groups)) == (["PJSIP/desk"], "ready", ["sales"])
+    assert (dora.name, dora.wish, dora.crm) == ("dora", "ready", {"directory": "77"})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "agents:\n  anna: {phone: PJSIP/a}\n  boris: 7\n",
+            [":2:10: agents.anna.phone: unknown key", ":3:10: agents.boris: "],
+        ),
+        ("agents:\n  anna: {}\n  anna: {}\n", [":3:3: ", "twice"]),
+        ("agents:\n  anna: {phones: [PJSIP/a, B]}\n  dora: {state: asleep}\n", ['"B" is no phone', "asleep"]),
+        ("agents: [\n", ["is not valid YAML"]),
+        ("", ["is empty"]),
+        ("people: {}\n", ['unknown key "people"']),
+    ],
+)
+def test_a_wrong_agents_file_is_told_and_nothing_of_it_is_taken(
+    company: Company, text: str, says: list[str]
+) -> None:
+    company.run("agents", "import", company.file("agents.yaml", text), code=1)
+    for each in says:
+        assert each in company.remarks
+    assert not company.database.exists() or company.agents() == {}
+
+
+# cti token
+
+
+def test_a_new_token_is_printed_alone_and_kept_as_its_digest(company: Company) -> None:
+    (token,) = company.run(
+        "token", "add", "anna's desk", "--role", "agent", "--agent", "anna", "--days", "7"
+    ).split()
+    (record,) = company.tokens()
+    assert (record.digest, record.role, record.agent) == (digest_of(token), "agent", "anna")
+    assert record.expires is not None
+    assert record.expires - record.created == pytest.approx(7 * 86400)
+    assert token.encode() not in company.database.read_bytes()
+    assert company.remarks == ""
+
+
+def test_tokens_are_listed_without_their_text_and_revoked_by_name_or_id(company: Company) -> None:
+    for name in ("wallboard", "crm"):
+        company.run("token", "add", name, "--role", "supervisor")
+    company.run("token", "revoke", "wallboard")
+    first, second = company.json("token", "list")["tokens"]
+    assert (first["name"], first["state"], second["state"]) == ("wallboard", "revoked", "valid")
+    assert "digest" not in first
+    assert "wallboard" in company.run("token", "list")
+    company.run("token", "revoke", second["id"])
+    assert all(token.revoked for token in company.tokens())
+    for gone in ("wallboard", second["id"], "nobody"):
+        company.run("token", "revoke", gone, code=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["x", "--role", "king"], 2),
+        (["x", "--role", "agent"], 2),
+        (["x\n", "--role", "crm"], 2),
+        (["x", "--role", "agent", "--agent", "nobody"], 1),
+    ],
+)
+def test_a_token_that_makes_no_sense_is_not_made(company: Company, words: list[str], code: int) -> None:
+    assert company.run("token", "add", *words, code=code) == ""
+    assert company.tokens() == []
+
+
+def test_two_valid_tokens_do_not_share_a_name(company: Company) -> None:
+    company.run("token", "add", "crm", "--role", "crm")
+    company.run("token", "add", "crm", "--role", "crm", code=1)
+    company.run("token", "revoke", "crm")
+    company.run("token", "add", "crm", "--role", "crm")
+
+
+# cti serve
+
+
+def free_port() -> int:
+    with socket.socket() as each:
+        each.bind(("127.0.0.1", 0))
+        return int(each.getsockname()[1])
+
+
+class Server:
+    """`cti serve` as a process."""
+
+    def __init__(self, company: Company) -> None:
+        self.company = company
+        self.http = free_port()
+        self.fastagi = free_port()
+        company.change("127.0.0.1:4573", f"127.0.0.1:{self.fastagi}")
+        company.change("127.0.0.1:8470", f"127.0.0.1:{self.http}")
+        company.change("127.0.0.1:5038", f"127.0.0.1:{free_port()}")
+        self.log = company.directory / "log"
+
+    @contextmanager
+    def running(self, *words: str) -> "Iterator[subprocess.Popen[bytes]]":
+        command = words or (sys.executable, "-m", "cti", "serve")
+        with self.log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [*command, "-c", str(self.company.config)],
+                stdout=stderr,
+                stderr=stderr,
+                cwd=self.company.directory,
+            )
+        try:
+            self.until(lambda: self.get("/healthz")[0] == 200 or process.poll() is not None)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def get(self, path: str, token: str | None = None, body: Any = None) -> tuple[int, Any]:
+        """Status (0: nobody there) and answer; a body is posted."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", data)
+        request.add_header("Content-Type", "application/json")
+        if token is not None:
+            request.add_header("Authorization", f"Bearer {token}")
+        try:
+            with urllib.request.urlopen(request, timeout=1) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, None
+        except OSError:
+            return 0, None
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
+
+    def logged(self, event: str) -> int:
+        return sum(line["event"] == event for line in self.lines())
+
+    @staticmethod
+    def until(true: Any) -> None:
+        end = time.monotonic() + 30
+        while not true():
+            assert time.monotonic() < end, "it did not happen"
+            time.sleep(0.05)
+
+
+def test_the_server_serves_reloads_refuses_a_bad_file_and_stops_on_a_signal(company: Company) -> None:
+    server = Server(company)
+    with server.running() as process:
+        assert server.get("/healthz")[0] == 200
+        token = company.run("token", "add", "test", "--role", "admin").strip()
+
+        def states() -> dict[str, str]:
+            status, answer = server.get("/api/v1/agents", token)
+            return {agent["id"]: agent["state"] for agent in answer["agents"]} if status == 200 else {}
+
+        server.until(lambda: states().get("anna") == "ready")
+        company.run("agents", "set", "anna", "--state", "paused")
+        server.until(lambda: states().get("anna") == "paused")
+
+        good = company.config.read_text(encoding="utf-8")
+        company.config.write_text(good.replace("mode: route", "mode: steer") + "more: 1\n", encoding="utf-8")
+        process.send_signal(signal.SIGHUP)
+        server.until(lambda: server.logged("the old configuration stays in force") == 1)
+        problems = [line["problem"] for line in server.lines() if "problem" in line]
+        assert [problem.partition(" ")[0].startswith(f"{company.config}:") for problem in problems] == [
+            True
+        ] * 2
+
+        company.config.write_text(good.replace("rules:", "ring_timeout: 33\n    rules:"), encoding="utf-8")
+        process.send_signal(signal.SIGHUP)
+        server.until(lambda: server.logged("configuration taken over") == 1)
+        _, answer = server.get("/api/v1/explain", token, {"from": OTHER, "to": SALES})
+        assert (answer["decision"]["agents"], answer["decision"]["timeout"]) == (["boris"], 33)
+
+        # Some supervisors send it twice.
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=15) == 0
+    assert server.lines()[-1]["event"]
+    assert all("exception" not in line for line in server.lines())
+    assert company.database.stat().st_mode & 0o077 == 0
+
+
+def test_a_port_in_use_is_told_in_a_sentence(company: Company) -> None:
+    server = Server(company)
+    with socket.socket() as occupied:
+        occupied.bind(("127.0.0.1", server.http))
+        occupied.listen()
+        with server.running() as process:
+            assert process.wait(timeout=15) == 1
+    text = server.log.read_text(encoding="utf-8")
+    assert f"cti: 127.0.0.1:{server.http} is in use already" in text
+    assert "Traceback" not in text
+
+
+def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(company: Company) -> None:
+    server = Server(company)
+    company.database.write_text("this is not a database, but something else")
+    with server.running() as process:
+        assert process.wait(timeout=15) == 1
+    text = server.log.read_text(encoding="utf-8")
+    assert text.splitlines()[-1].startswith(f"cti: {company.database} ")
+    assert "Traceback" not in text
+
+
+def test_a_wrong_configuration_does_not_start_the_server(company: Company) -> None:
+    company.change("mode: route", "mode: steer")
+    assert main(["serve", "-c", str(company.config)]) == 2
+
+
+def test_the_server_is_a_plugin_of_twisted(company: Company) -> None:
+    server = Server(company)
+    twist = Path(sys.executable).parent / "twist"
+    with server.running(str(twist), "cti") as process:
+        assert server.get("/healthz")[0] == 200
+        process.send_signal(signal.SIGHUP)
+        server.until(lambda: b"configuration taken over" in server.log.read_bytes())
+        process.send_signal(signal.SIGTERM)
+        # twist ends itself with the signal that it was sent.
+        assert process.wait(timeout=15) in (0, -signal.SIGTERM)
+    assert b"Traceback" not in server.log.read_bytes()
+
+
+def test_twist_tells_a_wrong_configuration(company: Company) -> None:
+    company.change("mode: route", "mode: steer")
+    twist = Path(sys.executable).parent / "twist"
+    done = subprocess.run(
+        [twist, "cti", "-c", company.config], capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert done.returncode != 0
+    assert f"{company.config}:" in done.stderr + done.stdout
