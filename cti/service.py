@@ -28,7 +28,7 @@ from cti.calls.inbound import Inbound
 from cti.calls.log import CallLog
 from cti.calls.outbox import Outbox
 from cti.calls.services import AMI_ERRORS, Services
-from cti.calls.tracker import SWEEP, WANTED, Tracker
+from cti.calls.tracker import LOOK, SWEEP, WANTED, Tracker
 from cti.calls.unseen import Unseen
 from cti.calls.webhook import WebhookSender, webhook_agent
 from cti.logs import get_logger
@@ -123,7 +123,7 @@ class CtiService(Service):
             clock=reactor,
             answer_within=settings.answer_ms / 1000,
             offer_grace=settings.reservation.grace,
-            card_url=None,
+            card_url=settings.http.url and f"{settings.http.url}/?call={{call}}",
             measure=self.metrics,
             pbxes=settings.asterisks.keys(),
             learn=self._learn,
@@ -153,13 +153,14 @@ class CtiService(Service):
         )
         self._wishes_on_their_way: Counter[str] = Counter()
         self._ports: list[IListeningPort] = []
+        self._site: Site | None = None
         self._loops: list[LoopingCall] = []
         self._stopping = False
 
     # Start and stop.
 
     def startService(self) -> None:
-        """Come up: the store first, Asterisk's questions last. Raises `StoreError`, `CannotListenError`."""
+        """Come up: the store first, then the listeners, then what we do of our own accord. Raises `StoreError`, `CannotListenError`."""
         super().startService()  # type: ignore[no-untyped-call]
         self.store.start()
         self.hub.start()
@@ -172,15 +173,17 @@ class CtiService(Service):
             self.roster.restore(reservation)
         for adapter in self._adapters.values():
             self._background("an adapter does not start", adapter.start(), adapter=adapter.name)
+        # Before anything goes out: a second server on the same store ends here, at the first one's ports.
+        self._listen()
         self.outbox.startService()
         for pbx in self._pbxes.values():
             pbx.client.startService()
         self._every(1.0, self._expire)
         self._every(SWEEP, self._sweep)
+        self._every(LOOK, self._look)
         self._every(5.0, self._look_at_adapters)
         self._every(5.0, self._count_outbox)
         self.metrics.at_scrape(self._feed_gauges)
-        self._listen()
 
     def _listen(self) -> None:
         http, agi = self.settings.http, self.settings.fastagi
@@ -211,7 +214,8 @@ class CtiService(Service):
                 loop.stop()
         for pbx in self._pbxes.values():
             await _done(pbx.client.stopService())
-        self._site.close()
+        if self._site is not None:
+            self._site.close()
         await _done(self.outbox.stopService())
         for adapter in self._adapters.values():
             await adapter.stop()
@@ -338,9 +342,12 @@ class CtiService(Service):
                 unit.touch_agent(agent, self.roster.record(agent).idle_since)
             self._background("expired reservations could not be written", self.calls.commit(unit))
 
-    def _sweep(self) -> None:
+    def _look(self) -> None:
+        self._sweep(only=self.tracker.may_have_missed_an_end)
+
+    def _sweep(self, only: Callable[[str], bool] = lambda _: True) -> None:
         for pbx in self._pbxes.values():
-            if pbx.client.up and not pbx.sweeping:
+            if pbx.client.up and not pbx.sweeping and only(pbx.name):
                 pbx.sweeping = True
                 swept = self._background(
                     "a sweep failed", self.tracker.sweep(pbx.name, pbx.client), pbx=pbx.name
@@ -371,7 +378,8 @@ class CtiService(Service):
 
     def _load_agents(self) -> None:
         records = list(self.store.agents())
-        if not records and self.settings.agents:
+        fresh = not records and self.store.event_range() == (0, 0)
+        if fresh and self.settings.agents:
             records = seeds(self.settings, self._now())
             unit = self.store.unit()
             for record in records:

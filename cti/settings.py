@@ -49,19 +49,11 @@ EVENTS: Final = (
     "card.withdrawn",
     "agent.state",
 )
-# What the contract names and nothing in this version does yet: refused, since it would silently do nothing.
-LATER_EVENTS: Final = (
-    "call.queued",
-    "call.held",
-    "call.retrieved",
-    "call.transferred",
-    "card.shown",
-)
+# What the contract names and nothing in this version does yet: refused, since it would route nothing.
 LATER_MODES: Final = (Mode.PARALLEL,)
 SEED_STATES: Final = ("logged_out", "ready", "paused")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
-_EVENTS: Final = tuple(event for event in EVENTS if event not in LATER_EVENTS)
 _MODES: Final = tuple(mode for mode in Mode if mode not in LATER_MODES)
 _LOOPBACK: Final[tuple[Network, ...]] = (
     ipaddress.ip_network("127.0.0.0/8"),
@@ -522,7 +514,7 @@ class _Reader:
             )
 
     def _event(self, place: Place) -> str:
-        return self._file.choice(place, "", "event", _EVENTS, LATER_EVENTS)
+        return self._file.choice(place, "", "event", EVENTS)
 
     def _url(self, place: Place | None) -> str:
         text = self._file.text(place, one_line=True)

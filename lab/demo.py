@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,8 +24,8 @@ from adapters.base import AdapterError
 from lab.asterisk import AsteriskFailed
 from lab.daemon import ROOT, DaemonFailed, StreamEvent
 from lab.laboratory import Call, LabUnavailable
-from lab.narrator import Narrator, epoch
-from lab.office import CALLERS, DID, NUMBER, PHONES, SOFTPHONE, Office
+from lab.narrator import Narrator
+from lab.office import CALLERS, DID, NUMBER, PHONES, SAMPLE, SOFTPHONE, Office
 from lab.page import Page
 from lab.ports import LOOPBACK, NoFreePort
 from lab.processes import eventually
@@ -100,11 +101,15 @@ def _run(page: Page, directory: Path, once: bool) -> int:
     except (AdapterError, AsteriskFailed, DaemonFailed, NoFreePort, SippFailed, StepFailed) as error:
         page.trouble(str(error))
         _say_where_it_stands(page, directory)
-    except (OSError, subprocess.SubprocessError) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        file = getattr(error, "filename", None)
-        page.trouble(f"{file}: {error.strerror}" if file and isinstance(error, OSError) else str(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        page.trouble(
+            f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        )
+        _say_where_it_stands(page, directory)
+    except subprocess.SubprocessError as error:
+        page.trouble(str(error))
         _say_where_it_stands(page, directory)
     return 1
 
@@ -116,20 +121,28 @@ def _open(page: Page, office: Office) -> None:
     )
     page.line()
     office.start_asterisk()
-    version = office.pbx.cli("core show version").split(" built by")[0].strip()
+    version = re.match(r"Asterisk [\w.]+", office.pbx.cli("core show version"))
     where = (
         "this machine's own"
         if office.lab.tree.is_system
         else f"a private copy in {_short(office.lab.tree.root)}"
     )
-    page.fact("Asterisk", f"{version}, {where}; SIP at {LOOPBACK}:{office.pbx.sip_port}")
+    page.fact(
+        "Asterisk",
+        f"{version[0] if version else 'Asterisk'}, {where}; SIP at {LOOPBACK}:{office.pbx.sip_port}",
+    )
     office.start_receiver()
-    page.fact("check", _last_line(office.configure()))
-    page.fact("people", _last_line(office.fill_directory()))
+    page.fact("cti check", _said(office.configure()))
+    page.fact(
+        "cti contacts", f"{_said(office.fill_directory())}: people in four languages, from {_short(SAMPLE)}"
+    )
     office.start_daemon(OWNER)
     phones = ", ".join(f"{office.names.get(name, name)} (PJSIP/{name})" for name in PHONES)
     page.fact("phones", f"{phones}; each picks up after a few seconds")
-    page.fact("Cordboard", f"FastAGI at {LOOPBACK}:{office.daemon.agi_port}, API at {_address(office)}")
+    page.fact(
+        "cti serve", f"Cordboard: FastAGI at {LOOPBACK}:{office.daemon.agi_port}, API at {_address(office)}"
+    )
+    page.fact("desktop", f"comes later; until then the event stream: {_address(office)}/api/v1/events")
     page.fact("webhook", f"a receiver in the place of a CRM, at {office.receiver.url}")
     page.fact("files", f"all in {_short(office.directory)}")
 
@@ -146,7 +159,7 @@ def _first_call(page: Page, office: Office, narrator: Narrator) -> list[tuple[bo
 
     def all_told() -> bool:
         narrator.listen()
-        return len(office.receiver.notifications) >= 2
+        return len(office.receiver.notifications) >= 2 and narrator.is_done
 
     _within(_WEBHOOK_PATIENCE, all_told)
     free_again = _within(_END_PATIENCE, lambda: office.ready(OWNER))
@@ -220,6 +233,7 @@ def _checks(office: Office, seen: FirstCall) -> list[tuple[bool, str]]:
     record = seen.record
     rang = [phone for phone, invites in seen.invites.items() for _ in invites]
     shown = seen.invites[OWNER][0] if seen.invites[OWNER] else None
+    shown_name = "it was not rung" if shown is None else shown.from_name or "no name"
     routed = seen.routed.data if seen.routed is not None else {}
     moments = [record[key] for key in ("started", "ringing", "answered", "ended")]
     in_order = None not in moments and moments == sorted(moments)
@@ -228,14 +242,13 @@ def _checks(office: Office, seen: FirstCall) -> list[tuple[bool, str]]:
     return [
         (
             routed.get("rule") == "owner" and routed.get("agents") == [OWNER],
-            f"the call was routed to {name}, who looks after the caller (asked to: {routed.get('agents')})",
+            f"the call was routed to {name}, whose customer the caller is",
         ),
         (rang == [OWNER], f"that phone rang, and no other (rang: {', '.join(rang) or 'none'})"),
         _card_check(name, seen.card, shown),
         (
             shown is not None and (shown.from_name, shown.from_number) == (FIRST_NAME, FIRST_CALLER),
-            "the phone showed the CRM's name of the caller "
-            f"({'it was not rung' if shown is None else shown.from_name or 'no name'})",
+            f"the phone showed what the CRM calls the caller ({shown_name})",
         ),
         (
             record["outcome"] == "answered" and record["agent"] == OWNER and in_order,
@@ -367,8 +380,9 @@ def _short(path: Path) -> str:
     return str(path)
 
 
-def _last_line(text: str) -> str:
-    return text.splitlines()[-1] if text else "done"
+def _said(text: str) -> str:
+    """The last line of what a command printed, without the name of our own file."""
+    return (text.splitlines() or ["done"])[-1].rpartition("cti.yaml: ")[2]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ What the lines look like is up to `lab.page`."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,8 +18,12 @@ from lab.page import Page
 from lab.webhooks import Notification
 
 _REGION = "DE"
+# After this many seconds agents are free again and the CRM knows, unless something is slow.
+_SETTLED = 0.5
 #: Of a call's record, what is long or technical: it is there for whoever asks for the call.
-_LEFT_OUT = frozenset({"channels", "events", "card", "cards", "decisions", "crm", "attempt", "from_kind"})
+_LEFT_OUT = frozenset(
+    {"channels", "events", "card", "cards", "decisions", "crm", "attempt", "from_kind", "state", "linkedid"}
+)
 _OF_A_SEGMENT = (
     "agents",
     "agent",
@@ -44,6 +49,7 @@ class Narrator:
     _began: dict[str, float] = field(factory=dict, init=False)
     _last: str | None = field(default=None, init=False)
     _notified: int = field(default=0, init=False)
+    _records: dict[str, float] = field(factory=dict, init=False)
 
     def listen(self) -> None:
         """Tell what happened since the last time."""
@@ -54,6 +60,16 @@ class Narrator:
         for notification in self.office.receiver.notifications[self._notified :]:
             self._notified += 1
             self._tell_notification(notification)
+        now = time.monotonic()
+        for call, due in list(self._records.items()):
+            if now >= due:
+                del self._records[call]
+                self._tell_record(call)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything that was heard of has been told."""
+        return not self._records
 
     def first(self, type: str) -> StreamEvent | None:
         """The first event of that type."""
@@ -112,6 +128,9 @@ class Narrator:
     def _agent(self, event: StreamEvent) -> None:
         reason = f", {event.data['reason'].replace('_', ' ')}" if event.data["reason"] else ""
         state = event.data["state"].replace("_", " ")
+        if state == "offered":
+            # Told with the decision that reserved them.
+            return
         at = epoch(event.data["at"])
         began = self._began.get(self._last or "")
         self.page.moment(
@@ -135,11 +154,14 @@ class Narrator:
         record = self.office.daemon.call(event.data["call"]["id"])
         talk = "" if record["talk"] is None else f", {record['talk']:.1f} s of talk"
         self._moment(event, "ended", f"{record['outcome']}{talk}")
-        self.page.heading(
-            f"Call {self._numbers.get(record['id'], '?')} in the log", f"GET /api/v1/calls/{record['id']}"
-        )
-        self.page.document(_shortened(record))
-        self._last = None
+        self._records[record["id"]] = time.monotonic() + _SETTLED
+
+    def _tell_record(self, call: str) -> None:
+        number = self._numbers.get(call, "?")
+        self.page.heading(f"Call {number} in the log", f"GET /api/v1/calls/{call}")
+        self.page.document(_shortened(self.office.daemon.call(call)))
+        if self._last == call:
+            self._last = None
 
     def _tell_notification(self, notification: Notification) -> None:
         began = self._began.get(notification.body.get("call", {}).get("id"))
@@ -178,7 +200,7 @@ def written(number: str | None) -> str:
 
 def _identified(party: Mapping[str, Any] | None, identification: Mapping[str, Any]) -> str:
     asked = ", ".join(
-        f"adapter {each['adapter']}: {each['outcome']} in {each['ms']:g} ms"
+        f"adapter {each['adapter']}: {each['outcome']} in {each['ms']:.1f} ms"
         for each in identification.get("adapters", ())
     )
     who = "nobody knows this number"

@@ -88,14 +88,12 @@ class Page:
 
     def document(self, document: Mapping[str, Any]) -> None:
         """A JSON object, its members flowing from line to line."""
-        members = [f"{_json(name)}: {_json(value)}" for name, value in document.items()]
-        parts = [f"{member}," for member in members[:-1]] + [f"{member}}}" for member in members[-1:]]
-        line = "{"
-        for part in parts:
-            if len(line) > 1 and len(_INDENT) + _columns(line) + 1 + _columns(part) > self.width:
+        line = ""
+        for atom in _atoms(document):
+            if line and len(_INDENT) + _columns(f"{line} {atom}") > self.width:
                 self.line(f"{_INDENT}{line}")
-                line = ""
-            line += part if line == "{" else f" {part}"
+                line = " "
+            line += f" {atom}" if line.strip() else atom
         self.line(f"{_INDENT}{line}")
 
     def _hanging(self, margin: str, text: str, shown: str = "") -> None:
@@ -110,8 +108,25 @@ class Page:
         return f"\x1b[{colour}m{text}\x1b[0m" if self.colour else text
 
 
-def _json(value: Any) -> str:
-    return printable(json.dumps(value, ensure_ascii=False))
+def _atoms(value: Any) -> list[str]:
+    """The JSON of a value in pieces, between which a line may end."""
+    if isinstance(value, Mapping) and value:
+        members = []
+        for name, member in value.items():
+            first, *others = _atoms(member)
+            members.append([f"{json.dumps(name)}: {first}", *others])
+        return _enclosed("{", members, "}")
+    if isinstance(value, list) and value:
+        return _enclosed("[", [_atoms(member) for member in value], "]")
+    return [printable(json.dumps(value, ensure_ascii=False))]
+
+
+def _enclosed(opening: str, members: list[list[str]], closing: str) -> list[str]:
+    for member in members[:-1]:
+        member[-1] += ","
+    members[0][0] = opening + members[0][0]
+    members[-1][-1] += closing
+    return [atom for member in members for atom in member]
 
 
 def _below(text: str) -> str:

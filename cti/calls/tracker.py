@@ -44,6 +44,8 @@ WANTED: Final = frozenset(
 CONNECTED_LEASE: Final = 75.0
 #: Seconds between two confirmations, and between two looks for ends that were left in AstDB.
 SWEEP: Final = 30.0
+#: Seconds between two looks for the end of a call that nobody asked about, once a strange channel has ended.
+LOOK: Final = 2.0
 #: How many ends of channels that were not ours are remembered, for a question that arrives after the end.
 _STRANGERS: Final = 2000
 _ENDED_FAMILY: Final = "cti/ended"
@@ -62,6 +64,7 @@ class EndedRecord:
     ended: float | None
     cause: int | None
     action: str
+    attempt: int
     dialstatus: str
     talked: float | None
 
@@ -80,6 +83,7 @@ class EndedRecord:
             ended=_seconds(given.get("ended", "")),
             cause=int(cause) if (cause := given.get("cause", "")).isdigit() and len(cause) < 4 else None,
             action=given.get("action", ""),
+            attempt=int(attempt) if (attempt := given.get("attempt", "")).isdigit() and len(attempt) < 4 else 0,
             dialstatus=given.get("dialstatus", ""),
             talked=_seconds(given.get("talked", "")),
         )
@@ -101,6 +105,8 @@ class Tracker:
         self._now = now
         self._unseen = unseen
         self._strangers: dict[tuple[str, str], None] = {}
+        self._to_look: set[str] = set()
+        self._being_recorded: set[tuple[str, str]] = set()
         self._handlers: Mapping[str, Callable[[str, Event, float], None]] = {
             "Newchannel": self._channel,
             "Newstate": self._channel_state,
@@ -121,6 +127,10 @@ class Tracker:
     def was_hung_up(self, pbx: str, uniqueid: str) -> bool:
         """Whether AMI has told of the end of this channel before anybody asked about it."""
         return (pbx, uniqueid) in self._strangers
+
+    def may_have_missed_an_end(self, pbx: str) -> bool:
+        """Whether, since the last sweep, a channel ended that is no call's here: its end may be in AstDB."""
+        return pbx in self._to_look
 
     def let_go(self, unit: Unit, call: LiveCall, agents: Iterable[str]) -> None:
         """These agents are not held for the call any more."""
@@ -170,6 +180,7 @@ class Tracker:
         call = self._calls.of_channel(pbx, uniqueid)
         if call is None:
             self._strangers[pbx, uniqueid] = None
+            self._to_look.add(pbx)
             if len(self._strangers) > _STRANGERS:
                 del self._strangers[next(iter(self._strangers))]
             return
@@ -275,6 +286,7 @@ class Tracker:
 
     async def sweep(self, pbx: str, ami: AmiClient) -> None:
         """The calls of an Asterisk that we hear live on; ends that nobody told us of are collected."""
+        self._to_look.discard(pbx)
         for call in self._calls.of_pbx(pbx):
             self._confirm(call)
         await self._collect(pbx, await self._ended_records(ami))
@@ -300,6 +312,8 @@ class Tracker:
                 if channel.agent is not None and channel.answered is not None:
                     self.let_go(unit, call, [channel.agent])
             elif channel.role != "caller" and entry.get("BridgeId") and channel.answered is None:
+                if channel.segment is None:
+                    self._went_elsewhere(unit, call, self._now(), "failed")
                 self._answered(unit, call, channel, self._now())
         if call.living:
             self._confirm(call)
@@ -311,6 +325,11 @@ class Tracker:
 
     def _believe(self, unit: Unit, call: LiveCall, known: EndedRecord) -> None:
         """What the hangup handler knew of an answer and of ringing that we did not see."""
+        offer = call.offer
+        if offer is not None and (known.action != "dial" or known.attempt > offer.attempt):
+            # The dialplan asked once more, or never got the whole answer, and took its fallback.
+            asked_again = known.attempt > offer.attempt
+            self._went_elsewhere(unit, call, known.ended or self._now(), "no_answer" if asked_again else "failed")
         call.dialstatus = known.dialstatus or None
         offer = call.offer
         leg = self._leg(call, known)
@@ -320,21 +339,30 @@ class Tracker:
         elif offer is not None and known.dialstatus in ("NOANSWER", "CANCEL"):
             call.rang(unit, offer.offered, leg)
 
+    def _went_elsewhere(self, unit: Unit, call: LiveCall, at: float, result: str) -> None:
+        """The offer that stands in the log as open did not get the call: the fallback did."""
+        self.let_go(unit, call, call.end_offer(unit, at, result))
+        call.send_elsewhere(unit, at, "fallback")
+
     def _leg(self, call: LiveCall, known: EndedRecord) -> ChannelRecord:
         """The dialled channel that a hangup handler's word is about, made up where no event told of it."""
-        for channel in call.channels.values():
-            if channel.role != "caller" and channel.ended is None:
-                return channel
         offer = call.offer
+        segment = offer.number if offer is not None else None
+        for channel in call.channels.values():
+            if channel.role != "caller" and channel.ended is None and channel.segment == segment:
+                return channel
+        made_up = f"{known.uniqueid}/unseen"
+        if made_up in call.channels:
+            return call.channels[made_up]
         agent = offer.agents[0] if offer is not None and len(offer.agents) == 1 else None
         leg = ChannelRecord(
             pbx=call.record.pbx,
-            uniqueid=f"{known.uniqueid}/unseen",
+            uniqueid=made_up,
             call=call.id,
             device="",
             role="agent" if agent else "other",
             began=call.record.started,
-            segment=offer.number if offer is not None else None,
+            segment=segment,
             agent=agent,
             ended=known.ended,
         )
@@ -361,12 +389,19 @@ class Tracker:
             if live is not None and not live.over:
                 # Its Hangup is on the way over AMI; if it is not, the next resync says so.
                 continue
-            if live is None and self._calls.store.call_by_channel(pbx, record.uniqueid) is None:
+            key = pbx, record.uniqueid
+            if key in self._being_recorded:
+                # A resync and a sweep may both be at it.
+                continue
+            if live is None and self._calls.store.call_by_channel(*key) is None:
+                self._being_recorded.add(key)
                 try:
                     await self._unseen(pbx, record)
                 except StoreError as error:
                     log.error("a call that went by without us waits for the next sweep", why=str(error))
                     continue
+                finally:
+                    self._being_recorded.discard(key)
             self._delete_ended(pbx, record.uniqueid)
 
     def _delete_ended(self, pbx: str, uniqueid: str) -> None:

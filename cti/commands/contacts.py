@@ -72,9 +72,11 @@ def _opened(settings: Settings, name: str | None) -> Iterator[_KeepsContacts]:
 
 
 def _chosen(settings: Settings, name: str | None) -> _KeepsContacts:
+    from twisted.internet import reactor
+
     able = {
         each: adapter
-        for each, adapter in make_adapters(settings).items()
+        for each, adapter in make_adapters(settings, reactor).items()
         if Capability.CONTACT_FILE in adapter.capabilities
     }
     if not able:

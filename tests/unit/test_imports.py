@@ -32,7 +32,9 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.web": {"cti.calls", "cti.agents", "routing", "adapters", "cti.store", "cti.settings"} | LEAVES,
     # The entry points plug the rooms together.
     "cti.service": ALL,
+    "cti.tap": ALL,
     "cti.cli": ALL,
+    "cti.commands": ALL,
     "cti.__main__": {"cti.cli"},
 }
 OURS: Final = ("cti", "routing", "adapters", "lab", "tests")
