@@ -25,6 +25,8 @@ from lab.scenarios import Behaviour
 DIALLED = "+494066969100"
 #: As the lab's trunk sends it.
 DID = "494066969100"
+#: Where browsers would find the desktop; goes to agents' phones as a link to the card.
+DESKTOP = "https://cti.example"
 
 #: What stands around our dialplan: a trunk that asks us, and the company's own way of before, which rings the
 #: phone `reception` and is what must still work when everything else does not.
@@ -165,7 +167,7 @@ class Company:
             "region": "DE",
             "store": {"sqlite": "cti.db"},
             "fastagi": {"listen": f"127.0.0.1:{agi_port}"},
-            "http": {"listen": f"127.0.0.1:{http_port}"},
+            "http": {"listen": f"127.0.0.1:{http_port}", "url": DESKTOP},
             "asterisks": {
                 "main": {
                     "ami": f"127.0.0.1:{self.pbx.ami_port}",

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from lab.company import DIALLED, AnAgent, Company
+from lab.company import DESKTOP, DIALLED, AnAgent, Company
 from lab.laboratory import Answers, RingsForever, eventually
 
 CUSTOMER = "015228817386"
@@ -51,6 +51,7 @@ def test_a_known_customer_reaches_the_owner_whose_phone_shows_the_crms_name(tmp_
         record = company.daemon.the_call()
         assert (record["agent"], record["outcome"], record["rule"]) == ("anna", "answered", "owner")
         assert record["party"]["name"] == "Katrin Öhlmann"
+        assert invite.header("call-info") == f"<{DESKTOP}/?call={record['id']}>;purpose=info"
 
 
 def test_the_record_has_every_field_that_applies_and_agrees_with_the_sip_trace(tmp_path):
@@ -244,7 +245,8 @@ def test_in_observe_mode_calls_go_as_without_us_and_the_log_says_what_we_would_h
         record = company.daemon.the_call()
 
         assert rung(company) == {"reception": 1}
-        assert company.phones["reception"].invites[0].from_name == "As Before"
+        (invite,) = company.phones["reception"].invites
+        assert (invite.from_name, invite.header("call-info")) == ("As Before", None)
         assert (record["outcome"], record["segments"]) == ("answered", [])
         (decision,) = record["decisions"]
         assert (decision["action"], decision["agents"], decision["rule"]) == ("dial", ["anna"], "owner")
