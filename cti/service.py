@@ -160,7 +160,10 @@ class CtiService(Service):
     # Start and stop.
 
     def startService(self) -> None:
-        """Come up: the store first, then the listeners, then what we do of our own accord. Raises `StoreError`, `CannotListenError`."""
+        """Come up: the store first, then the listeners, then what we do of our own accord.
+
+        Raises `StoreError`, `CannotListenError`.
+        """
         super().startService()  # type: ignore[no-untyped-call]
         self.store.start()
         self.hub.start()

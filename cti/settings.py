@@ -19,6 +19,7 @@ from attrs import field, frozen
 from cattrs import BaseValidationError, ClassValidationError, Converter, IterableValidationError
 from cattrs.errors import AttributeValidationNote, ForbiddenExtraKeysError, IterableValidationNote
 
+from cti.event_types import EVENT_TYPES
 from cti.numbers import NumberKind, NumberPlan
 from cti.secret import Secret, SecretError, read_secret
 from cti.yaml_file import NAME_IS, Place, Problem, Section, YamlFile, is_name
@@ -33,22 +34,6 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # The dialplan waits 3 s for an answer and then goes on without us.
 MAX_ANSWER_MS: Final = 2900
 
-EVENTS: Final = (
-    "call.offered",
-    "call.queued",
-    "call.routed",
-    "call.ringing",
-    "call.connected",
-    "call.held",
-    "call.retrieved",
-    "call.transferred",
-    "call.ended",
-    "call.missed",
-    "card.offered",
-    "card.shown",
-    "card.withdrawn",
-    "agent.state",
-)
 # What the contract names and nothing in this version does yet: refused, since it would route nothing.
 LATER_MODES: Final = (Mode.PARALLEL,)
 SEED_STATES: Final = ("logged_out", "ready", "paused")
@@ -514,7 +499,7 @@ class _Reader:
             )
 
     def _event(self, place: Place) -> str:
-        return self._file.choice(place, "", "event", EVENTS)
+        return self._file.choice(place, "", "event", EVENT_TYPES)
 
     def _url(self, place: Place | None) -> str:
         text = self._file.text(place, one_line=True)

@@ -30,7 +30,7 @@ from cti.asterisk.ami_parser import (
     Unknown,
     action,
 )
-from cti.asterisk.reactors import Clock, DelayedCall, TcpTransport
+from cti.reactors import Clock, DelayedCall, TcpTransport
 
 MAX_PENDING = 1000
 MAX_LIST_ENTRIES = 100_000

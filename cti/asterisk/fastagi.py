@@ -27,7 +27,7 @@ from cti.asterisk.agi_parser import (
     Trying,
     UsageBlock,
 )
-from cti.asterisk.reactors import Clock, DelayedCall, TcpServerReactor, TcpTransport
+from cti.reactors import Clock, DelayedCall, TcpServerReactor, TcpTransport
 
 Handler = Callable[["AgiSession"], Coroutine[Any, Any, None] | Deferred[None]]
 Network = IPv4Network | IPv6Network

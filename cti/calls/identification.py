@@ -17,8 +17,8 @@ from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.python.failure import Failure
 
 from adapters.base import AdapterAnswerError, AdapterError, AdapterTimeout, Capability, IAdapter, Party
-from cti.asterisk.reactors import Clock, DelayedCall
 from cti.numbers import Number, NumberKind
+from cti.reactors import Clock, DelayedCall
 
 #: Seconds that identification may take in all (decision 12: 800 ms of the 1.5 s that an answer may take).
 BUDGET = 0.8

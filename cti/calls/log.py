@@ -1,9 +1,10 @@
 """The calls that live now, and the one way by which anything about a call becomes durable."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from cti.agents.roster import AgentView
@@ -13,6 +14,14 @@ from cti.store.base import IStore, StoreError, Unit
 from cti.store.records import CallRecord, StoredEvent
 
 log = get_logger("cti.calls")
+
+#: How many ends of calls are kept for another attempt to write them, and how often each is tried: for close to an
+#: hour. What is given up is still in AstDB, and gets a shorter record when the store works again.
+_ENDS_WAITING: Final = 10_000
+_ATTEMPTS: Final = 100
+#: Seconds between two attempts, at first and at most.
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
 
 
 class CallLog:
@@ -29,6 +38,7 @@ class CallLog:
         self._news: dict[str, tuple[float, AgentView]] = {}
         self._calls: dict[str, LiveCall] = {}
         self._channels: dict[tuple[str, str], LiveCall] = {}
+        self._ends_waiting: set[tuple[str, str]] = set()
 
     def restore(self) -> list[LiveCall]:
         """Take up the calls that were open when the server stopped."""
@@ -70,12 +80,40 @@ class CallLog:
             self._clock.callLater(0, self._write_news)
         self._news[view.id] = self._clock.seconds(), view
 
-    def write(self, call: LiveCall, unit: Unit) -> None:
-        """Make it durable without waiting. A failure is logged; the end of the call writes everything again."""
-        written = self.commit(unit)
+    def write(self, call: LiveCall, unit: Unit) -> "Deferred[bool]":
+        """Make it durable, and tell whether that worked; nobody has to wait.
+
+        News that could not be written are written once more by the end of the call. The end itself is tried
+        again for a long while.
+        """
         if call.over and self._forget(call):
-            written.addCallback(self._end_is_written, call.record)
-        written.addErrback(self._not_written, call)
+            return Deferred.fromCoroutine(self._write_end(call, unit))
+        written = self.commit(unit)
+        return written.addCallbacks(lambda _: True, self._not_written, errbackArgs=(call,))
+
+    def is_ending(self, pbx: str, uniqueid: str) -> bool:
+        """Whether the call of this caller's channel is over, and its end not durable yet."""
+        return (pbx, uniqueid) in self._ends_waiting
+
+    async def _write_end(self, call: LiveCall, unit: Unit) -> bool:
+        key = call.record.pbx, call.record.uniqueid
+        self._ends_waiting.add(key)
+        try:
+            for attempt in range(_ATTEMPTS):
+                try:
+                    await self.commit(unit)
+                except StoreError as error:
+                    log.error("the end of the call could not be written", call=call.id, why=str(error))
+                else:
+                    self._ended(call.record)
+                    return True
+                if len(self._ends_waiting) > _ENDS_WAITING:
+                    break
+                pause = min(_FIRST_PAUSE * 2.0**attempt, _LONGEST_PAUSE)
+                await deferLater(self._clock, pause)
+        finally:
+            self._ends_waiting.discard(key)
+        return False
 
     def _write_news(self) -> None:
         if self._news:
@@ -95,12 +133,10 @@ class CallLog:
         _only_store_errors(failure)
         log.error("the agents' news could not be written", why=str(failure.value))
 
-    def _end_is_written(self, events: Sequence[StoredEvent], record: CallRecord) -> None:
-        self._ended(record)
-
-    def _not_written(self, failure: Failure, call: LiveCall) -> None:
+    def _not_written(self, failure: Failure, call: LiveCall) -> bool:
         _only_store_errors(failure)
         log.error("the call's news could not be written", call=call.id, why=str(failure.value))
+        return False
 
     def _forget(self, call: LiveCall) -> bool:
         """Whether it was known until now."""

@@ -5,7 +5,7 @@ the store, so nothing is lost when the server ends at any moment.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from attrs import define, field
 from twisted.application.service import Service
@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from cti.logs import get_logger
+from cti.reactors import Clock, DelayedCall
 from cti.store.base import IStore, StoreError
 from cti.store.records import Delivery, StoredEvent
 
@@ -53,18 +54,6 @@ class Sender(Protocol):
         """
 
 
-class DelayedCall(Protocol):
-    def cancel(self) -> None: ...
-
-    def active(self) -> bool: ...
-
-
-class Timer(Protocol):
-    """Of a reactor, what waiting needs."""
-
-    def callLater(self, delay: float, call: Callable[..., Any], /, *args: Any) -> DelayedCall: ...
-
-
 @define(eq=False)
 class _Route:
     """One destination, its attempts on their way, and when the next may begin."""
@@ -91,7 +80,7 @@ class Outbox(Service):
         self,
         store: IStore,
         destinations: Mapping[str, Sender],
-        reactor: Timer,
+        reactor: Clock,
         *,
         clock: Callable[[], float],
         jitter: Callable[[], float],

@@ -187,7 +187,7 @@ class Tracker:
         cause = event.get("Cause")
         unit = self._calls.unit()
         self._gone(unit, call, call.channels[uniqueid], at, int(cause) if cause.isdigit() else None)
-        self._calls.write(call, unit)
+        self._write(call, unit)
 
     def _device_state(self, pbx: str, event: Event, at: float) -> None:
         self._roster.device_state(pbx, event.get("Device"), event.get("State"))
@@ -249,8 +249,16 @@ class Tracker:
 
     def _end(self, unit: Unit, call: LiveCall, at: float, result: str | None = None) -> None:
         self.let_go(unit, call, call.end(unit, at, result))
+
+    def _write(self, call: LiveCall, unit: Unit) -> None:
+        """Write the news of a call. What AstDB has of its end is kept until the end is durable here."""
+        written = self._calls.write(call, unit)
+        if call.over:
+            written.addCallback(self._clear_away, call)
+
+    def _clear_away(self, written: bool, call: LiveCall) -> None:
         for channel in call.channels.values():
-            if channel.role == "caller":
+            if written and channel.role == "caller":
                 self._delete_ended(channel.pbx, channel.uniqueid)
 
     # After an outage.
@@ -320,7 +328,7 @@ class Tracker:
         else:
             last = max((channel.ended or since for channel in call.channels.values()), default=since)
             self._end(unit, call, last, None if word is not None else "lost")
-        self._calls.write(call, unit)
+        self._write(call, unit)
         return call.over
 
     def _believe(self, unit: Unit, call: LiveCall, known: EndedRecord) -> None:
@@ -386,12 +394,12 @@ class Tracker:
         """Give calls that we never saw their record, and clear away what has been taken in."""
         for record in ended:
             live = self._calls.of_channel(pbx, record.uniqueid)
+            key = pbx, record.uniqueid
             if live is not None and not live.over:
                 # Its Hangup is on the way over AMI; if it is not, the next resync says so.
                 continue
-            key = pbx, record.uniqueid
-            if key in self._being_recorded:
-                # A resync and a sweep may both be at it.
+            if key in self._being_recorded or self._calls.is_ending(*key):
+                # A resync and a sweep may both be at it, or the store away.
                 continue
             if live is None and self._calls.store.call_by_channel(*key) is None:
                 self._being_recorded.add(key)

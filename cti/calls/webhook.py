@@ -25,6 +25,7 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 
 from cti import __version__
 from cti.calls.outbox import DeliveryFailed
+from cti.reactors import Clock
 from cti.store.records import Delivery
 
 ANSWER_SECONDS = 10.0
@@ -32,18 +33,6 @@ BODY_SECONDS = 2.0  # for what a receiver says beyond its status, which nobody r
 LONGEST_BODY = 65_536
 # Receivers close idle connections after 5 s and more; a request written into a closing one is lost.
 IDLE_SECONDS = 2
-
-
-class DelayedCall(Protocol):
-    def cancel(self) -> None: ...
-
-    def active(self) -> bool: ...
-
-
-class Timer(Protocol):
-    """Of a reactor, what waiting needs."""
-
-    def callLater(self, delay: float, call: Callable[..., Any], /, *args: Any) -> DelayedCall: ...
 
 
 class HttpResponse(Protocol):
@@ -63,7 +52,7 @@ class HttpAgent(Protocol):
     ) -> "Deferred[HttpResponse]": ...
 
 
-def webhook_agent(reactor: Timer) -> HttpAgent:
+def webhook_agent(reactor: Clock) -> HttpAgent:
     """A client for all webhooks of a process: few idle connections, no redirects, certificates checked."""
     pool = HTTPConnectionPool(reactor)  # type: ignore[no-untyped-call]
     pool.cachedConnectionTimeout = IDLE_SECONDS
@@ -110,7 +99,7 @@ class WebhookSender:
         url: str,
         secret: str,
         agent: HttpAgent,
-        reactor: Timer,
+        reactor: Clock,
         *,
         clock: Callable[[], float],
         timeout: float = ANSWER_SECONDS,

@@ -12,11 +12,12 @@ import orjson
 from cti import __version__
 from cti.agents.roster import AgentUnknown, AgentView
 from cti.calls.present import call_detail_json, call_json, iso, moment
+from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
 from cti.store.base import CallDetail, CallFilter
 from cti.web import openapi
-from cti.web.events import EVENT_TYPES, Reader
+from cti.web.events import Reader
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route
 from cti.web.services import Component, DryRun, Services

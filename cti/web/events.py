@@ -16,28 +16,12 @@ import orjson
 from attrs import frozen
 
 from cti.logs import get_logger
+from cti.reactors import Clock, DelayedCall
 from cti.store.base import StoreError
 from cti.store.records import StoredEvent
 from cti.web.problems import Problem
 from cti.web.tokens import AGENT, CRM, Identity
-from cti.web.transport import Clock, DelayedCall, StreamRequest
-
-EVENT_TYPES: Final = (
-    "call.offered",
-    "call.queued",
-    "call.routed",
-    "call.ringing",
-    "call.connected",
-    "call.held",
-    "call.retrieved",
-    "call.transferred",
-    "call.ended",
-    "call.missed",
-    "card.offered",
-    "card.shown",
-    "card.withdrawn",
-    "agent.state",
-)
+from cti.web.transport import StreamRequest
 
 MAX_STREAMS: Final = 10_000
 HEARTBEAT_SECONDS: Final = 15

@@ -11,11 +11,11 @@ from cti.agents.roster import AgentView
 from cti.calls.identification import Identification
 from cti.metrics import Metrics
 from cti.numbers import Number
+from cti.reactors import Clock
 from cti.store.base import CallDetail, CallFilter
 from cti.store.records import CallRecord
 from cti.web.events import EventHub
 from cti.web.tokens import FailedAttempts, Tokens
-from cti.web.transport import Clock
 
 
 class ICallLog(Protocol):

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+from cti.event_types import EVENT_TYPES
 from cti.metrics import ACTIONS, AGENT_STATES, DIRECTIONS, IDENTIFY_OUTCOMES, OUTCOMES
-from cti.web.events import EVENT_TYPES
 from cti.web.schema import Schema
 
 TIME: Final[Schema] = {"type": "string", "format": "date-time", "maxLength": 40}

@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
+from cti.reactors import Clock
 from cti.store.records import TokenRecord
-from cti.web.transport import Clock
 
 PREFIX: Final = "cti_"
 AGENT: Final = "agent"

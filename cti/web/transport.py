@@ -4,13 +4,14 @@ Twisted describes its reactor by zope interfaces, which a type checker cannot re
 request means is not looked at here.
 """
 
-from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web import http
+
+from cti.reactors import Clock, DelayedCall
 
 #: Bytes of a body that are taken. What is longer is read, thrown away and answered with 413, up to the next.
 BODY_LIMIT: Final = 64 * 1024
@@ -23,20 +24,6 @@ URL_LIMIT: Final = 8 * 1024
 REQUEST_SECONDS: Final = 20.0
 #: Between two requests a connection may be idle for so long.
 IDLE_SECONDS: Final = 60.0
-
-
-class DelayedCall(Protocol):
-    """What `callLater` gives (IDelayedCall)."""
-
-    def cancel(self) -> None: ...
-    def active(self) -> bool: ...
-
-
-class Clock(Protocol):
-    """Time (IReactorTime): `seconds` is Unix time with a real reactor."""
-
-    def seconds(self) -> float: ...
-    def callLater(self, delay: float, call: Callable[..., Any], /, *args: Any) -> DelayedCall: ...
 
 
 class Transport(Protocol):

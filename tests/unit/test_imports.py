@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-LEAVES: Final = {"cti.logs", "cti.metrics", "cti.numbers"}
+LEAVES: Final = {"cti.logs", "cti.metrics", "cti.numbers", "cti.reactors", "cti.event_types"}
 ALL: Final = {"cti", "routing", "adapters"}
 
 # Room → what it may import from the project besides itself and the bare package `cti` (its version).
@@ -22,9 +22,11 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.numbers": set(),
     "cti.logs": {"cti.numbers"},
     "cti.metrics": set(),
+    "cti.reactors": set(),
+    "cti.event_types": set(),
     "cti.secret": {"routing.words"},
     "cti.yaml_file": {"routing.rules", "routing.words"},
-    "cti.settings": {"routing", "cti.numbers", "cti.secret", "cti.yaml_file"},
+    "cti.settings": {"routing", "cti.event_types", "cti.numbers", "cti.secret", "cti.yaml_file"},
     "cti.asterisk": LEAVES,
     "cti.store": LEAVES,
     "cti.agents": {"routing.facts", "cti.store.records", "cti.numbers"},

@@ -110,7 +110,8 @@ def listed(uniqueid: str, **more: str) -> Event:
 
 
 def left_in_astdb(uniqueid: str, **fields: str) -> Event:
-    value = ",".join(f"{key}={value}" for key, value in {"v": "1", **fields}.items())
+    given = {"v": "1", "action": "dial", "attempt": "1", **fields}
+    value = ",".join(f"{key}={value}" for key, value in given.items())
     return an_event("DBGetTreeResponse", Key=f"/cti/ended/{uniqueid}", Val=value)
 
 
@@ -258,6 +259,19 @@ def test_an_unseen_ringing_is_believed(status, outcome, result):
 
     (record,) = house.ended
     assert (record.outcome, house.call.segments[0].result) == (outcome, result)
+
+
+def test_a_word_that_the_dialplan_went_its_own_way_ends_the_offer_without_the_agent():
+    house = House().offered()
+    word = left_in_astdb(
+        "1.0", call=CALL, ended="190", cause="16", action="", dialstatus="ANSWER", talked="30"
+    )
+    house.resync(ScriptedAmi(DBGetTree=[word]))
+
+    (record,) = house.ended
+    assert (record.outcome, record.agent) == ("answered", None)
+    assert house.call.segments[0].result == "failed"
+    assert house.state_of("anna") == "ready"
 
 
 def test_without_a_word_a_lost_call_ends_when_asterisk_was_lost():
