@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 
 from cti.agents.roster import Roster
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
-from cti.calls.identification import Identification, Identifier
+from cti.calls.identification import Identification, Identifier, Outcome
 from cti.calls.life import LiveCall, is_call_id, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.route_request import BadRouteRequest, RouteRequest
@@ -208,6 +208,16 @@ class Inbound:
         """Who is calling: asked of the CRMs once a call."""
         if call.identification is None:
             call.identification = identified = await self._identifier().identify(asked.caller)
+            for answer in identified.adapters:
+                if answer.outcome in (Outcome.TIMEOUT, Outcome.ERROR):
+                    log.warning(
+                        "an adapter did not say who is calling",
+                        call=call.id,
+                        adapter=answer.adapter,
+                        outcome=str(answer.outcome),
+                        ms=answer.ms,
+                        why=answer.error,
+                    )
             call.record.identify_ms = identified.ms
             if identified.party is not None:
                 call.party = party_facts(identified)

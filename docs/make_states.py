@@ -1,0 +1,136 @@
+"""Writes docs/states.md, the pictures of the call's and the agent's states, from the tables that the code uses.
+
+Run it after a change of those tables: `python docs/make_states.py`. A test fails while the file is out of date.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from cti.agents.states import DEVICE_WHY_NOT, ENGAGED, STEPS, Engagement, Step, Wish, state  # noqa: E402
+from cti.calls.life import LAST_RESORTS, SEGMENT_RESULTS, TURNS, State, Turn  # noqa: E402
+
+PAGE: Final = ROOT / "docs" / "states.md"
+
+STATES: Final[Mapping[State, str]] = {
+    State.ASKED: "Asterisk waits for a decision",
+    State.OFFERED: "agents are reserved, have the card, and are rung",
+    State.CONNECTED: "a person talks with the caller",
+    State.ELSEWHERE: "at the fallback, in observe mode, or wherever else the decision sent it",
+    State.ENDED: "the last channel is gone",
+}
+TURN_TEXTS: Final[Mapping[Turn, str]] = {
+    Turn.ASK: "the dialplan asks over FastAGI, the first time or again",
+    Turn.OFFER: "a decision: ring these agents",
+    Turn.SEND: "a decision: anything but ringing; or an offer that could not be made",
+    Turn.ANSWER: "AMI: a dialled channel answered",
+    Turn.END: "AMI, a resync, or the ended-record: no channel is left",
+}
+ENGAGEMENTS: Final[Mapping[Engagement, str]] = {
+    Engagement.NONE: "no call holds the agent",
+    Engagement.OFFERED: "held for a call that is on its way to the phone, or rings there",
+    Engagement.BUSY: "talks on a call of ours",
+    Engagement.WRAP_UP: "works on a call that is over",
+}
+STEP_TEXTS: Final[Mapping[Step, str]] = {
+    Step.RESERVE: "a decision names the agent",
+    Step.CONNECT: "the agent's phone answered",
+    Step.RELEASE: "the offer or the call is over, or the lease has run out",
+    Step.WRITE_UP: "the call is over, and the agent has work to do on it",
+}
+
+
+def page() -> str:
+    """The whole file."""
+    return "\n".join([*_head(), *_call(), *_agent(), ""])
+
+
+def _head() -> Iterator[str]:
+    yield "# States"
+    yield ""
+    yield "Made by `python docs/make_states.py` from the tables in `cti/calls/life.py` and `cti/agents/states.py`;"
+    yield "change those, not this page. What is no arrow here raises an exception there."
+
+
+def _call() -> Iterator[str]:
+    yield from ("", "## A call", "")
+    first = ("[*]", State.ASKED.value, "ask")
+    arrows = [(before.value, after.value, turn.value) for (before, turn), after in TURNS.items()]
+    yield from _picture([first, *arrows, (State.ENDED.value, "[*]", "")])
+    yield from _table(("state", "what it means"), ((f"`{each}`", STATES[each]) for each in State))
+    yield from _table(("turn", "what happened"), ((f"`{each}`", TURN_TEXTS[each]) for each in Turn))
+    yield ""
+    yield "What became of an offer (`segments[].result`), by Dial's last word:"
+    yield from _table(
+        ("DIALSTATUS", "result"), ((f"`{word}`", f"`{result}`") for word, result in SEGMENT_RESULTS.items())
+    )
+    yield ""
+    yield "Anything else is `failed`; `lost` means that the end was seen by nobody. The outcome of the whole call"
+    yield "is the first that holds: `answered` (a person talked), `missed` (an agent's phone rang), then by the"
+    yield "last action:"
+    yield from _table(
+        ("last action", "outcome"),
+        ((f"`{action}`", f"`{outcome}`") for action, outcome in LAST_RESORTS.items()),
+    )
+    yield ""
+    yield "and for a call whose last action was to dial: `busy` or `failed` if its last offer ended so, else"
+    yield "`abandoned`."
+
+
+def _agent() -> Iterator[str]:
+    yield from ("", "## An agent", "")
+    yield "An agent is a *wish*, which people set, and an *engagement*, which calls set. Neither overwrites the"
+    yield "other: who pauses while talking is paused when the call is over."
+    yield ""
+    arrows = [(before.value, after.value, step.value) for (before, step), after in STEPS.items()]
+    yield from _picture([("[*]", Engagement.NONE.value, ""), *arrows])
+    yield from _table(
+        ("engagement", "what it means"), ((f"`{each}`", ENGAGEMENTS[each]) for each in Engagement)
+    )
+    yield from _table(("step", "what happened"), ((f"`{each}`", STEP_TEXTS[each]) for each in Step))
+    yield ""
+    yield "The state that the API, the events and the screen show (a free agent whose phone is in use for"
+    yield "something else is shown as `busy`, too):"
+    columns = ("wish", "free", *(each.value for each in ENGAGED))
+    yield from _table(
+        columns,
+        ((f"`{wish}`", *(f"`{state(wish, each)}`" for each in (Engagement.NONE, *ENGAGED))) for wish in Wish),
+    )
+    yield ""
+    yield "Whether the phone of a ready and free agent can be rung, by Asterisk's device state; of several phones"
+    yield "one that can is enough:"
+    yield from _table(
+        ("device state", "the phone"),
+        ((f"`{word}`", why_not or "can be rung") for word, why_not in DEVICE_WHY_NOT.items()),
+    )
+
+
+def _picture(arrows: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    together: dict[tuple[str, str], list[str]] = {}
+    for before, after, name in arrows:
+        together.setdefault((before, after), []).append(name)
+    yield "```mermaid"
+    yield "stateDiagram-v2"
+    for (before, after), names in together.items():
+        label = ", ".join(name for name in names if name)
+        yield f"    {before} --> {after}" + (f" : {label}" if label else "")
+    yield "```"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    head = tuple(head)
+    yield ""
+    yield f"| {' | '.join(head)} |"
+    yield f"| {' | '.join('---' for _ in head)} |"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
