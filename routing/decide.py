@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection
 from enum import StrEnum
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Final
 
 from attrs import frozen
@@ -87,15 +88,23 @@ class Offer:
 
     def candidates(self) -> tuple[Candidate, ...]:
         """The chosen one and the first others, in the order of their ids."""
+        return tuple(Candidate(agent, why_not) for agent, why_not in self._named())
+
+    def candidates_as_json(self) -> list[dict[str, Any]]:
+        """The same as plain values."""
+        return [{"agent": agent, "why_not": why_not} for agent, why_not in self._named()]
+
+    def _named(self) -> list[tuple[str, str | None]]:
         if self.missing is not None:
-            return (Candidate(self.missing, NOT_AN_AGENT),)
-        best = self.agent
+            return [(self.missing, NOT_AN_AGENT)]
+        best, tried = self.agent, self.tried
         later = "" if best is None else f"{best.id} comes first"
-        named = [] if best is None else [Candidate(best.id, None)]
+        named: list[tuple[str, str | None]] = [] if best is None else [(best.id, None)]
         for agent in self.considered:
             if agent is not best and len(named) < MAX_CANDIDATES:
-                named.append(Candidate(agent.id, _why_not(agent, self.tried) or later))
-        return tuple(sorted(named, key=lambda candidate: candidate.agent))
+                named.append((agent.id, agent.why_not or _why_not(agent, tried) or later))
+        named.sort(key=itemgetter(0))
+        return named
 
 
 @frozen
@@ -136,12 +145,26 @@ class Step:
         return TO_FALLBACK if self.offer is None else self.offer.note
 
     def as_json(self) -> dict[str, Any]:
+        """For the record of the decision: the same as `note`, `tests`, `candidates` and `more`.
+
+        Written out, as this is done for each rule before the caller is answered.
+        """
+        outcome, offer = self.outcome, self.offer
+        tests = [
+            {"fact": condition.fact, "wanted": condition.wanted, "found": _short(found), "held": True}
+            for condition, found in zip(self.rule.conditions, self.found, strict=False)
+        ]
+        note = TO_FALLBACK if offer is None else offer.note
+        if outcome is Outcome.FAILED:
+            last = tests[-1]
+            last["held"] = False
+            note = f"{last['fact']} is {_shown(self.found[-1])}, wanted: {last['wanted']}"
         return {
             "rule": self.rule.name,
-            "outcome": str(self.outcome),
-            "note": self.note,
-            "tests": [test.as_json() for test in self.tests],
-            "candidates": [candidate.as_json() for candidate in self.candidates],
+            "outcome": outcome.value,
+            "note": note,
+            "tests": tests,
+            "candidates": [] if offer is None else offer.candidates_as_json(),
             "more": self.more,
         }
 

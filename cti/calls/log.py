@@ -38,7 +38,7 @@ class CallLog:
         self._news: dict[str, tuple[float, AgentView]] = {}
         self._calls: dict[str, LiveCall] = {}
         self._channels: dict[tuple[str, str], LiveCall] = {}
-        self._ends_waiting: set[tuple[str, str]] = set()
+        self._ends_waiting: set[tuple[str, str | None]] = set()
 
     def restore(self) -> list[LiveCall]:
         """Take up the calls that were open when the server stopped."""

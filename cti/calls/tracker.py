@@ -83,7 +83,9 @@ class EndedRecord:
             ended=_seconds(given.get("ended", "")),
             cause=int(cause) if (cause := given.get("cause", "")).isdigit() and len(cause) < 4 else None,
             action=given.get("action", ""),
-            attempt=int(attempt) if (attempt := given.get("attempt", "")).isdigit() and len(attempt) < 4 else 0,
+            attempt=int(attempt)
+            if (attempt := given.get("attempt", "")).isdigit() and len(attempt) < 4
+            else 0,
             dialstatus=given.get("dialstatus", ""),
             talked=_seconds(given.get("talked", "")),
         )
@@ -105,6 +107,7 @@ class Tracker:
         self._now = now
         self._unseen = unseen
         self._strangers: dict[tuple[str, str], None] = {}
+        self._answers: dict[tuple[str, str], float] = {}
         self._to_look: set[str] = set()
         self._being_recorded: set[tuple[str, str]] = set()
         self._handlers: Mapping[str, Callable[[str, Event, float], None]] = {
@@ -165,9 +168,13 @@ class Tracker:
 
     def _dial_ended(self, pbx: str, event: Event, at: float) -> None:
         call, channel = self._find(pbx, event, "Dest", at)
+        status = event.get("DialStatus")
+        if call is None and status == "ANSWER":
+            self._answers[pbx, event.get("Uniqueid")] = at
+            if len(self._answers) > _STRANGERS:
+                del self._answers[next(iter(self._answers))]
         if call is None or channel is None or call.over:
             return
-        status = event.get("DialStatus")
         if status == "ANSWER":
             unit = self._calls.unit()
             self._answered(unit, call, channel, at)
@@ -204,6 +211,9 @@ class Tracker:
             return call, call.channels[uniqueid]
         id = event.variables_of(prefix).get("CTI_CALL_ID")
         call = self._calls.get(id) if id else None
+        if call is None and prefix:
+            # The question may have come between the beginning of a dial and this.
+            call = self._calls.of_channel(pbx, event.get("Uniqueid"))
         if call is None or call.record.pbx != pbx or not uniqueid or (pbx, uniqueid) in self._strangers:
             return None, None
         return call, self._add(call, pbx, uniqueid, event.get(f"{prefix}Channel"), at)
@@ -245,7 +255,17 @@ class Tracker:
         if channel.agent is not None and channel.answered is not None:
             self.let_go(unit, call, [channel.agent])
         if not call.living:
+            self._recall_answer(unit, call)
             self._end(unit, call, at)
+
+    def _recall_answer(self, unit: Unit, call: LiveCall) -> None:
+        """An answer that was told before the question came: a server that was frozen hears both at once."""
+        for channel in list(call.channels.values()):
+            at = self._answers.pop((channel.pbx, channel.uniqueid), None)
+            if at is not None and call.record.answered is None:
+                self._went_elsewhere(unit, call, at, "failed")
+                leg = self._made_up(call, channel.uniqueid, at)
+                self._answered(unit, call, leg, max(at, call.record.started))
 
     def _end(self, unit: Unit, call: LiveCall, at: float, result: str | None = None) -> None:
         self.let_go(unit, call, call.end(unit, at, result))
@@ -337,7 +357,9 @@ class Tracker:
         if offer is not None and (known.action != "dial" or known.attempt > offer.attempt):
             # The dialplan asked once more, or never got the whole answer, and took its fallback.
             asked_again = known.attempt > offer.attempt
-            self._went_elsewhere(unit, call, known.ended or self._now(), "no_answer" if asked_again else "failed")
+            self._went_elsewhere(
+                unit, call, known.ended or self._now(), "no_answer" if asked_again else "failed"
+            )
         call.dialstatus = known.dialstatus or None
         offer = call.offer
         leg = self._leg(call, known)
@@ -359,23 +381,28 @@ class Tracker:
         for channel in call.channels.values():
             if channel.role != "caller" and channel.ended is None and channel.segment == segment:
                 return channel
-        made_up = f"{known.uniqueid}/unseen"
-        if made_up in call.channels:
-            return call.channels[made_up]
         agent = offer.agents[0] if offer is not None and len(offer.agents) == 1 else None
-        leg = ChannelRecord(
-            pbx=call.record.pbx,
-            uniqueid=made_up,
-            call=call.id,
-            device="",
-            role="agent" if agent else "other",
-            began=call.record.started,
-            segment=segment,
-            agent=agent,
-            ended=known.ended,
-        )
-        call.channels[leg.uniqueid] = leg
-        return leg
+        return self._made_up(call, known.uniqueid, known.ended, agent, segment)
+
+    @staticmethod
+    def _made_up(
+        call: LiveCall, caller: str, ended: float | None, agent: str | None = None, segment: int | None = None
+    ) -> ChannelRecord:
+        """The other side of a call that was dialled unseen. `caller` is the uniqueid of the caller's channel."""
+        uniqueid = f"{caller}/unseen"
+        if uniqueid not in call.channels:
+            call.channels[uniqueid] = ChannelRecord(
+                pbx=call.record.pbx,
+                uniqueid=uniqueid,
+                call=call.id,
+                device="",
+                role="agent" if agent else "other",
+                began=call.record.started,
+                segment=segment,
+                agent=agent,
+                ended=ended,
+            )
+        return call.channels[uniqueid]
 
     def _confirm(self, call: LiveCall) -> None:
         agent = call.record.agent

@@ -30,6 +30,8 @@ PATIENCE_SECONDS: Final = 60.0
 #: Events read at once for a stream that is behind; the reactor gets a turn between pages.
 PAGE: Final = 200
 
+#: Bytes of events that are written together.
+_AT_ONCE: Final = 16_384
 _COMMENT: Final = b":\n\n"
 _log = get_logger(__name__)
 
@@ -80,6 +82,7 @@ class EventHub:
         self._streams: set[_Stream] = set()
         self._by_agent: dict[str, set[_Stream]] = {}
         self._wide: set[_Stream] = set()
+        self._unsent: list[_Stream] = []
         # Streams are spread over the seconds between two heartbeats, lest they all are written at once.
         self._beats: tuple[set[_Stream], ...] = tuple(set() for _ in range(HEARTBEAT_SECONDS))
         self._second = 0
@@ -110,16 +113,22 @@ class EventHub:
 
         They are written when this returns, but to streams that are behind: those read them from the store.
         """
-        for event in events:
-            if event.seq > self._published + 1 and self._streams:
-                self._publish_foreign(event.seq)
-            if event.seq > self._published:
-                self._fan_out(event)
+        try:
+            for event in events:
+                if event.seq > self._published + 1 and self._streams:
+                    self._publish_foreign(event.seq)
+                if event.seq > self._published:
+                    self._fan_out(event)
+        finally:
+            self._flush()
 
     def poke(self) -> None:
         """Another process may have written events: publish them, and look at the tokens again."""
         if self._streams:
-            self._publish_foreign(None)
+            try:
+                self._publish_foreign(None)
+            finally:
+                self._flush()
         self.recheck()
 
     def recheck(self) -> None:
@@ -160,8 +169,15 @@ class EventHub:
             if stream.wants(event):
                 if rendered is None:
                     rendered = render(event)
+                if not stream.has_unsent:
+                    self._unsent.append(stream)
                 stream.offer(event, rendered)
         self._published = event.seq
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for stream in unsent:
+            stream.flush()
 
     def _candidates(self, event: StoredEvent) -> Iterable["_Stream"]:
         # The agents' own first: a card is awaited by Asterisk, a wallboard by nobody.
@@ -210,7 +226,7 @@ class _Stream:
     """One reader's connection; the push producer of its transport (`IPushProducer`).
 
     The transport pauses it at 64 KiB unsent, and a paused stream writes nothing: what one reader can make us
-    keep is that, and one event.
+    keep is that, and what is written at once.
     """
 
     def __init__(
@@ -226,6 +242,11 @@ class _Stream:
         self._live = False
         self._paused_since: float | None = None
         self._next_page: DelayedCall | None = None
+        self._unsent = b""
+
+    @property
+    def has_unsent(self) -> bool:
+        return self._unsent != b""
 
     def begin(self, preamble: bytes, position: int, live: bool) -> None:
         self._request.registerProducer(self, True)
@@ -240,8 +261,16 @@ class _Stream:
         return self._live and event.seq > self._position and self.reader.sees(event)
 
     def offer(self, event: StoredEvent, rendered: bytes) -> None:
+        """Take an event to be written: with others that are published at the same time, or now if it is much."""
         self._position = event.seq
-        self._request.write(rendered)
+        self._unsent += rendered
+        if len(self._unsent) > _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        unsent, self._unsent = self._unsent, b""
+        if unsent and not self.closed:
+            self._request.write(unsent)
 
     def beat(self) -> None:
         if self._paused_since is None:
