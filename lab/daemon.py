@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -51,6 +53,7 @@ class EventStream:
         if last_id is not None:
             headers["Last-Event-ID"] = str(last_id)
         self._connection.request("GET", "/api/v1/events", headers=headers)
+        self._socket: socket.socket = self._connection.sock
         self._response = self._connection.getresponse()
         if self._response.status != 200:
             raise DaemonFailed(
@@ -75,6 +78,10 @@ class EventStream:
 
     def close(self) -> None:
         """Hang up on the server."""
+        # The reader may be in the middle of a read, which only this ends at once.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5)
         self._connection.close()
 
     def _read(self) -> None:

@@ -65,8 +65,8 @@ class FirstCall:
 
 def main() -> int:
     """Run the demo; its exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     page = Page.on(sys.stdout)
     once = os.environ.get("DEMO_ONCE", "") not in ("", "0")
@@ -96,6 +96,7 @@ def _run(page: Page, directory: Path, once: bool) -> int:
                 return 0
             _look_around(page, office)
             _go_on(page, office, narrator)
+            return 0
     except LabUnavailable as error:
         page.trouble(str(error))
     except (AdapterError, AsteriskFailed, DaemonFailed, NoFreePort, SippFailed, StepFailed) as error:
@@ -355,7 +356,7 @@ def _a_directory() -> Iterator[Path]:
             (base / str(number)).mkdir()
             yield base / str(number)
             return
-    raise StepFailed(f"99 demos run in {base}; end some of them")
+    sys.exit(f"demo: 99 demos are running in {base}; end some of them")
 
 
 def _say_where_it_stands(page: Page, directory: Path) -> None:

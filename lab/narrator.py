@@ -4,6 +4,7 @@ What the lines look like is up to `lab.page`."""
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -53,13 +54,16 @@ class Narrator:
 
     def listen(self) -> None:
         """Tell what happened since the last time."""
-        for event in self.office.stream.events[len(self.events) :]:
-            self.events.append(event)
-            if (tell := self._tellers.get(event.type)) is not None:
-                tell(event)
-        for notification in self.office.receiver.notifications[self._notified :]:
-            self._notified += 1
-            self._tell_notification(notification)
+        events = self.office.stream.events[len(self.events) :]
+        notifications = self.office.receiver.notifications[self._notified :]
+        self.events += events
+        self._notified += len(notifications)
+        both: list[Sequence[StreamEvent | Notification]] = [events, notifications]
+        for news in heapq.merge(*both, key=_happened):
+            if isinstance(news, Notification):
+                self._tell_notification(news)
+            elif (tell := self._tellers.get(news.type)) is not None:
+                tell(news)
         now = time.monotonic()
         for call, due in list(self._records.items()):
             if now >= due:
@@ -112,7 +116,7 @@ class Narrator:
             self._moment(event, "asked again", f"the offer before came to nothing ({last})")
         rule = f"rule “{data['rule']}”" if data["rule"] else "no rule"
         self._moment(event, "decided", f"{rule}: {data['action']} {data['target']}".rstrip())
-        self._moment(None, "because", data["reason"])
+        self.page.moment(None, "because", data["reason"])
         for agent in data["agents"]:
             self._moment(event, "reserved", f"{self._name(agent)}, for this call alone")
 
@@ -131,16 +135,14 @@ class Narrator:
         if state == "offered":
             # Told with the decision that reserved them.
             return
-        at = epoch(event.data["at"])
-        began = self._began.get(self._last or "")
-        self.page.moment(
-            None if began is None else at - began, "agent", f"{event.data['name']}: {state}{reason}"
-        )
+        # Which call it is about, the event does not say: most likely the one told last.
+        self._line(self._last, epoch(event.data["at"]), "agent", f"{event.data['name']}: {state}{reason}")
 
     def _ringing(self, event: StreamEvent) -> None:
         for agent in event.data["agents"]:
             invite = self.office.last_invite(agent)
-            shows = "" if invite is None else f"; it shows “{invite.from_name}”, {invite.from_number}"
+            name = f"“{invite.from_name}”, " if invite is not None and invite.from_name else ""
+            shows = "" if invite is None else f"; it shows {name}{invite.from_number}"
             self._moment(event, "rings", f"the phone of {self._name(agent)}{shows}")
 
     def _connected(self, event: StreamEvent) -> None:
@@ -160,29 +162,27 @@ class Narrator:
         number = self._numbers.get(call, "?")
         self.page.heading(f"Call {number} in the log", f"GET /api/v1/calls/{call}")
         self.page.document(_shortened(self.office.daemon.call(call)))
-        if self._last == call:
-            self._last = None
+        self._last = None
 
     def _tell_notification(self, notification: Notification) -> None:
-        began = self._began.get(notification.body.get("call", {}).get("id"))
-        verified = "its signature holds" if notification.genuine else "and its signature is wrong"
-        self.page.moment(
-            None if began is None else notification.at - began,
+        verified = "its signature holds" if notification.genuine else "its signature is wrong"
+        self._line(
+            notification.body.get("call", {}).get("id"),
+            notification.at,
             "CRM is told",
             f"{notification.type}; {verified}",
         )
 
-    def _moment(self, event: StreamEvent | None, name: str, text: str) -> None:
+    def _moment(self, event: StreamEvent, name: str, text: str) -> None:
+        self._line(event.data["call"]["id"], epoch(event.data["at"]), name, text)
+
+    def _line(self, call: str | None, at: float, name: str, text: str) -> None:
         """One line. When calls overlap, whichever goes on says again which it is."""
-        if event is None:
-            self.page.moment(None, name, text)
-            return
-        call = event.data["call"]["id"]
-        if self._last not in (None, call):
-            self.page.heading(f"Call {self._numbers.get(call, '?')}, going on")
-        self._last = call
-        began = self._began.get(call)
-        self.page.moment(None if began is None else epoch(event.data["at"]) - began, name, text)
+        began = self._began.get(call or "")
+        if began is not None and self._last != call:
+            self.page.heading(f"Call {self._numbers[call or '']}, going on")
+            self._last = call
+        self.page.moment(None if began is None else at - began, name, text)
 
     def _name(self, agent: str) -> str:
         return self.office.names.get(agent, agent)
@@ -193,17 +193,23 @@ def epoch(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+def _happened(news: StreamEvent | Notification) -> float:
+    return news.at if isinstance(news, Notification) else epoch(news.data["at"])
+
+
 def written(number: str | None) -> str:
     """A number of the API as people write it."""
     return display(number, _REGION) if number and number.startswith("+") else number or "an unknown number"
 
 
 def _identified(party: Mapping[str, Any] | None, identification: Mapping[str, Any]) -> str:
+    outcomes = identification.get("adapters", ())
+    if outcomes and all(each["outcome"] == "skipped" for each in outcomes):
+        return "nobody: there is no number to look up"
     asked = ", ".join(
-        f"adapter {each['adapter']}: {each['outcome']} in {each['ms']:.1f} ms"
-        for each in identification.get("adapters", ())
+        f"adapter {each['adapter']}: {each['outcome']} in {each['ms']:.1f} ms" for each in outcomes
     )
-    who = "nobody knows this number"
+    who = "nobody whom the CRM knows"
     if party is not None:
         who = ", ".join(dict.fromkeys(filter(None, (party["name"], party["company"]))))
     return f"{who} ({asked or 'no adapter was asked'})"
@@ -248,7 +254,9 @@ def _person(party: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
 
 def _shortened(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record without what is empty and what is long."""
-    short = {name: value for name, value in record.items() if name not in _LEFT_OUT and value is not None}
+    short = {
+        name: value for name, value in record.items() if name not in _LEFT_OUT and value not in (None, "")
+    }
     short["segments"] = [
         {name: segment[name] for name in _OF_A_SEGMENT if segment[name] is not None}
         for segment in record["segments"]

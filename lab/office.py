@@ -47,8 +47,8 @@ class Caller:
 
 
 CALLERS = (
-    Caller("1", "katja", "015228817386", "Katja Brandt, a customer of Anna's"),
-    Caller("2", "natalya", "+491729925904", "Наталья Белова, a customer of Борис's"),
+    Caller("1", "katja", "015228817386", "Katja Brandt, a customer of Anna Lindner"),
+    Caller("2", "natalya", "+491729925904", "Наталья Белова, a customer of Борис Орлов"),
     Caller("3", "dmitri", "00491729973185", "Дмитрий Соколов, who speaks Russian and has no owner"),
     Caller("4", "stranger", "01713920042", "somebody whom the CRM does not know"),
     Caller("5", "withheld", "anonymous", "somebody who shows no number"),
@@ -142,10 +142,9 @@ class Office:
             self.daemon.token(role, agent)
         self.daemon.start()
         self._started.callback(self.daemon.stop)
+        # Left open: they end with the daemon, and closing one waits for what it is just reading.
         self.stream = self.daemon.events("admin")
         self.screen = self.daemon.events("agent", owner)
-        for stream in (self.stream, self.screen):
-            self._started.callback(stream.close)
         eventually(lambda: self.ready(owner), 10, what=f"agent {owner} being ready")
 
     def ready(self, agent: str) -> bool:

@@ -1,0 +1,40 @@
+# What there is to do here; `make help` lists it. Needs python3 (3.11 or later) and make, and, for a real
+# Asterisk where the machine has none, root on a Debian. Everything it makes is in .venv, in var, and in the
+# cache ($CORDBOARD_CACHE, by default ~/.cache/cordboard).
+
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+venv: .venv/installed ## the virtual environment in .venv, with everything that the other targets need
+
+# Made by one at a time: two `make test` may start at once in a fresh checkout.
+.venv/installed: setup.cfg pyproject.toml lab/setup.sh
+	@mkdir -p var
+	@PYTHON='$(PYTHON)' flock var/venv.lock sh lab/setup.sh
+
+demo: venv ## a real call to the right agent, and then yours; with DEMO_ONCE=1 it ends after the first
+	@$(PY) -m lab.demo
+
+# mypy's cache is for one at a time, too.
+lint: venv ## style and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	flock var/lint.lock $(PY) -m mypy
+
+# The tests' files go to var/tests; those of tests that failed stay there until the next run. More for pytest,
+# such as one file or -x: make test TESTS='tests/unit -x'
+test: lint ## style, types, and all tests, some of them on a real Asterisk
+	@sh lab/test.sh $(PY) $(TESTS)
+
+bench: venv ## calls a second on one core
+	$(PY) -m tests.bench.inbound
+
+clean: ## remove what was made here; the cache with the private Asterisk stays (python -m lab.asterisk clean)
+	rm -rf .venv var build dist cordboard.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
