@@ -68,7 +68,9 @@ def guard_seconds(pbx: AsteriskInstance) -> list[float]:
 
 def left_in_astdb(pbx: AsteriskInstance) -> list[str]:
     """The ends of calls that nobody has collected yet."""
-    return [line for line in pbx.cli("database show cti/ended").splitlines() if line.startswith("/cti/ended/")]
+    return [
+        line for line in pbx.cli("database show cti/ended").splitlines() if line.startswith("/cti/ended/")
+    ]
 
 
 def settled(company: Company, count: int, timeout: float = 15.0) -> list[dict[str, Any]]:

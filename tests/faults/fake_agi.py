@@ -30,7 +30,8 @@ class Session:
 
     def set(self, name: str, value: str) -> None:
         """One variable, confirmed."""
-        self.send(f'SET VARIABLE {name} "{value}"\n'.encode())
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        self.send(f'SET VARIABLE {name} "{quoted}"\n'.encode())
         reply = self.lines.readline()
         assert reply == b"200 result=1\n", reply
 

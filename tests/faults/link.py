@@ -8,10 +8,19 @@ from lab.ports import LOOPBACK
 
 
 class Link:
-    """Forwards connections to `port` of the loopback to `target`, another one, while it is whole."""
+    """Forwards connections to `port` of the loopback to `target`, another one, while it is whole.
 
-    def __init__(self) -> None:
+    `breaks_at`: a connection is broken where the target says this, once `may_break` is set; what it said before
+    is let through.
+    """
+
+    def __init__(self, breaks_at: bytes | None = None) -> None:
         self.target = 0
+        self.breaks_at = breaks_at
+        self.may_break = threading.Event()
+        self.may_break.set()
+        #: How many connections were broken so, or are about to be.
+        self.broken = 0
         self._listener: socket.socket | None = socket.create_server((LOOPBACK, 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
@@ -49,15 +58,18 @@ class Link:
                 with self._lock:
                     self._open += [near, far]
                 for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    _close(source)
-    _close(sink)
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if self.breaks_at is not None and self.breaks_at in data:
+                    self.broken += 1
+                    self.may_break.wait()
+                    break
+                sink.sendall(data)
+        _close(source)
+        _close(sink)
 
 
 def _close(opened: socket.socket) -> None:

@@ -1,27 +1,33 @@
 """The daemon stopped, killed or frozen under calls: each caller reaches a person, and each call the log."""
 
 import signal
-import time
 from typing import Any
 
 from lab.company import AnAgent, Company
-from lab.laboratory import Answers, Calls, eventually
+from lab.laboratory import Calls, RingsForever, eventually
 from lab.trace import CallResult
 from tests.faults.evidence import guard_seconds, rung, seconds, settled
+from tests.faults.link import Link
 
 CALLS = 20
+#: So many that a daemon which wakes up reads Asterisk's questions in the midst of what AMI has to tell.
+CALLS_TO_A_FROZEN_ONE = 100
 
 
-def many(company: Company, rate: float = 20) -> Calls:
-    """Callers one after the other, each of whom talks for a moment."""
+def many(company: Company, count: int = CALLS) -> Calls:
+    """Callers one after the other, within a second or two, each of whom talks for a moment."""
     return company.lab.calls(
         company.pbx,
         "494066969100",
-        count=CALLS,
-        rate=rate,
-        from_number=[f"+49301234{index:04d}" for index in range(CALLS)],
+        count=count,
+        rate=max(20, count / 2),
+        from_number=[f"+4917139200{index:02d}" for index in range(count)],
         talk_ms=300,
     )
+
+
+def states(company: Company) -> dict[str, str]:
+    return {id: agent["state"] for id, agent in company.daemon.agents().items()}
 
 
 def times_agree(records: list[dict[str, Any]], results: list[CallResult]) -> None:
@@ -67,58 +73,82 @@ def test_a_daemon_killed_while_calls_arrive_costs_no_call_and_no_record(tmp_path
 
 
 def test_a_frozen_daemon_loses_each_call_to_the_fallback_after_three_seconds(tmp_path):
-    agents = [AnAgent("anna", behaviour=Answers(after_ms=50)), AnAgent("ben", groups=(), state="paused")]
+    agents = [AnAgent("anna"), AnAgent("ben", behaviour=RingsForever())]
     with Company(tmp_path, agents=agents) as company:
         company.start()
         at_agent = company.call(from_number="015228817386")
         at_agent.wait_for(200)
-        at_fallback = company.call(from_number="015228895456")
+        ringing = company.call(from_number="015228895456")
+        eventually(lambda: company.phones["ben"].invites, what="Ben's phone")
+        at_fallback = company.call(from_number="015254599371")
         at_fallback.wait_for(200)
-        assert rung(company) == {"anna": 1, "reception": 1}
+        in_progress = [at_agent, ringing, at_fallback]
+        assert rung(company) == {"anna": 1, "ben": 1, "reception": 1}
 
         company.daemon.signal(signal.SIGSTOP)
-        results = many(company).wait()
+        results = many(company, CALLS_TO_A_FROZEN_ONE).wait()
 
-        assert [result.final for result in results] == [200] * CALLS
-        assert rung(company) == {"anna": 1, "reception": 1 + CALLS}
+        assert [result.final for result in results] == [200] * CALLS_TO_A_FROZEN_ONE
+        # Ben's caller has come here too, after the ringing.
+        ringing.wait_for(200)
+        assert rung(company) == {"anna": 1, "ben": 1, "reception": CALLS_TO_A_FROZEN_ONE + 2}
         guard = guard_seconds(company.pbx)
         waits = [result.answered - result.started for result in results if result.answered is not None]
         print(f"guard after {min(guard):.3f} to {max(guard):.3f} s")
         print(f"INVITE to answer at the fallback {min(waits):.3f} to {max(waits):.3f} s")
-        assert len(guard) == CALLS
+        assert len(guard) == CALLS_TO_A_FROZEN_ONE + 1
         assert min(guard) > 2.9
         assert max(waits) < 10
         # Who talked before goes on talking, and can hang up.
-        assert at_agent.result.ended is None
-        assert at_fallback.result.ended is None
-        in_progress = [at_agent.hang_up(), at_fallback.hang_up()]
-        assert [result.ended_by for result in in_progress] == ["caller", "caller"]
+        assert [call.result.ended for call in in_progress] == [None] * 3
+        ends = [call.hang_up() for call in in_progress]
+        assert [result.ended_by for result in ends] == ["caller"] * 3
 
         company.daemon.signal(signal.SIGCONT)
-        company.daemon.request("PATCH", "/api/v1/agents/ben", {"state": "ready"})
-        records = settled(company, CALLS + 2)
+        records = settled(company, CALLS_TO_A_FROZEN_ONE + 3)
         assert {record["outcome"] for record in records} == {"answered"}
         assert [record["agent"] for record in records if record["agent"]] == ["anna"]
-        times_agree(records, [*results, *in_progress])
+        times_agree(records, [*results, *ends])
+        (of_ben,) = (record for record in records if record["from_raw"] == "015228895456")
+        assert company.daemon.call(of_ben["id"])["segments"][0]["agents"] == ["ben"]
         # It goes on where it stopped.
         assert company.call(talk_ms=200).wait().final == 200
-        assert rung(company)["anna"] + rung(company).get("ben", 0) == 2
+        assert rung(company)["anna"] == 2
 
 
-def test_calls_in_progress_outlive_a_killed_daemon(tmp_path):
-    with Company(tmp_path, agents=[AnAgent("anna"), AnAgent("ben")]) as company:
+def test_an_answer_that_breaks_off_in_the_middle_is_no_answer(tmp_path):
+    """The daemon has decided, logged and shown; the last word of its answer never arrives."""
+    link = Link(breaks_at=b"CTI_ACTION")
+    globals_ = f"\n[globals]\nCTI_SERVER = 127.0.0.1:{link.port}\n"
+    with Company(tmp_path, agents=[AnAgent("anna"), AnAgent("ben")], more_extensions=globals_) as company:
+        link.target = company.daemon.agi_port
         company.start()
-        calls = [company.call(from_number=number) for number in ("015228817386", "015228895456")]
-        for call in calls:
-            call.wait_for(200)
+
+        # Only the connection breaks: the daemon lives and lets go of the agent at once.
+        connection_lost = company.call(from_number="+491713920000")
+        connection_lost.wait_for(200)
+        eventually(lambda: states(company) == {"anna": "ready", "ben": "ready"}, what="the agent let go")
+        results = [connection_lost.hang_up()]
+
+        # The daemon dies with it, and both agents stay held in the log; one call ends before it comes back.
+        link.may_break.clear()
+        ends_before, ends_after = [company.call(from_number=f"+49171392000{index}") for index in (1, 2)]
+        eventually(lambda: link.broken == 3, pause=0.001, what="both answers on hold")
         company.daemon.kill()
-        time.sleep(0.5)
-
-        assert [call.result.ended for call in calls] == [None, None]
-        results = [call.hang_up() for call in calls]
-        assert [result.ended_by for result in results] == ["caller", "caller"]
+        link.may_break.set()
+        for call in (ends_before, ends_after):
+            call.wait_for(200)
+        results.append(ends_before.hang_up())
         company.start()
-        records = settled(company, 2)
-        assert {record["agent"] for record in records} == {"anna", "ben"}
-        assert {record["outcome"] for record in records} == {"answered"}
+        (open_call,) = eventually(
+            lambda: [call for call in company.daemon.calls() if call["answered"] and not call["ended"]],
+            what="the call that goes on, in the log",
+        )
+        assert open_call["from_raw"] == "+491713920002"
+        assert states(company) == {"anna": "ready", "ben": "ready"}
+        results.append(ends_after.hang_up())
+
+        assert rung(company) == {"reception": 3}
+        records = settled(company, 3)
+        assert {(record["outcome"], record["agent"]) for record in records} == {("answered", None)}
         times_agree(records, results)
