@@ -48,6 +48,11 @@ log = get_logger("cti.service")
 
 #: Seconds that sessions with Asterisk may take to finish when the server stops.
 DRAIN: Final = 3.0
+#: Seconds between two beats of the reactor; without a turn for so many, the guards of the dialplan have fired;
+#: and so long after that, questions may still be read that were asked before.
+BEAT: Final = 0.5
+STOOD_STILL: Final = 2.5
+THAWING: Final = 1.0
 
 
 def make_adapters(settings: Settings, reactor: Any) -> dict[str, IAdapter]:
@@ -127,6 +132,7 @@ class CtiService(Service):
             measure=self.metrics,
             pbxes=settings.asterisks.keys(),
             learn=self._learn,
+            stood_still=self._stood_still,
         )
         self._adapters: dict[str, IAdapter] = {}
         self._use(settings)
@@ -152,6 +158,8 @@ class CtiService(Service):
             max_sessions=settings.fastagi.max_in_flight,
         )
         self._wishes_on_their_way: Counter[str] = Counter()
+        self._beaten = self._now()
+        self._thawed = 0.0
         self._ports: list[IListeningPort] = []
         self._site: Site | None = None
         self._loops: list[LoopingCall] = []
@@ -181,6 +189,7 @@ class CtiService(Service):
         self.outbox.startService()
         for pbx in self._pbxes.values():
             pbx.client.startService()
+        self._every(BEAT, self._beat)
         self._every(1.0, self._expire)
         self._every(SWEEP, self._sweep)
         self._every(LOOK, self._look)
@@ -334,6 +343,18 @@ class CtiService(Service):
         loop.clock = self._reactor
         self._loops.append(loop)
         loop.start(seconds, now=False)
+
+    def _beat(self) -> None:
+        now = self._now()
+        if now - self._beaten > STOOD_STILL:
+            log.warning("this process stood still", seconds=round(now - self._beaten, 1))
+            self._thawed = now
+        self._beaten = now
+
+    def _stood_still(self) -> bool:
+        """Whether the reactor had no turn for longer than Asterisk waits, until a moment ago."""
+        now = self._now()
+        return now - self._beaten > STOOD_STILL or now - self._thawed < THAWING
 
     def _expire(self) -> None:
         late = self.roster.expire()

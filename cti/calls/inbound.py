@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Protocol
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.task import deferLater
 
 from cti.agents.roster import Roster
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
@@ -26,6 +27,9 @@ from routing.facts import Facts
 from routing.rules import Mode, Service
 
 log = get_logger("cti.calls.inbound")
+
+#: Seconds in which the end of a connection is read that was closed while this process stood still.
+LET_IN: Final = 0.05
 
 _FALL_OPEN: Final = [("CTI_ACTION", "fallback")]
 #: What a CRM sends may be longer than an AGI line; a shortened name is better than none.
@@ -65,13 +69,15 @@ class Inbound:
         measure: "Measures",
         pbxes: Collection[str],
         learn: Callable[[str, str, Service], None],
+        stood_still: Callable[[], bool],
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
 
         `answer_within`: seconds from question to answer. `offer_grace`: seconds that agents stay held beyond
         the ringing, for Asterisk's way there and back. `card_url`: where a call's card can be seen, with
         `{call}` for its id; None where there is no page. `pbxes`: names of the Asterisks that may ask.
-        `learn(pbx, did, service)` is told by which form of its number a service was reached.
+        `learn(pbx, did, service)` is told by which form of its number a service was reached. `stood_still`:
+        whether this process was frozen a moment ago, and may be reading questions that nobody waits for.
         """
         self._calls = calls
         self._tracker = tracker
@@ -85,9 +91,12 @@ class Inbound:
         self._measure = measure
         self._pbxes = pbxes
         self._learn = learn
+        self._stood_still = stood_still
 
     async def route(self, session: AgiSession) -> None:
         """One question of the dialplan, answered."""
+        if self._stood_still() and await self._is_old(session):
+            return
         at = self._clock.seconds()
         try:
             asked = self._understand(RouteRequest.of(session.request), at)
@@ -326,7 +335,7 @@ class Inbound:
         try:
             await in_time(written, max(left, 0.001), self._clock)
         except (StoreError, TimeoutError) as error:
-            raise LogTooSlow(str(error) or f"not durable after {self._answer_within:.1f} s") from error
+            raise LogTooSlow(str(error)) from error
         if call.cards:
             self._measure.card_offered(self._clock.seconds() - asked.at)
         self._still_there(asked, call)
@@ -369,6 +378,19 @@ class Inbound:
         return [*((name, value) for name, value in variables.items() if value), ("CTI_ACTION", str(action))]
 
     # When it goes wrong.
+
+    async def _is_old(self, session: AgiSession) -> bool:
+        """Whether the dialplan's guard has long sent this caller to the fallback.
+
+        What Asterisk sent while we were frozen is read first, and that it gave up only afterwards. To route such
+        a call would offer a card, and reserve an agent, for a caller who talks already.
+        """
+        await deferLater(self._clock, LET_IN)
+        if session.gone:
+            log.warning(
+                "a question came too late: this process stood still, and its caller is at the fallback"
+            )
+        return session.gone
 
     @staticmethod
     def _still_there(asked: Asked, call: LiveCall) -> None:
@@ -448,5 +470,5 @@ async def in_time(work: "Deferred[Any]", seconds: float, clock: Any) -> Any:
     """What `work` gives, or `TimeoutError` after `seconds`."""
     try:
         return await work.addTimeout(seconds, clock)
-    except CancelledError as error:
-        raise TimeoutError(f"nothing after {seconds:.3f} s") from error
+    except TimeoutError as error:
+        raise TimeoutError(f"not done after {seconds:.3f} s") from error

@@ -109,6 +109,9 @@ def test_a_frozen_daemon_loses_each_call_to_the_fallback_after_three_seconds(tmp
         assert {record["outcome"] for record in records} == {"answered"}
         assert [record["agent"] for record in records if record["agent"]] == ["anna"]
         times_agree(records, [*results, *ends])
+        # Nobody was offered a caller who talked at the fallback already.
+        late = [record["rule"] for record in records if record["from_raw"].startswith("+4917139200")]
+        assert late == [None] * CALLS_TO_A_FROZEN_ONE
         (of_ben,) = (record for record in records if record["from_raw"] == "015228895456")
         assert company.daemon.call(of_ben["id"])["segments"][0]["agents"] == ["ben"]
         # It goes on where it stopped.

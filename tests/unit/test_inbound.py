@@ -1,0 +1,300 @@
+"""The way of an inbound call without sockets: in which order things happen, and what is left when one fails."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from adapters.base import Party
+from cti.agents.roster import Roster
+from cti.asterisk.agi_parser import Request
+from cti.asterisk.ami_parser import Event
+from cti.asterisk.fastagi import AgiHangup
+from cti.calls.identification import Identification
+from cti.calls.inbound import LET_IN, Inbound
+from cti.calls.log import CallLog
+from cti.calls.services import Services
+from cti.calls.tracker import EndedRecord, Tracker
+from cti.numbers import Number, NumberPlan
+from cti.store.base import StoreError
+from cti.store.records import AgentRecord, CallRecord, DecisionRecord, SegmentRecord
+from routing.rules import Mode, Service, compile_rules
+from tests.unit.calls import RecordingUnit
+
+KATRIN = Party(adapter="directory", type="contact", id="17", name="Katrin Öhlmann", owner="u1")
+
+
+class Session:
+    """A fake of an AGI session: what is set is remembered; it breaks off before the variable `breaks_at`."""
+
+    def __init__(self, did: str = "494066969100", breaks_at: str | None = None, **arguments: str) -> None:
+        given = {"v": "1", "pbx": "main", "call": "", "did": did, "attempt": "1", "last": "", **arguments}
+        self.request = Request(
+            headers={
+                "agi_network_script": "route",
+                "agi_uniqueid": "1.0",
+                "agi_channel": "PJSIP/trunk-00000001",
+                "agi_callerid": "015228817386",
+            },
+            args=tuple(f"{key}={value}" for key, value in given.items()),
+        )
+        self.set: dict[str, str] = {}
+        self.gone = False
+        self.breaks_at = breaks_at
+
+    def set_variables(
+        self, variables: Iterable[tuple[str, str]], *, may_cut: Iterable[str] = ()
+    ) -> "Deferred[None]":
+        for name, value in variables:
+            if name == self.breaks_at:
+                self.gone = True
+                return fail(AgiHangup("gone"))
+            self.set[name] = value
+        return succeed(None)
+
+
+class World:
+    """Everything an inbound call meets, in memory; `commits` are answered by hand where `slow`."""
+
+    def __init__(self, mode: Mode = Mode.ROUTE) -> None:
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.units: list[RecordingUnit] = []
+        self.commits: list[Deferred[Sequence[Any]]] = []
+        self.slow = self.frozen = False
+        self.shed_count = 0
+        self.calls = CallLog(self, self.clock, lambda record: None)
+        self.roster = Roster(self.clock.seconds, self.calls.agent_changed)
+        self.roster.load(
+            [AgentRecord("anna", "Anna", ["PJSIP/anna"], ["sales"], {"directory": "u1"}, "ready")]
+        )
+        self.tracker = Tracker(self.calls, self.roster, self.clock.seconds, self.unseen)
+        rules = compile_rules([{"name": "owner", "when": {"party.owner": "present"}, "dial": "owner"}])
+        service = Service("sales", ("+494066969100",), mode, None, "old-context,s,1", rules)
+        self.services = Services([service], NumberPlan("DE"))
+        self.learned: list[tuple[str, str]] = []
+        self.answer: Deferred[Identification] | None = None
+        self.inbound = Inbound(
+            calls=self.calls,
+            tracker=self.tracker,
+            roster=self.roster,
+            services=lambda: self.services,
+            identifier=lambda: self,
+            clock=self.clock,
+            answer_within=1.5,
+            offer_grace=15,
+            card_url="https://cti.example/?call={call}",
+            measure=self,
+            pbxes={"main"},
+            learn=lambda pbx, did, service: self.learned.append((pbx, did)),
+            stood_still=lambda: self.frozen,
+        )
+
+    # The store.
+
+    def unit(self) -> RecordingUnit:
+        return RecordingUnit()
+
+    def commit(self, unit: RecordingUnit) -> "Deferred[Sequence[Any]]":
+        self.units.append(unit)
+        if not self.slow:
+            return succeed(())
+        self.commits.append(Deferred())
+        return self.commits[-1]
+
+    def call(self, id: str) -> "Deferred[None]":
+        return succeed(None)
+
+    async def unseen(self, pbx: str, known: EndedRecord) -> None:
+        raise AssertionError("nobody calls this here")
+
+    # Who is calling.
+
+    async def identify(self, number: Number) -> Identification:
+        if self.answer is not None:
+            return await self.answer
+        return Identification(number, (KATRIN,), owners={("directory", "u1"): "anna"})
+
+    # Measures.
+
+    def shed(self) -> None:
+        self.shed_count += 1
+
+    def decided(self, service: str | None, action: str) -> None: ...
+    def card_offered(self, seconds: float) -> None: ...
+    def answered_asterisk(self, seconds: float) -> None: ...
+
+    # What tests do.
+
+    def ask(self, session: Session) -> list[Any]:
+        """The question on its way; the list gets the end of it."""
+        ended: list[Any] = []
+        Deferred.fromCoroutine(self.inbound.route(session)).addBoth(ended.append)
+        return ended
+
+    def rows(self, kind: type) -> list[Any]:
+        return [row for unit in self.units for row in unit.rows if isinstance(row, kind)]
+
+    @property
+    def events(self) -> list[str]:
+        return [type for unit in self.units for type in unit.types if type != "agent.state"]
+
+    @property
+    def anna(self) -> str:
+        return self.roster.view("anna").state
+
+
+def test_the_answer_names_the_agent_the_caller_and_the_card_and_ends_with_the_action():
+    world, session = World(), Session()
+
+    assert world.ask(session) == [None]
+
+    (record,) = {row.id: row for row in world.rows(CallRecord)}.values()
+    assert session.set == {
+        "__CTI_CALL_ID": record.id,
+        "CTI_TARGET": "PJSIP/anna",
+        "CTI_TIMEOUT": "20",
+        "CTI_REASON": "owner: anna is the owner of the caller",
+        "CTI_CALLER_NAME": "Katrin Öhlmann",
+        "CTI_CARD_URL": f"https://cti.example/?call={record.id}",
+        "CTI_ACTION": "dial",
+    }
+    assert list(session.set)[-1] == "CTI_ACTION"
+    assert world.events == ["call.offered", "call.routed", "card.offered"]
+    assert world.anna == "offered"
+    assert world.learned == [("main", "494066969100")]
+
+
+def test_nothing_is_said_to_asterisk_before_it_is_durable():
+    world, session = World(), Session()
+    world.slow = True
+    ended = world.ask(session)
+
+    assert (session.set, ended) == ({}, [])
+    world.commits[0].callback(())
+    assert session.set["CTI_ACTION"] == "dial"
+
+
+@pytest.mark.parametrize("how", ["too late", "refused"])
+def test_what_cannot_be_logged_in_time_falls_open_and_frees_the_agent(how):
+    world, session = World(), Session()
+    world.slow = True
+    world.ask(session)
+    if how == "too late":
+        world.clock.advance(1.6)
+    else:
+        world.commits[0].errback(StoreError("the disk is full"))
+
+    assert session.set["CTI_ACTION"] == "fallback"
+    assert session.set["CTI_TARGET"] == "old-context,s,1"
+    assert world.anna == "ready"
+    assert world.rows(SegmentRecord)[-1].result == "failed"
+    assert world.events[-1] == "card.withdrawn"
+
+
+@pytest.mark.parametrize("name", ["__CTI_CALL_ID", "CTI_TARGET", "CTI_CALLER_NAME", "CTI_ACTION"])
+def test_an_answer_that_breaks_off_frees_the_agent_and_takes_the_card_back(name):
+    world, session = World(), Session(breaks_at=name)
+
+    assert world.ask(session) == [None]
+
+    assert world.anna == "ready"
+    assert world.rows(SegmentRecord)[-1].result == "lost"
+    assert world.events[-1] == "card.withdrawn"
+
+
+def test_a_caller_who_leaves_while_we_think_is_offered_to_nobody():
+    world, session = World(), Session()
+    world.answer = Deferred()
+    ended = world.ask(session)
+    world.tracker.on_event("main", an_end_of("1.0"))
+    world.answer.callback(Identification(Number("", "withheld"), ()))
+
+    assert ended == [None]
+    assert session.set == {}
+    assert world.rows(CallRecord)[-1].outcome == "abandoned"
+    assert "card.offered" not in world.events
+
+
+def test_a_question_that_arrives_after_the_end_of_its_channel_is_left_to_the_ended_record():
+    world, session = World(), Session()
+    world.tracker.on_event("main", an_end_of("1.0"))
+
+    assert world.ask(session) == [None]
+    assert (session.set, world.rows(CallRecord)) == ({}, [])
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_after_a_freeze_only_questions_that_somebody_waits_for_are_answered(gone):
+    world, session = World(), Session()
+    world.frozen = True
+    ended = world.ask(session)
+    session.gone = gone
+    world.clock.advance(LET_IN)
+
+    assert ended == [None]
+    assert bool(world.rows(DecisionRecord)) is not gone
+    assert ("CTI_ACTION" in session.set) is not gone
+
+
+def test_in_observe_mode_nobody_is_held_and_nothing_is_shown():
+    world, session = World(Mode.OBSERVE), Session()
+    world.ask(session)
+
+    assert (session.set["CTI_ACTION"], session.set["CTI_TARGET"]) == ("fallback", "old-context,s,1")
+    assert "CTI_CALLER_NAME" not in session.set
+    assert world.anna == "ready"
+    assert world.events == ["call.offered", "call.routed"]
+    (decision,) = world.rows(DecisionRecord)
+    assert (decision.action, list(decision.agents)) == ("dial", ["anna"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"v": "2"}, {"pbx": "nobody"}, {"pbx": ""}],
+)
+def test_a_question_that_is_not_ours_gets_the_fallback_and_touches_nothing(arguments):
+    world, session = World(), Session(**arguments)
+    world.ask(session)
+
+    assert session.set == {"CTI_ACTION": "fallback"}
+    assert world.units == []
+
+
+def test_overload_is_answered_at_once_with_the_services_fallback():
+    world, session = World(), Session()
+    Deferred.fromCoroutine(world.inbound.fall_open(session))
+
+    assert session.set == {
+        "CTI_TARGET": "old-context,s,1",
+        "CTI_REASON": "overload",
+        "CTI_ACTION": "fallback",
+    }
+    assert world.shed_count == 1
+    assert world.units == []
+
+
+def test_the_second_question_ends_the_first_offer_and_asks_no_crm_again():
+    world = World()
+    world.ask(Session())
+    world.answer = Deferred()
+    (record,) = {row.id: row for row in world.rows(CallRecord)}.values()
+    session = Session(call=record.id, attempt="2", last="NOANSWER")
+    world.ask(session)
+
+    assert session.set["CTI_ACTION"] == "fallback", "there is nobody else"
+    assert [segment.result for segment in world.rows(SegmentRecord)] == [None, "no_answer"]
+    assert [decision.attempt for decision in world.rows(DecisionRecord)] == [1, 2]
+    assert world.anna == "ready"
+
+
+def an_end_of(uniqueid: str) -> Any:
+    headers: Mapping[str, str] = {
+        "Event": "Hangup",
+        "Uniqueid": uniqueid,
+        "Cause": "16",
+        "Timestamp": "1000.5",
+    }
+    return Event(headers)
