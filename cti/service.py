@@ -173,6 +173,8 @@ class CtiService(Service):
         Raises `StoreError`, `CannotListenError`.
         """
         super().startService()  # type: ignore[no-untyped-call]
+        # Before anybody asks: the first number of each country would otherwise load its table during a call.
+        self.settings.plan.warm_up()
         self.store.start()
         self.hub.start()
         self.store.on_events(self.hub.publish)
