@@ -185,7 +185,7 @@ In CSV, a text that a spreadsheet would take for a formula has a ' in front.
     )
     parser.add_argument("--until", metavar="TIME", help="started before then")
     parser.add_argument("--number", metavar="NUMBER", help="on either side, in any written form")
-    parser.add_argument("--agent", metavar="ID", help="who talked")
+    parser.add_argument("--agent", metavar="ID", help="who talked, or was offered the call")
     parser.add_argument("--party", metavar="ID", help="who was called for: ID, or ADAPTER:ID")
     parser.add_argument("--direction", metavar="WORD", help="inbound, outbound or internal")
     parser.add_argument(

@@ -40,6 +40,9 @@ AGENT_STATES: Final = ("logged_out", "ready", "paused", "offered", "busy", "wrap
 #: and to answer, so that what overran them can be counted exactly.
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.5, 3.0)
 
+#: From an answer at once to a caller who waited ten minutes.
+WAIT_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0)
+
 _CHILDREN_LIMIT: Final = 4096
 _Key = TypeVar("_Key")
 _Child = TypeVar("_Child")
@@ -92,6 +95,19 @@ class Metrics:
             registry=registry,
         )
         self._agents = Gauge("cti_agents", "Agents in each state.", ("state",), registry=registry)
+        self._waiting_calls = Gauge(
+            "cti_waiting_calls",
+            "Callers at a service whom nobody has answered yet, and nothing else has taken.",
+            ("service",),
+            registry=registry,
+        )
+        self._wait = Histogram(
+            "cti_wait_seconds",
+            "From the start of a call to the moment when somebody answered; answered inbound calls only.",
+            ("service",),
+            buckets=WAIT_SECONDS,
+            registry=registry,
+        )
         self._ami_up = Gauge(
             "cti_ami_up", "1 if logged in to this Asterisk's manager interface.", ("pbx",), registry=registry
         )
@@ -112,7 +128,7 @@ class Metrics:
         )
         self._store_commit = Histogram(
             "cti_store_commit_seconds",
-            "From handing in to durable on disk.",
+            "From handing a unit in to durable on disk, waiting for the commit before it included.",
             buckets=SECONDS,
             registry=registry,
         )
@@ -141,8 +157,11 @@ class Metrics:
     ) -> None:
         """Take the names of a new configuration.
 
-        The gauges of a name that went, go; its counts stay, as a counter never shrinks.
+        The gauges of a name that came are 0 until somebody sets them. Those of a name that went, go; its counts
+        stay, as a counter never shrinks.
         """
+        for gone in self._services.difference(services := frozenset(services)):
+            _forget(self._waiting_calls, gone)
         for gone in self._adapters.difference(adapters := frozenset(adapters)):
             _forget(self._adapter_up, gone)
         for gone in self._pbxes.difference(pbxes := frozenset(pbxes)):
@@ -150,7 +169,18 @@ class Metrics:
         for gone in self._destinations.difference(destinations := frozenset(destinations)):
             _forget(self._outbox_pending, gone)
             _forget(self._outbox_oldest, gone)
-        self._services = frozenset(services)
+        # A child is 0 from its birth, and asking for it again does not change it.
+        for service in services:
+            self._waiting_calls.labels(service)
+            self._wait.labels(service)
+        for adapter in adapters:
+            self._adapter_up.labels(adapter)
+        for pbx in pbxes:
+            self._ami_up.labels(pbx)
+        for destination in destinations:
+            self._outbox_pending.labels(destination)
+            self._outbox_oldest.labels(destination)
+        self._services = services
         self._adapters = adapters
         self._pbxes = pbxes
         self._destinations = destinations
@@ -168,6 +198,15 @@ class Metrics:
             )
             _keep(self._calls_children, (direction, service, outcome), child)
         child.inc()
+
+    def waited(self, service: str | None, seconds: float) -> None:
+        """A caller was answered after so many seconds."""
+        self._wait.labels(self._service(service)).observe(max(0.0, seconds))
+
+    def waiting_calls(self, counts: Mapping[str, int]) -> None:
+        """How many callers wait at each service; one that is not mentioned has none."""
+        for service in self._services:
+            self._waiting_calls.labels(service).set(counts.get(service, 0))
 
     def answered_asterisk(self, seconds: float) -> None:
         """Asterisk has its answer, `seconds` after it asked."""

@@ -21,7 +21,7 @@ from cti.agents.roster import AgentView, Roster
 from cti.agents.states import Wish
 from cti.asterisk.ami import AmiClient
 from cti.asterisk.ami_parser import Event
-from cti.asterisk.fastagi import BACKLOG, FastAgiFactory
+from cti.asterisk.fastagi import FastAgiFactory, listen
 from cti.calls.explain import explain
 from cti.calls.identification import Identifier
 from cti.calls.inbound import Inbound
@@ -203,9 +203,7 @@ class CtiService(Service):
         http, agi = self.settings.http, self.settings.fastagi
         self._site = self._make_site()
         self._ports.append(self._reactor.listenTCP(http.listen.port, self._site, interface=http.listen.host))
-        self._ports.append(
-            self._reactor.listenTCP(agi.listen.port, self._agi, backlog=BACKLOG, interface=agi.listen.host)
-        )
+        self._ports.append(listen(self._reactor, self._agi, agi.listen.host, agi.listen.port))
         log.info("ready", fastagi=_shown(agi.listen), http=_shown(http.listen))
 
     def stopService(self) -> "Deferred[None]":
@@ -366,6 +364,7 @@ class CtiService(Service):
                 log.warning("a reservation has run out", call=call, agent=agent)
                 unit.remove_reservation(agent, call)
                 unit.touch_agent(agent, self.roster.record(agent).idle_since)
+                self.tracker.lease_ran_out(unit, agent, call)
             self._background("expired reservations could not be written", self.calls.commit(unit))
 
     def _look(self) -> None:
@@ -399,6 +398,14 @@ class CtiService(Service):
             counts[view.state] = counts.get(view.state, 0) + 1
         self.metrics.agents(counts)
         self.metrics.event_streams(self.hub.count)
+        self.metrics.waiting_calls(
+            Counter(
+                call.record.service
+                for pbx in self._pbxes
+                for call in self.calls.of_pbx(pbx)
+                if call.record.service is not None and call.record.state in ("asked", "offered")
+            )
+        )
 
     # People.
 
@@ -474,20 +481,24 @@ class CtiService(Service):
         )
 
     def health(self) -> Mapping[str, Component]:
-        """What must work for the process to be worth keeping: the store."""
+        """What must work for the process to be worth keeping: the store, for reading and for writing."""
         try:
             self.store.event_range()
         except StoreError as error:
             log.error("the store cannot be read", why=str(error))
             return {"store": Component(False, "cannot be read")}
+        trouble = self.store.writing()
+        if trouble is not None:
+            log.error("the store cannot be written to", why=trouble)
+            return {"store": Component(False, "cannot be written to")}
         return {"store": Component(True, "ok")}
 
     def ready(self) -> Mapping[str, Component]:
-        """What must work for calls to be sent here."""
+        """What must work for calls to be sent here; and each AMI, without which routing goes on."""
         components = dict(self.health())
         components["fastagi"] = Component(not self._stopping, "stopping" if self._stopping else "listening")
         for name, pbx in self._pbxes.items():
-            components[f"ami.{name}"] = Component(pbx.client.up, pbx.client.state)
+            components[f"ami.{name}"] = Component(pbx.client.up, pbx.client.state, needed=False)
         return components
 
     # Measuring.
@@ -497,6 +508,8 @@ class CtiService(Service):
 
     def _call_ended(self, record: CallRecord) -> None:
         self.metrics.call_ended(record.direction, record.service, record.outcome or "failed")
+        if record.direction == "inbound" and record.answered is not None:
+            self.metrics.waited(record.service, record.answered - record.started)
         log.info(
             "call ended",
             call=record.id,

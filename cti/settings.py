@@ -367,6 +367,7 @@ class _Reader:
     def _agents(self, top: Section, adapters: frozenset[str]) -> dict[str, Agent]:
         agents: dict[str, Agent] = {}
         users: dict[tuple[str, str], str] = {}
+        at_phone: dict[str, str] = {}
         for id_, place in self._file.named(top.get("agents")):
             section = self._file.section(place, ("name", "phones", "groups", "crm", "state"))
             crm: dict[str, str] = {}
@@ -382,14 +383,14 @@ class _Reader:
             agents[id_] = Agent(
                 id_,
                 self._file.text(section.get("name"), one_line=True) or id_,
-                tuple(self._phones(section.get("phones"))),
+                tuple(self._phones(section.get("phones"), id_, at_phone)),
                 frozenset(self._group_names(section.get("groups"))),
                 crm,
                 self._file.choice(section.get("state"), "logged_out", "state", SEED_STATES),
             )
         return agents
 
-    def _phones(self, place: Place | None) -> Iterator[str]:
+    def _phones(self, place: Place | None, agent: str, at_phone: dict[str, str]) -> Iterator[str]:
         for each in self._file.items(place, "[PJSIP/anna]"):
             phone = self._file.text(each)
             if phone is not None and not is_phone(phone):
@@ -397,6 +398,10 @@ class _Reader:
                     each, f"{quoted(phone)} is no phone; TECH/resource would be right, such as PJSIP/anna"
                 )
             elif phone is not None:
+                # By the phone that answers it is told whose call it is.
+                other = at_phone.setdefault(phone, agent)
+                if other != agent:
+                    self._wrong(each, f"{quoted(phone)} is the phone of agent {other} already")
                 yield phone
 
     def _group_names(self, place: Place | None) -> Iterator[str]:

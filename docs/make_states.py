@@ -13,7 +13,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cti.agents.states import DEVICE_WHY_NOT, ENGAGED, STEPS, Engagement, Step, Wish, state  # noqa: E402
+from cti.agents.states import ABSENT, DEVICE_WHY_NOT, ENGAGED, STEPS, Engagement, Step, Wish, state  # noqa: E402
 from cti.calls.life import LAST_RESORTS, SEGMENT_RESULTS, TURNS, State, Turn  # noqa: E402
 
 PAGE: Final = ROOT / "docs" / "states.md"
@@ -103,12 +103,18 @@ def _agent() -> Iterator[str]:
         ((f"`{wish}`", *(f"`{state(wish, each)}`" for each in (Engagement.NONE, *ENGAGED))) for wish in Wish),
     )
     yield ""
-    yield "Whether the phone of a ready and free agent can be rung, by Asterisk's device state; of several phones"
-    yield "one that can is enough:"
+    yield "Whether a ready and free agent may be offered a call, by the device states of their phones. Any phone that"
+    yield "has a call keeps them from another one; a phone that is absent does not, while another can be rung:"
     yield from _table(
-        ("device state", "the phone"),
-        ((f"`{word}`", why_not or "can be rung") for word, why_not in DEVICE_WHY_NOT.items()),
+        ("device state", "the phone", "its agent"),
+        ((f"`{word}`", why_not or "can be rung", _so(word)) for word, why_not in DEVICE_WHY_NOT.items()),
     )
+
+
+def _so(word: str) -> str:
+    if DEVICE_WHY_NOT[word] is None:
+        return "may be offered a call"
+    return "may, if another phone can be rung" if word in ABSENT else "may not"
 
 
 def _picture(arrows: Iterable[tuple[str, str, str]]) -> Iterator[str]:

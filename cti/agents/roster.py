@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from attrs import define, field, frozen
 
-from cti.agents.states import DEVICE_WHY_NOT, Engagement, Step, Wish, state, step
+from cti.agents.states import ABSENT, DEVICE_WHY_NOT, Engagement, Step, Wish, state, step
 from cti.store.records import AgentRecord, ReservationRecord
 from routing.facts import AgentFacts
 
@@ -286,19 +286,17 @@ class Roster:
             return state(Wish.READY, agent.engagement)
         if not record.phones:
             return "has no phone"
-        reasons = [self._phone_why_not(phone) for phone in record.phones]
-        return None if None in reasons else reasons[0]
-
-    def _phone_why_not(self, device: str) -> str | None:
-        # A phone may be known to several Asterisks and registered at one: any of them that can ring it will do,
-        # but a phone in use anywhere is in use.
-        reasons = [DEVICE_WHY_NOT.get(word) for word in self._devices.get(device, {}).values()]
-        used = [why for why in reasons if why is not None and why not in _ABSENT]
-        if used:
-            return f"{device} {used[0]}"
-        if reasons and all(why is not None for why in reasons):
-            return f"{device} {reasons[0]}"
-        return None
+        # One phone that has a call, at any Asterisk, takes its agent; of absent ones, one other is enough.
+        words = {phone: tuple(self._devices.get(phone, {}).values()) for phone in record.phones}
+        for phone, said in words.items():
+            for word in said:
+                if word not in ABSENT and (why := DEVICE_WHY_NOT.get(word)) is not None:
+                    return f"{phone} {why}"
+        # A phone may be known to several Asterisks and registered at one: any of them that can ring it will do.
+        if any(not said or not ABSENT.issuperset(said) for said in words.values()):
+            return None
+        phone, said = next(iter(words.items()))
+        return f"{phone} {DEVICE_WHY_NOT[said[0]]}"
 
     def _word(self, agent: _Agent) -> str:
         word = state(Wish(agent.record.wish), agent.engagement)
@@ -324,5 +322,5 @@ class Roster:
         )
 
 
-_ABSENT: frozenset[str | None] = frozenset({DEVICE_WHY_NOT["INVALID"], DEVICE_WHY_NOT["UNAVAILABLE"]})
+# Not RINGING: it outlasts an offer for a moment, and would show the agent as busy after each.
 _IN_USE = frozenset({"INUSE", "BUSY", "RINGINUSE", "ONHOLD"})

@@ -73,6 +73,10 @@ DEVICE_WHY_NOT: Mapping[str, str | None] = {
     "ONHOLD": "has a call on hold",
 }
 
+#: The states of a phone that is away. Its agent may sit at another one; a phone that has a call is where its
+#: agent is, and nobody takes a second call at another phone.
+ABSENT = frozenset({"INVALID", "UNAVAILABLE"})
+
 
 def step(engagement: Engagement, what: Step) -> Engagement:
     """The engagement after `what`. Raises `ImpossibleStep`."""

@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 from cti.agents.roster import Roster
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
 from cti.calls.identification import Identification, Identifier, Outcome
-from cti.calls.life import LiveCall, is_call_id, mint_call_id
+from cti.calls.life import LiveCall, device_of, is_call_id, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.route_request import BadRouteRequest, RouteRequest
 from cti.calls.services import Services
@@ -130,12 +130,14 @@ class Inbound:
     async def fall_open(self, session: AgiSession) -> None:
         """Too many ask at once: an immediate answer instead of a queue. AMI and AstDB will tell of the call."""
         self._measure.shed()
+        at = self._clock.seconds()
         try:
-            service = self._understand(RouteRequest.of(session.request), self._clock.seconds()).service
+            service = self._understand(RouteRequest.of(session.request), at).service
         except BadRouteRequest:
             service = None
         target = [("CTI_TARGET", service.fallback)] if service is not None else []
         await session.set_variables([*target, ("CTI_REASON", "overload"), *_FALL_OPEN])
+        self._measure.answered_asterisk(self._clock.seconds() - at)
 
     # The steps.
 
@@ -169,9 +171,10 @@ class Inbound:
                 pbx=request.pbx,
                 uniqueid=request.uniqueid,
                 call=call.id,
-                device=request.channel,
+                device=device_of(request.channel),
                 role="caller",
                 began=asked.at,
+                name=request.channel,
             )
         self._calls.keep(call)
         return call
@@ -209,8 +212,12 @@ class Inbound:
     def _open(self, asked: Asked, call: LiveCall) -> Unit:
         """The transaction of this decision. An offer that was open has ended: its agents are free again."""
         unit = self._calls.unit()
+        if asked.service is not None:
+            call.record.service, call.record.mode = asked.service.name, str(asked.service.mode)
         channel = call.channels[asked.request.uniqueid]
         self._tracker.let_go(unit, call, call.ask(unit, asked.at, channel, asked.request.last))
+        # If the caller leaves before the decision, this is written before the end of the call.
+        call.unwritten = unit
         return unit
 
     async def _identify(self, asked: Asked, call: LiveCall) -> Identification:
@@ -331,10 +338,14 @@ class Inbound:
     async def _log_and_show(self, asked: Asked, call: LiveCall, unit: Unit) -> None:
         """Durable, and on the agents' screens, before Asterisk hears of it. Raises `LogTooSlow`."""
         left = asked.at + self._answer_within - self._clock.seconds()
+        call.unwritten = None
         written = self._calls.commit(unit)
         try:
             await in_time(written, max(left, 0.001), self._clock)
-        except (StoreError, TimeoutError) as error:
+        except StoreError as error:
+            call.unwritten = unit
+            raise LogTooSlow(str(error)) from error
+        except TimeoutError as error:
             raise LogTooSlow(str(error)) from error
         if call.cards:
             self._measure.card_offered(self._clock.seconds() - asked.at)
@@ -403,6 +414,7 @@ class Inbound:
         target = [("CTI_TARGET", asked.service.fallback)] if asked.service is not None else []
         try:
             await session.set_variables([("__CTI_CALL_ID", call.id), *target, *_FALL_OPEN])
+            self._measure.answered_asterisk(self._clock.seconds() - asked.at)
         except (AgiHangup, AgiTimeout, AgiCommandFailed) as error:
             log.warning("Asterisk did not take the fallback", call=call.id, why=str(error))
 

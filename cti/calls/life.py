@@ -118,6 +118,8 @@ class LiveCall:
     @ivar cards: cards that are on an agent's screen now, by agent.
     @ivar identification: who the CRMs said it is, and `party` the one it is routed by; None until asked.
     @ivar action: what was decided last, None before the first decision.
+    @ivar unwritten: the transaction of a decision in the making, or one that the store refused: it goes
+        before whatever is written next of this call.
     @ivar dialstatus: what AMI said last of how a ringing phone was given up, None while one rings.
     """
 
@@ -129,6 +131,7 @@ class LiveCall:
     party: Mapping[str, Any] | None = None
     action: str | None = None
     dialstatus: str | None = None
+    unwritten: Unit | None = None
 
     @classmethod
     def restored(cls, detail: CallDetail) -> "LiveCall":
@@ -240,16 +243,23 @@ class LiveCall:
         unit.put_channel(channel)
 
     def rang(self, unit: Unit, at: float, channel: ChannelRecord) -> None:
-        """A phone rings. Only an agent's counts: without it a call is abandoned, not missed."""
+        """A phone rings. Only an agent's counts: without it a call is abandoned, not missed.
+
+        It is news once an offer, however many phones the agents have.
+        """
         if channel.role != "agent" or self.over:
             return
         segment = self._segment_of(channel)
-        if segment is not None and segment.ringing is None and segment.ended is None:
-            segment.ringing = at
-            unit.put_segment(segment)
-        if self.record.ringing is None:
+        first = self.record.ringing is None
+        if first:
             self.record.ringing = at
             unit.put_call(self.record)
+        if segment is not None:
+            first = segment.ringing is None and segment.ended is None
+            if first:
+                segment.ringing = at
+                unit.put_segment(segment)
+        if first:
             agents = self._audience(channel)
             unit.emit(
                 "call.ringing",
@@ -274,10 +284,16 @@ class LiveCall:
             unit.put_segment(segment)
             losers = [agent for agent in segment.agents if agent != channel.agent]
             self._withdraw(unit, at, losers, "answered_elsewhere")
-        if self.record.answered is None:
+        first = self.record.answered is None
+        if first:
             self.record.answered = at
-        self.record.agent = channel.agent
+        # A Local channel between a caller and an agent's phone answers, too, and is nobody.
+        another = channel.agent is not None and channel.agent != self.record.agent
+        if another:
+            self.record.agent = channel.agent
         unit.put_call(self.record)
+        if not (first or another):
+            return losers
         agents = self._audience(channel)
         unit.emit(
             "call.connected",

@@ -24,6 +24,10 @@ _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 
 
+#: Calls kept in mind at once; several thousand agents never have as many.
+_KEPT = 20_000
+
+
 class CallLog:
     """All calls between their first question and the end of their last channel.
 
@@ -50,6 +54,11 @@ class CallLog:
     def keep(self, call: LiveCall) -> None:
         """Know this call, and all its channels, from now on."""
         self._calls[call.id] = call
+        if len(self._calls) > _KEPT:
+            # Without AMI nobody says when calls end. The store has them; if one asks again, it is found there.
+            oldest = next(iter(self._calls.values()))
+            log.warning("more calls are open than are kept in mind; is AMI away?", call=oldest.id)
+            self._forget(oldest)
         for uniqueid in call.channels:
             self._channels[call.record.pbx, uniqueid] = call
 
@@ -88,6 +97,9 @@ class CallLog:
         """
         if call.over and self._forget(call):
             return Deferred.fromCoroutine(self._write_end(call, unit))
+        earlier, call.unwritten = call.unwritten, None
+        if earlier is not None:
+            self.commit(earlier).addErrback(self._refused, call, earlier)
         written = self.commit(unit)
         return written.addCallbacks(lambda _: True, self._not_written, errbackArgs=(call,))
 
@@ -101,6 +113,9 @@ class CallLog:
         try:
             for attempt in range(_ATTEMPTS):
                 try:
+                    if call.unwritten is not None:
+                        await self.commit(call.unwritten)
+                        call.unwritten = None
                     await self.commit(unit)
                 except StoreError as error:
                     log.error("the end of the call could not be written", call=call.id, why=str(error))
@@ -114,6 +129,15 @@ class CallLog:
         finally:
             self._ends_waiting.discard(key)
         return False
+
+    async def write_whole(self, call: LiveCall, unit: Unit) -> None:
+        """Make a call durable that never lived here. Raises `StoreError`."""
+        await self.commit(unit)
+        self._ended(call.record)
+
+    def _refused(self, failure: Failure, call: LiveCall, unit: Unit) -> None:
+        self._not_written(failure, call)
+        call.unwritten = call.unwritten or unit
 
     def _write_news(self) -> None:
         if self._news:

@@ -141,7 +141,7 @@ def call_detail_json(detail: CallDetail) -> dict[str, Any]:
         "card": cards[-1] if cards else None,
         "cards": cards,
         "decisions": [_decision(decision) for decision in detail.decisions],
-        "crm": [dict(delivery) for delivery in detail.deliveries],
+        "crm": [_delivery(delivery) for delivery in detail.deliveries],
     }
 
 
@@ -209,6 +209,14 @@ def _card(card: CardRecord) -> dict[str, Any]:
     }
 
 
+def _delivery(delivery: Mapping[str, Any]) -> dict[str, Any]:
+    return {**delivery, **{moment: _at(delivery[moment]) for moment in ("created", "due", "finished")}}
+
+
+def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {**facts, "at": iso(facts["at"])} if "at" in facts else dict(facts)
+
+
 def _decision(decision: DecisionRecord) -> dict[str, Any]:
     identification = decision.identification
     return {
@@ -222,7 +230,7 @@ def _decision(decision: DecisionRecord) -> dict[str, Any]:
         "rule": decision.rule,
         "reason": decision.reason,
         "last": decision.last,
-        "facts": dict(decision.facts),
+        "facts": _facts(decision.facts),
         "trace": [dict(step) for step in decision.trace],
         "identification": None if identification is None else dict(identification),
     }

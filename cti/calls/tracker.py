@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from cti.agents.roster import Roster
 from cti.asterisk.ami import AmiClient
 from cti.asterisk.ami_parser import Event
-from cti.calls.life import LiveCall, device_of, is_call_id
+from cti.calls.life import SEGMENT_RESULTS, LiveCall, device_of, is_call_id
 from cti.calls.log import CallLog
 from cti.logs import get_logger
 from cti.store.base import StoreError, Unit
@@ -142,6 +142,17 @@ class Tracker:
                 unit.remove_reservation(agent, call.id)
                 unit.touch_agent(agent, self._roster.record(agent).idle_since)
 
+    def lease_ran_out(self, unit: Unit, agent: str, call: str) -> None:
+        """An agent was held for longer than anybody can say why: an offer to them is over, and its card goes.
+
+        Not while AMI is away: they may be talking, and the dialplan's word at the end will say so.
+        """
+        live = self._calls.get(call)
+        if live is None or live.record.pbx not in self._amis:
+            return
+        if live.offer is not None and agent in live.offer.agents:
+            self.let_go(unit, live, live.end_offer(unit, self._now(), "lost"))
+
     # Events.
 
     def _channel(self, pbx: str, event: Event, at: float) -> None:
@@ -225,11 +236,12 @@ class Tracker:
             pbx=pbx,
             uniqueid=uniqueid,
             call=call.id,
-            device=name,
+            device=device_of(name),
             role="agent" if agent else "other",
             began=at,
             segment=offer.number if offer is not None and agent in offer.agents else None,
             agent=agent,
+            name=name,
         )
         unit = self._calls.unit()
         call.add_channel(unit, channel)
@@ -243,6 +255,14 @@ class Tracker:
         self._calls.write(call, unit)
 
     def _answered(self, unit: Unit, call: LiveCall, channel: ChannelRecord, at: float) -> None:
+        offer = call.offer
+        if (
+            offer is not None
+            and offer.answered is None
+            and not any(one.segment == offer.number for one in [channel, *call.living])
+        ):
+            # No phone of the offer rings any more, and its next question never reached us: this is the fallback.
+            self._went_elsewhere(unit, call, at, SEGMENT_RESULTS.get(call.dialstatus or "", "failed"))
         losers = call.answered(unit, at, channel)
         self.let_go(unit, call, losers)
         if channel.agent is not None:
@@ -296,7 +316,8 @@ class Tracker:
         """Make our picture Asterisk's again. `since`: when AMI was lost, the best guess for ends nobody saw."""
         for entry in await ami.list_action("DeviceStateList", complete="DeviceStateListComplete"):
             self._device_state(pbx, entry, since)
-        before = list(self._calls.of_pbx(pbx))
+        # Channels that come while we ask are not in the lists, and live.
+        before = [(call, list(call.living)) for call in self._calls.of_pbx(pbx)]
         listed: dict[str, Event] = {}
         for entry in await ami.list_action("CoreShowChannels", complete="CoreShowChannelsComplete"):
             listed[entry.get("Uniqueid")] = entry
@@ -304,9 +325,9 @@ class Tracker:
         for entry in listed.values():
             self._find(pbx, entry, "", self._now())
         closed = 0
-        for call in before:
+        for call, living in before:
             if not call.over:
-                closed += self._compare(call, listed, ended, since)
+                closed += self._compare(call, living, listed, ended, since)
         log.info(
             "in step with Asterisk", pbx=pbx, channels=len(listed), open_before=len(before), closed=closed
         )
@@ -322,6 +343,7 @@ class Tracker:
     def _compare(
         self,
         call: LiveCall,
+        living: Iterable[ChannelRecord],
         listed: Mapping[str, Event],
         ended: Mapping[str, EndedRecord],
         since: float,
@@ -330,18 +352,18 @@ class Tracker:
         unit = self._calls.unit()
         word = next((ended[uniqueid] for uniqueid in call.channels if uniqueid in ended), None)
         when = word.ended if word is not None else None
+        for channel in living:
+            if channel.uniqueid in listed or channel.ended is not None:
+                continue
+            if word is not None:
+                self._believe(unit, call, word)
+            at = max(since, channel.began) if when is None else when
+            call.hung_up(unit, at, channel, word.cause if word is not None else None)
+            if channel.agent is not None and channel.answered is not None:
+                self.let_go(unit, call, [channel.agent])
         for channel in call.living:
             entry = listed.get(channel.uniqueid)
-            if entry is None:
-                if word is not None:
-                    self._believe(unit, call, word)
-                at = max(since, channel.began) if when is None else when
-                call.hung_up(unit, at, channel, word.cause if word is not None else None)
-                if channel.agent is not None and channel.answered is not None:
-                    self.let_go(unit, call, [channel.agent])
-            elif channel.role != "caller" and entry.get("BridgeId") and channel.answered is None:
-                if channel.segment is None:
-                    self._went_elsewhere(unit, call, self._now(), "failed")
+            if entry is not None and entry.get("BridgeId") and channel.role != "caller":
                 self._answered(unit, call, channel, self._now())
         if call.living:
             self._confirm(call)

@@ -35,6 +35,9 @@ class Unseen:
 
     async def record(self, pbx: str, known: EndedRecord) -> None:
         """Log this call now, and tell everybody that it ended; fires when it is durable."""
+        if known.call is not None and await self._calls.store.call(known.call) is not None:
+            await self._add_channel(pbx, known, known.call)
+            return
         services = self._services()
         service, called = services.of(known.did)
         caller = services.plan.parse(
@@ -55,7 +58,7 @@ class Unseen:
             to_raw=known.did,
             service=service.name if service is not None else None,
             mode=str(service.mode) if service is not None else None,
-            reason="nobody was asked: the server was away",
+            reason="nobody was asked in time: the server was away, or had too much to do",
             identify_ms=identified.ms,
             hangup_cause=known.cause,
         )
@@ -73,6 +76,15 @@ class Unseen:
             call.answered(unit, max(ended - (known.talked or 0.0), record.started), leg)
         call.end(unit, ended)
         log.warning("a call that went by without us is in the log now", call=call.id, outcome=record.outcome)
+        await self._calls.write_whole(call, unit)
+
+    async def _add_channel(self, pbx: str, known: EndedRecord, call: str) -> None:
+        """The id of a call is inherited by every channel made from it: this one belongs to a call in the log."""
+        unit = self._calls.unit()
+        began = known.started or known.ended or self._now()
+        unit.put_channel(
+            ChannelRecord(pbx, known.uniqueid, call, "", "other", began, ended=known.ended, cause=known.cause)
+        )
         await self._calls.commit(unit)
 
 

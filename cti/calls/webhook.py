@@ -18,7 +18,7 @@ from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLo
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, _HTTP11ClientFactory
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer  # type: ignore[import-untyped]
@@ -52,9 +52,19 @@ class HttpAgent(Protocol):
     ) -> "Deferred[HttpResponse]": ...
 
 
+class _QuietConnections(_HTTP11ClientFactory):
+    """Twisted's own, which says of each connection that it begins and ends."""
+
+    noisy = False
+
+
+class _Pool(HTTPConnectionPool):
+    _factory = _QuietConnections
+
+
 def webhook_agent(reactor: Clock) -> HttpAgent:
     """A client for all webhooks of a process: few idle connections, no redirects, certificates checked."""
-    pool = HTTPConnectionPool(reactor)  # type: ignore[no-untyped-call]
+    pool = _Pool(reactor)  # type: ignore[no-untyped-call]
     pool.cachedConnectionTimeout = IDLE_SECONDS
     return cast(HttpAgent, Agent(reactor, connectTimeout=ANSWER_SECONDS, pool=pool))  # type: ignore[no-untyped-call]
 

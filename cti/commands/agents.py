@@ -173,7 +173,8 @@ def _change(settings: Settings, change: Callable[[People], None]) -> None:
         before = {agent.id: agent for agent in people(store.read, settings)}
         after = dict(before)
         change(after)
-        shared = list(_shared_users(after.values()))
+        # Who is as they were comes first, so that the one who is changed is told of, not the other.
+        shared = list(_shared(sorted(after.values(), key=lambda agent: before.get(agent.id) != agent)))
         if shared:
             raise CommandFailed("; ".join(shared))
         _keep_rules_valid(settings, before, after)
@@ -241,9 +242,14 @@ def _known(id: str, agents: People) -> AgentRecord:
     return agents[id]
 
 
-def _shared_users(agents: Iterable[AgentRecord]) -> Iterable[str]:
+def _shared(agents: Iterable[AgentRecord]) -> Iterable[str]:
     of_user: dict[tuple[str, str], str] = {}
+    at_phone: dict[str, str] = {}
     for agent in agents:
+        for phone in agent.phones:
+            other = at_phone.setdefault(phone, agent.id)
+            if other != agent.id:
+                yield f"{agent.id}: {quoted(phone)} is the phone of agent {other} already"
         for adapter, user in agent.crm.items():
             other = of_user.setdefault((adapter, user), agent.id)
             if other != agent.id:

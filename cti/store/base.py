@@ -69,7 +69,11 @@ class Unit(Protocol):
 
 @frozen
 class CallFilter:
-    """Filters of the call log; None means any. `number` is E.164 and matches either side."""
+    """Filters of the call log; None means any.
+
+    `number` is E.164, or an internal number as it is dialled, and matches either side. `agent` is who talked or
+    was offered it. `party` is `ID` or `ADAPTER:ID`.
+    """
 
     since: float | None = None
     until: float | None = None
@@ -101,6 +105,9 @@ class IStore(Protocol):
 
     def stop(self) -> "Deferred[None]":
         """Write what was handed in, then close."""
+
+    def writing(self) -> str | None:
+        """What keeps the store from writing at present; None when it writes, or would if it were asked to."""
 
     def unit(self) -> Unit: ...
 

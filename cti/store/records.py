@@ -83,7 +83,10 @@ class SegmentRecord:
 
 @define
 class ChannelRecord:
-    """One Asterisk channel of a call; (pbx, uniqueid) names it. `role`: `caller`, `agent` or `other`."""
+    """One Asterisk channel of a call; (pbx, uniqueid) names it. `role`: `caller`, `agent` or `other`.
+
+    `device` is what it belongs to, such as `PJSIP/anna`; `name` its own, such as `PJSIP/anna-0000001f`.
+    """
 
     pbx: str
     uniqueid: str
@@ -96,6 +99,7 @@ class ChannelRecord:
     answered: float | None = None
     ended: float | None = None
     cause: int | None = None
+    name: str = ""
 
 
 @frozen

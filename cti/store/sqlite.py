@@ -9,6 +9,7 @@ import os
 import secrets
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -41,6 +42,8 @@ BUSY_SECONDS = 2.0  # how long a lock of another process (the command line) is w
 POLL_SECONDS = 0.25  # how soon a change by another process is noticed
 LARGEST_GROUP = 500  # units to a transaction: about 50 ms of writing, so that nobody waits for a huge one
 WAITING_UNITS = 20_000
+STUCK_SECONDS = 2.0  # a unit that waits for longer says that the disk does not write
+PROBE_SECONDS = 1.0  # how soon it is noticed, without anybody's unit, that writing works again
 WAITING_READS = 200
 READ_THREADS = 2
 # A commit of one unit costs four times what a unit adds to a commit of several. So while units come one upon the
@@ -96,10 +99,14 @@ class FromThread(Protocol):
 
 @frozen
 class Written:
-    """What became of a group of units: all new events in commit order, and each unit's own or its error."""
+    """What became of a group of units: all new events in commit order, and each unit's own or its error.
+
+    `fault` is the database's trouble, if it was not a unit's own.
+    """
 
     events: Sequence[StoredEvent]
     outcomes: Sequence[Sequence[StoredEvent] | StoreError]
+    fault: str | None = None
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -217,7 +224,16 @@ class Writer:
                 return self._transaction(units, one_by_one=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits is told and the thread lives
             text = _explain(self._path, error) if isinstance(error, sqlite3.Error) else repr(error)
-            return Written([], [StoreError(text) for _ in units])
+            return Written([], [StoreError(text) for _ in units], text)
+
+    def probe(self) -> str | None:
+        """Write something that changes nothing; what kept it from being written, if anything did."""
+        try:
+            # One statement is one transaction here, and is flushed to the disk as any other.
+            self._connection.execute("UPDATE store SET last_seq = last_seq")
+        except sqlite3.Error as error:
+            return _explain(self._path, error)
+        return None
 
     def _transaction(self, units: Sequence[RowUnit], *, one_by_one: bool) -> Written:
         execute = self._connection.cursor().execute
@@ -286,7 +302,8 @@ class SqliteStore:
     """`IStore` in one file.
 
     `destinations` says which types of event each destination of the outbox gets, `clock` gives seconds since
-    the epoch and is asked in the writing thread too, `observe_commit` gets the seconds each transaction took.
+    the epoch and is asked in the writing thread too, `observe_commit` gets for each unit the seconds from `commit`
+    until it was durable.
 
     An event's idempotency key is `CALL.SEQ`, or `STORE.SEQ` for one without a call, STORE being random and
     made with the database: two databases never give out the same key for different events.
@@ -313,7 +330,9 @@ class SqliteStore:
         self._listeners: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._foreign_listeners: list[Callable[[], None]] = []
         self._queue: SimpleQueue[tuple[RowUnit, Deferred[Sequence[StoredEvent]]] | None] = SimpleQueue()
-        self._waiting = 0
+        # When each unit was handed in that is not written yet, in order (monotonic).
+        self._handed_in: deque[float] = deque()
+        self._fault: str | None = None
         self._reading = 0
         self._idle_readers: SimpleQueue[Reader] = SimpleQueue()
         self._readers: list[Reader] = []
@@ -365,14 +384,25 @@ class SqliteStore:
         assert isinstance(unit, RowUnit)
         if not self._open:
             return defer.fail(StoreError("the store is not running"))
-        if self._waiting >= self._max_waiting:
+        waiting = len(self._handed_in)
+        if waiting >= self._max_waiting:
             return defer.fail(
-                StoreFull(f"{self._waiting} units wait to be written to {self._path}: the disk is too slow")
+                StoreFull(f"{waiting} units wait to be written to {self._path}: the disk is too slow")
             )
-        self._waiting += 1
+        self._handed_in.append(time.monotonic())
         done: Deferred[Sequence[StoredEvent]] = Deferred()
         self._queue.put((unit, done))
         return done
+
+    def writing(self) -> str | None:
+        if not self._open:
+            return "the store is not running"
+        if self._fault is not None:
+            return self._fault
+        waits = time.monotonic() - self._handed_in[0] if self._handed_in else 0.0
+        if waits > STUCK_SECONDS:
+            return f"a unit has waited for {waits:.1f} s to be written to {self._path}"
+        return None
 
     def on_events(self, listener: Callable[[Sequence[StoredEvent]], None]) -> None:
         self._listeners.append(listener)
@@ -385,16 +415,20 @@ class SqliteStore:
     def _run(self, writer: Writer) -> None:
         from_thread = self._reactor.callFromThread
         polled = time.monotonic()
-        wrote = 0.0
+        wrote = probed = 0.0
+        fault: str | None = None
         running = True
         while running:
             group, running = self._take(wrote + BUSY_SECONDS_APART)
             if group:
-                began = time.perf_counter()
                 written = writer.write([unit for unit, _ in group])
-                seconds = time.perf_counter() - began
-                from_thread(self._deliver, written, [done for _, done in group], seconds)
-                wrote = time.monotonic()
+                wrote = probed = time.monotonic()
+                fault = written.fault
+                from_thread(self._deliver, written, [done for _, done in group], wrote)
+            elif fault is not None and running and time.monotonic() - probed >= PROBE_SECONDS:
+                fault = writer.probe()
+                probed = time.monotonic()
+                from_thread(self._probed, fault)
             if running and time.monotonic() - polled >= POLL_SECONDS:
                 polled = time.monotonic()
                 events = writer.foreign()
@@ -424,9 +458,10 @@ class SqliteStore:
     # In the reactor again.
 
     def _deliver(
-        self, written: Written, waiting: "Sequence[Deferred[Sequence[StoredEvent]]]", seconds: float
+        self, written: Written, waiting: "Sequence[Deferred[Sequence[StoredEvent]]]", at: float
     ) -> None:
-        self._waiting -= len(waiting)
+        self._fault = written.fault
+        handed_in = [self._handed_in.popleft() for _ in waiting]
         self._tell(written.events)
         for done, outcome in zip(waiting, written.outcomes, strict=True):
             if isinstance(outcome, StoreError):
@@ -434,7 +469,12 @@ class SqliteStore:
             else:
                 done.callback(outcome)
         if self._observe_commit is not None:
-            self._observe_commit(seconds)
+            for since, outcome in zip(handed_in, written.outcomes, strict=True):
+                if not isinstance(outcome, StoreError):
+                    self._observe_commit(at - since)
+
+    def _probed(self, fault: str | None) -> None:
+        self._fault = fault
 
     def _foreign_change(self, events: Sequence[StoredEvent]) -> None:
         for listener in self._foreign_listeners:

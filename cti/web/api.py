@@ -51,7 +51,7 @@ async def metrics(services: Services, _asked: Asked) -> Answer:
 async def identify(services: Services, asked: Asked) -> Answer:
     number = services.numbers.parse(asked.query["number"])
     if number.kind not in (NumberKind.E164, NumberKind.INTERNAL):
-        raise Problem(422, f"number: {_not_a_number(number.kind)}", kind="not-a-number")
+        raise _not_a_number()
     return _json((await services.identifier.identify(number)).as_json())
 
 
@@ -60,7 +60,7 @@ async def calls(services: Services, asked: Asked) -> Answer:
     where = CallFilter(
         since=_time(query.get("since")),
         until=_time(query.get("until")),
-        number=_e164(services, query.get("number")),
+        number=_number(services, query.get("number")),
         agent=_agent_filter(_who(asked), query.get("agent")),
         party=query.get("party"),
         direction=query.get("direction"),
@@ -149,8 +149,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/readyz",
         readyz,
         "Whether the server can take calls, part by part",
+        "`ami.*` are shown, but need not be up: calls are routed without them.",
         answers=("application/json", named("Health")),
-        also={503: "some part is not ready"},
+        also={503: "the store or FastAGI is not ready"},
     ),
     Route(
         "GET",
@@ -178,15 +179,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/api/v1/calls",
         calls,
         "The call log, newest first",
-        "An agent gets the calls they took part in.",
+        "An agent gets the calls that they talked in or were offered.",
         roles=_EVERYBODY,
         query=(
             Parameter(
                 "since", TIME, "calls that started then or later; a time or a date, UTC without a zone"
             ),
             Parameter("until", TIME, "calls that started before"),
-            Parameter("number", NUMBER, "on either side"),
-            Parameter("agent", TEXT, "an agent's id"),
+            Parameter("number", NUMBER, "on either side; a telephone number or an internal one"),
+            Parameter("agent", TEXT, "the id of an agent who talked, or was offered the call"),
             Parameter("party", TEXT, "a party's id"),
             Parameter("direction", SCHEMAS["Call"]["properties"]["direction"], "which way"),
             Parameter(
@@ -272,7 +273,7 @@ def _json(value: Any) -> Answer:
 
 def _health(components: Mapping[str, Component]) -> Answer:
     parts = {name: {"ok": part.ok, "detail": part.detail} for name, part in components.items()}
-    ok = all(part.ok for part in components.values())
+    ok = all(part.ok for part in components.values() if part.needed)
     return Answer(orjson.dumps({"ok": ok, "components": parts}), 200 if ok else 503)
 
 
@@ -324,19 +325,21 @@ def _time(text: str | None) -> float | None:
     return None if text is None else moment(text)
 
 
-def _e164(services: Services, raw: str | None) -> str | None:
+def _number(services: Services, raw: str | None) -> str | None:
     if raw is None:
         return None
     number = services.numbers.parse(raw)
-    if number.e164 is None:
-        raise Problem(422, f"number: {_not_a_number(number.kind)}", kind="not-a-number")
-    return number.e164
+    if number.dialable is None:
+        raise _not_a_number()
+    return number.dialable
 
 
-def _not_a_number(kind: NumberKind) -> str:
-    found = "an internal number" if kind is NumberKind.INTERNAL else "no telephone number"
-    return (
-        f"this is {found}; a public one is written like +4915228817386 (in a URL %2B for +) or 0152 28817386"
+def _not_a_number() -> Problem:
+    return Problem(
+        422,
+        "number: this is no telephone number; one is written like +4915228817386 (in a URL %2B for +),"
+        " 0152 28817386, or 200 for an internal one",
+        kind="not-a-number",
     )
 
 

@@ -5,6 +5,7 @@ What the answers are is `api`'s, and everything that they are made of is passed 
 
 import re
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl
@@ -50,6 +51,7 @@ class Site(http.HTTPFactory):
     """All HTTP connections."""
 
     protocol = Channel  # type: ignore[assignment]
+    noisy = False
 
     def __init__(self, services: Services, table: Table) -> None:
         super().__init__(timeout=IDLE_SECONDS, reactor=cast(IReactorTime, services.clock))
@@ -165,7 +167,8 @@ class Site(http.HTTPFactory):
             request.setHeader(name, value)  # type: ignore[no-untyped-call]
         request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
         request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
-        request.setResponseCode(answer.status)
+        # Twisted does not know all of them by itself.
+        request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
         request.write(answer.body)  # type: ignore[no-untyped-call]
         request.finish()  # type: ignore[no-untyped-call]
         if self._services.options.access_log:

@@ -59,10 +59,15 @@ class DryRun:
 
 @frozen
 class Component:
-    """How one part of the server is. `detail` is read without a login: no address, name or secret in it."""
+    """How one part of the server is.
+
+    `detail` is read without a login: no address, name or secret in it. What is not `needed` is shown, and does not
+    make the whole fail.
+    """
 
     ok: bool
     detail: str
+    needed: bool = True
 
 
 class IHealth(Protocol):

@@ -278,3 +278,51 @@ def test_no_number_and_no_name_is_in_the_log_at_the_default_level(tmp_path):
         assert not re.search(r"15228817386|Öhlmann|Katrin", text)
         about_the_call = [line for line in company.daemon.log() if line.get("call") == record["id"]]
         assert {"routed", "call ended"} <= {line["event"] for line in about_the_call}
+
+
+def a_service(number: str, fallback: str, group: str) -> dict[str, object]:
+    return {
+        "numbers": [number],
+        "mode": "route",
+        "fallback": fallback,
+        "rules": [{"name": "rest", "dial": {"group": group}, "timeout": 3}],
+    }
+
+
+OVERFLOW = """
+[to-support]
+exten => s,1,Goto(cti-inbound,494066969200,1)
+[to-sales]
+exten => s,1,Goto(cti-inbound,494066969100,1)
+"""
+
+
+def test_a_services_fallback_may_be_another_service(tmp_path):
+    services = {
+        "sales": a_service("+494066969100", "to-support,s,1", "sales"),
+        "support": a_service("+494066969200", "old-context,s,1", "support"),
+    }
+    agents = [AnAgent("anna", state="paused"), AnAgent("ben", groups=["support"])]
+    with Company(tmp_path, agents, settings={"services": services}, more_extensions=OVERFLOW) as company:
+        company.start()
+        result = company.call(from_number=CUSTOMER, talk_ms=300).wait()
+        record = company.daemon.the_call()
+
+        assert (result.final, rung(company)) == (200, {"ben": 1})
+        assert (record["agent"], record["outcome"], record["service"]) == ("ben", "answered", "support")
+        decisions = [(decision["service"], decision["action"]) for decision in record["decisions"]]
+        assert decisions == [("sales", "fallback"), ("support", "dial")]
+
+
+def test_services_whose_fallbacks_lead_to_each_other_end_at_the_global_one(tmp_path):
+    services = {
+        "sales": a_service("+494066969100", "to-support,s,1", "sales"),
+        "support": a_service("+494066969200", "to-sales,s,1", "support"),
+    }
+    agents = [AnAgent("anna", state="paused"), AnAgent("ben", groups=["support"], state="paused")]
+    with Company(tmp_path, agents, settings={"services": services}, more_extensions=OVERFLOW) as company:
+        company.start()
+        result = company.call(from_number=CUSTOMER, talk_ms=300).wait()
+
+        assert (result.final, rung(company)) == (200, {"reception": 1})
+        assert len(company.daemon.the_call()["decisions"]) == 20

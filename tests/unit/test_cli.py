@@ -497,6 +497,24 @@ def test_an_agent_that_cannot_be_is_refused_and_nothing_is_written(
     assert company.agents() == {}
 
 
+def test_a_phone_of_another_agent_is_refused_and_named(company: Company) -> None:
+    company.run("agents", "add", "dora", "--phone", "PJSIP/dora", "--phone", "PJSIP/anna", code=1)
+    assert 'dora: "PJSIP/anna" is the phone of agent anna already' in company.remarks
+    company.run("agents", "set", "anna", "--phone", "PJSIP/boris", code=1)
+    assert 'anna: "PJSIP/boris" is the phone of agent boris already' in company.remarks
+    both = company.file("agents.yaml", "agents: {dora: {phones: [PJSIP/7]}, emil: {phones: [PJSIP/7]}}\n")
+    company.run("agents", "import", both, code=1)
+    assert 'emil: "PJSIP/7" is the phone of agent dora already' in company.remarks
+    assert company.agents() == {}
+
+
+def test_an_import_may_swap_phones(company: Company) -> None:
+    swapped = "agents: {anna: {phones: [PJSIP/boris]}, boris: {phones: [PJSIP/anna]}}\n"
+    company.run("agents", "import", company.file("agents.yaml", swapped))
+    agents = company.agents()
+    assert (list(agents["anna"].phones), list(agents["boris"].phones)) == (["PJSIP/boris"], ["PJSIP/anna"])
+
+
 def test_set_wants_something_to_set(company: Company) -> None:
     company.run("agents", "set", "anna", code=2)
     company.run("agents", "set", "anna", "--reason", "lunch", code=2)

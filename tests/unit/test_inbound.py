@@ -194,6 +194,19 @@ def test_what_cannot_be_logged_in_time_falls_open_and_frees_the_agent(how):
     assert world.events[-1] == "card.withdrawn"
 
 
+def test_a_decision_that_the_store_refused_is_written_before_what_comes_next():
+    world, session = World(), Session()
+    world.slow = True
+    world.ask(session)
+    world.commits[0].errback(StoreError("the database is locked"))
+    world.slow = False
+    world.tracker.on_event("main", an_end_of("1.0"))
+
+    events = [type for unit in world.units[1:] for type in unit.types if type != "agent.state"]
+    assert events[:3] == ["call.offered", "call.routed", "card.offered"]
+    assert events[-1] == "call.ended"
+
+
 @pytest.mark.parametrize("name", ["__CTI_CALL_ID", "CTI_TARGET", "CTI_CALLER_NAME", "CTI_ACTION"])
 def test_an_answer_that_breaks_off_frees_the_agent_and_takes_the_card_back(name):
     world, session = World(), Session(breaks_at=name)
@@ -215,7 +228,7 @@ def test_a_caller_who_leaves_while_we_think_is_offered_to_nobody():
     assert ended == [None]
     assert session.set == {}
     assert world.rows(CallRecord)[-1].outcome == "abandoned"
-    assert "card.offered" not in world.events
+    assert world.events == ["call.offered", "call.ended"]
 
 
 def test_a_question_that_arrives_after_the_end_of_its_channel_is_left_to_the_ended_record():

@@ -90,7 +90,21 @@ def test_a_caller_who_leaves_while_it_rings_is_missed_once():
     assert call.record.outcome == "missed"
     assert call.segments[0].result == "abandoned"
     assert unit.types.count("call.missed") == 1
-    assert unit.types.count("call.ringing") == 1
+    assert unit.types.count("call.ringing") == 1, "two phones of one offer are one news"
+
+
+def test_the_second_agents_ringing_is_told_to_the_second_agent():
+    call, unit = a_call(), RecordingUnit()
+    for at, agent in [(101, "anna"), (121, "ben")]:
+        if call.segments:
+            call.ask(unit, at, call.channels["1.0"], "NOANSWER")
+        an_offer(call, agent, at=at)
+        leg = a_leg(f"1.{at}", agent, segment=len(call.segments))
+        call.add_channel(unit, leg)
+        call.rang(unit, at + 1, leg)
+
+    assert [event[3] for event in unit.events if event[0] == "call.ringing"] == [("anna",), ("ben",)]
+    assert call.record.ringing == 102
 
 
 def test_a_caller_who_leaves_before_anybody_rang_is_abandoned():

@@ -36,6 +36,8 @@ def feed_everything(metrics: Metrics) -> None:
     metrics.decided("sales", "dial")
     metrics.card_offered(0.01)
     metrics.agents({"ready": 2})
+    metrics.waiting_calls({"sales": 2})
+    metrics.waited("sales", 4.5)
     metrics.ami_up("main", True)
     metrics.ami_event("main", "Hangup")
     metrics.outbox({"crm": (3, 100.0)}, now=160.0)
@@ -55,6 +57,7 @@ def test_every_metric_of_the_contract_that_can_be_fed_is_there() -> None:
         "cti_adapter_up": {"adapter": "directory"},
         "cti_decisions_total": {"service": "sales", "action": "dial"},
         "cti_card_offer_seconds_count": {},
+        "cti_wait_seconds_count": {"service": "sales"},
         "cti_ami_up": {"pbx": "main"},
         "cti_ami_events_total": {"pbx": "main", "event": "Hangup"},
         "cti_shed_total": {},
@@ -62,6 +65,7 @@ def test_every_metric_of_the_contract_that_can_be_fed_is_there() -> None:
     }.items():
         assert found[name, frozenset(labels.items())] == 1.0, name
     assert found["cti_agents", frozenset({("state", "ready")})] == 2.0
+    assert found["cti_waiting_calls", frozenset({("service", "sales")})] == 2.0
     assert found["cti_outbox_pending", frozenset({("destination", "crm")})] == 3.0
     assert found["cti_outbox_oldest_seconds", frozenset({("destination", "crm")})] == 60.0
     assert found["cti_event_streams", frozenset()] == 7.0
@@ -115,6 +119,35 @@ def test_an_emptied_outbox_is_zero() -> None:
     assert value(metrics, "cti_outbox_pending", destination="unknown") is None
 
 
+def test_what_has_not_happened_yet_is_zero_and_not_missing() -> None:
+    metrics = the_metrics()
+    for name, labels in (
+        ("cti_ami_up", {"pbx": "main"}),
+        ("cti_adapter_up", {"adapter": "directory"}),
+        ("cti_outbox_pending", {"destination": "crm"}),
+        ("cti_outbox_oldest_seconds", {"destination": "crm"}),
+        ("cti_waiting_calls", {"service": "sales"}),
+        ("cti_wait_seconds_count", {"service": "sales"}),
+    ):
+        assert value(metrics, name, **labels) == 0, name
+
+
+def test_a_service_where_nobody_waits_any_more_is_zero() -> None:
+    metrics = the_metrics()
+    metrics.waiting_calls({"sales": 2, "unknown": 1})
+    metrics.waiting_calls({})
+    assert value(metrics, "cti_waiting_calls", service="sales") == 0
+    assert value(metrics, "cti_waiting_calls", service="unknown") is None
+
+
+def test_clocks_that_differ_make_no_wait_below_zero() -> None:
+    metrics = the_metrics()
+    metrics.waited("sales", -0.004)
+    metrics.waited("dialled-1", 3.0)
+    assert value(metrics, "cti_wait_seconds_sum", service="sales") == 0
+    assert value(metrics, "cti_wait_seconds_count", service="none") == 1
+
+
 def test_gauges_are_asked_at_each_scrape() -> None:
     metrics = the_metrics()
     counts = {"ready": 0}
@@ -129,6 +162,7 @@ def test_a_new_configuration_brings_its_names_and_takes_gauges_of_the_old() -> N
     feed_everything(metrics)
     metrics.decided("support", "dial")
     metrics.configure(services=["support"], adapters=[], pbxes=["main"], destinations=[])
+    assert value(metrics, "cti_waiting_calls", service="sales") is None
     metrics.decided("support", "dial")
     assert value(metrics, "cti_decisions_total", service="support", action="dial") == 1
     assert value(metrics, "cti_decisions_total", service="sales", action="dial") == 1

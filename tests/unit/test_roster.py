@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cti.agents.roster import AgentNotReady, AgentUnknown, AgentView, Roster
-from cti.agents.states import STEPS, Engagement, ImpossibleStep, Step, Wish, state, step
+from cti.agents.states import DEVICE_WHY_NOT, STEPS, Engagement, ImpossibleStep, Step, Wish, state, step
 from cti.store.records import AgentRecord, ReservationRecord
 
 
@@ -78,6 +78,42 @@ def test_one_of_several_phones_that_can_ring_is_enough():
     roster.device_state("main", "PJSIP/anna", "UNAVAILABLE")
 
     assert roster.agents["anna"].why_not is None
+
+
+@pytest.mark.parametrize("word", ["INUSE", "BUSY", "RINGING", "RINGINUSE", "ONHOLD"])
+@pytest.mark.parametrize("first", ["NOT_INUSE", "UNAVAILABLE", None])
+def test_an_agent_with_a_call_at_one_phone_is_not_offered_another_at_the_next(word, first):
+    roster, _, _ = a_roster(an_agent(phones=["PJSIP/anna", "PJSIP/anna-mobile"]))
+    if first is not None:
+        roster.device_state("main", "PJSIP/anna", first)
+
+    roster.device_state("main", "PJSIP/anna-mobile", word)
+
+    assert roster.agents["anna"].why_not == f"PJSIP/anna-mobile {DEVICE_WHY_NOT[word]}"
+    with pytest.raises(AgentNotReady, match="PJSIP/anna-mobile"):
+        roster.reserve(["anna"], "call-1", 1, expires=1030)
+    roster.device_state("main", "PJSIP/anna-mobile", "NOT_INUSE")
+    assert roster.agents["anna"].why_not is None
+
+
+def test_phones_that_ring_for_the_offer_do_not_count_against_it():
+    roster, _, told = a_roster(an_agent(phones=["PJSIP/anna", "PJSIP/anna-mobile"]))
+    roster.reserve(["anna"], "call-1", 1, expires=1030)
+
+    roster.device_state("main", "PJSIP/anna", "RINGING")
+    roster.device_state("main", "PJSIP/anna-mobile", "RINGING")
+
+    assert roster.agents["anna"].why_not == "offered"
+    assert roster.connect("anna", "call-1", expires=1090) is not None
+    assert [view.state for view in told] == ["offered", "busy"]
+
+
+def test_an_agent_whose_phones_are_all_absent_is_passed_over():
+    roster, _, _ = a_roster(an_agent(phones=["PJSIP/anna", "PJSIP/anna-mobile"]))
+    roster.device_state("main", "PJSIP/anna", "UNAVAILABLE")
+    roster.device_state("main", "PJSIP/anna-mobile", "INVALID")
+
+    assert roster.agents["anna"].why_not == "PJSIP/anna is not registered"
 
 
 def test_a_phone_registered_at_one_of_two_asterisks_can_ring_but_not_while_in_use_at_the_other():

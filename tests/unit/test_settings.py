@@ -349,6 +349,11 @@ WRONG: list[tuple[str, str, str]] = [
         "agents.ben.crm.directory",
         "is the user of agent anna already",
     ),
+    (
+        changed("services:", "  ben: {phones: [PJSIP/ben, ^PJSIP/anna]}\nservices:"),
+        "agents.ben.phones[1]",
+        '"PJSIP/anna" is the phone of agent anna already',
+    ),
     (changed("services:", "  ^anna: {}\nservices:"), "agents.anna", "is there twice; line 8"),
     (changed("mode: route", "mode: ^rout"), "services.sales.mode", 'did you mean "route"?'),
     (

@@ -384,6 +384,50 @@ def test_a_full_disk_fails_the_unit_and_the_thread_lives_on(
     loop.result(store.stop())
 
 
+def test_a_store_that_cannot_write_says_so_until_it_can_again_without_being_asked_to(
+    loop: Loop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(sqlite, "PROBE_SECONDS", 0.05)
+    store = a_store(loop, path)
+    assert store.writing() is None
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked"):
+            commit(loop, store, a_unit(a_call()))
+        assert "locked by another process" in str(store.writing())
+        other.execute("ROLLBACK")
+    loop.until(lambda: store.writing() is None)
+    loop.result(store.stop())
+    assert store.writing() == "the store is not running"
+
+
+def test_a_unit_that_is_at_fault_itself_does_not_make_the_store_unwell(
+    loop: Loop, store: SqliteStore
+) -> None:
+    with pytest.raises(StoreError, match="NOT NULL"):
+        commit(loop, store, a_unit(a_call(pbx=None)))
+    assert store.writing() is None
+
+
+def test_a_unit_that_waits_long_says_that_the_store_is_stuck(
+    loop: Loop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = a_store(loop, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = store.commit(a_unit(a_call()))
+        assert store.writing() is None
+        monkeypatch.setattr(sqlite, "STUCK_SECONDS", 0.01)
+        time.sleep(0.02)
+        assert "a unit has waited" in str(store.writing())
+        other.execute("ROLLBACK")
+    loop.result(waiting)
+    assert store.writing() is None
+    loop.result(store.stop())
+
+
 def test_cancelling_stops_the_waiting_and_not_the_writing(loop: Loop, store: SqliteStore) -> None:
     waiting = store.commit(a_unit(a_call("a")))
     waiting.addErrback(lambda failure: None)
@@ -405,12 +449,21 @@ def test_stopping_writes_what_was_handed_in_and_takes_no_more(loop: Loop, path: 
     loop.result(store.stop())
 
 
-def test_how_long_a_commit_took_is_told(loop: Loop, path: Path) -> None:
+def test_how_long_each_unit_took_is_told_its_waiting_included(loop: Loop, path: Path) -> None:
     seconds: list[float] = []
     store = a_store(loop, path, observe_commit=seconds.append)
-    commit(loop, store, a_unit(a_call()))
-    assert len(seconds) == 1
-    assert 0 < seconds[0] < 10
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = [store.commit(a_unit(a_call(id))) for id in ("a", "b", "c")]
+        time.sleep(0.1)
+        other.execute("ROLLBACK")
+    for each in waiting:
+        loop.result(each)
+    assert len(seconds) == 3
+    assert all(0.1 <= each < 10 for each in seconds)
+    with pytest.raises(StoreError):
+        commit(loop, store, a_unit(a_call(pbx=None)))
+    assert len(seconds) == 3
     loop.result(store.stop())
 
 
@@ -659,6 +712,35 @@ def test_filters_choose(
 def test_a_call_from_a_number_to_itself_is_one_entry(loop: Loop, store: SqliteStore) -> None:
     commit(loop, store, a_unit(a_call("self", from_number=CUSTOMER, to_number=CUSTOMER)))
     assert ids(loop, store, number=CUSTOMER) == ["self"]
+
+
+def test_an_agent_s_calls_are_those_they_talked_in_and_those_they_were_offered(
+    loop: Loop, store: SqliteStore
+) -> None:
+    unit = a_unit(
+        *(
+            a_call(id, started=float(number), agent=agent)
+            for number, (id, agent) in enumerate(
+                [("talked", "anna"), ("missed", None), ("both", "anna"), ("lost", "ben"), ("no", "ben")]
+            )
+        )
+    )
+    for call, number, offered in (
+        ("missed", 1, ["ben"]),
+        ("missed", 2, ["carla", "anna"]),
+        ("both", 1, ["anna"]),
+        ("lost", 1, ["anna", "ben"]),
+        ("no", 1, ["ben", "annabel"]),
+    ):
+        unit.put_segment(
+            SegmentRecord(call, number, number, "sales", offered, "PJSIP/x", "owner", "because", 1.0)
+        )
+    commit(loop, store, unit)
+    assert ids(loop, store, agent="anna") == ["lost", "both", "missed", "talked"]
+    first, cursor = loop.result(store.calls(CallFilter(agent="anna"), 2))
+    second, end = loop.result(store.calls(CallFilter(agent="anna"), 2, cursor))
+    assert [call.id for call in (*first, *second)] == ["lost", "both", "missed", "talked"]
+    assert end is None
 
 
 def test_filtered_pages_go_on_at_their_cursor(loop: Loop, store: SqliteStore) -> None:

@@ -170,6 +170,57 @@ def test_the_agents_who_lost_the_race_are_free_at_once():
     assert (house.state_of("anna"), house.state_of("ben")) == ("ready", "busy")
 
 
+def test_an_offer_whose_next_question_never_came_is_over_when_the_fallback_answers():
+    house = House().offered().dialled()
+    house.tell("DialEnd", DestUniqueid="1.1", DialStatus="NOANSWER")
+    house.tell("Hangup", Uniqueid="1.1", Cause="16")
+    house.tell("DialBegin", Uniqueid="1.0", DestUniqueid="1.2", DestChannel="PJSIP/reception-00000002")
+    house.tell("DialEnd", DestUniqueid="1.2", DialStatus="ANSWER")
+
+    assert house.state_of("anna") == "ready"
+    assert (house.call.segments[0].result, house.call.record.agent) == ("no_answer", None)
+    assert house.store.events.count("card.withdrawn") == 1
+
+
+def test_a_local_channel_on_the_way_to_an_agents_phone_is_nobody():
+    house = House()
+    house.call.send_elsewhere(RecordingUnit(), 101, "fallback")
+    house.tell("DialBegin", Uniqueid="1.0", DestUniqueid="1.1", DestChannel="Local/ben@phones-00000001;1")
+    house.tell("Newstate", Uniqueid="1.2", Channel="PJSIP/ben-00000002", ChanVariable=f"CTI_CALL_ID={CALL}")
+    house.tell("DialEnd", DestUniqueid="1.2", DialStatus="ANSWER")
+    house.tell("DialEnd", DestUniqueid="1.1", DialStatus="ANSWER")
+
+    assert house.call.record.agent == "ben"
+    assert house.store.events.count("call.connected") == 1
+
+
+def test_a_channel_that_comes_while_asterisk_is_asked_is_not_taken_for_dead():
+    house = House().offered()
+
+    class Busy(ScriptedAmi):
+        async def list_action(self, name: str, /, *, complete: str, **fields: str) -> list[Event]:
+            if name == "DBGetTree":
+                house.dialled()
+            return await super().list_action(name, complete=complete, **fields)
+
+    house.resync(Busy(CoreShowChannels=[listed("1.0")]))
+
+    assert house.call.channels["1.1"].ended is None
+
+
+def test_a_lease_that_ran_out_takes_the_card_away():
+    house = House().offered()
+    house.clock.advance(60)
+    assert house.roster.expire() == [("anna", CALL)]
+    away, here = RecordingUnit(), RecordingUnit()
+    house.tracker.lease_ran_out(away, "anna", CALL)
+    house.tracker.up("main", ScriptedAmi())
+    house.tracker.lease_ran_out(here, "anna", CALL)
+
+    assert (away.types, here.types) == ([], ["card.withdrawn"])
+    assert house.call.segments[0].result == "lost"
+
+
 def test_old_news_does_no_harm():
     house = House().offered().dialled().dialled()
     for _ in range(2):

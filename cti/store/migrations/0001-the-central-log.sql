@@ -93,6 +93,7 @@ CREATE TABLE channels (
     answered DOUBLE PRECISION,
     ended    DOUBLE PRECISION,
     cause    INTEGER,                          -- Q.850, as Asterisk tells it
+    name     TEXT NOT NULL,                    -- PJSIP/anna-0000001f
     PRIMARY KEY (pbx, uniqueid)
 );
 CREATE INDEX channels_by_call ON channels (call);

@@ -1,0 +1,105 @@
+"""The wiring: what the server says of itself and what it counts, without a network."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import globalLogPublisher
+
+from cti.calls.webhook import webhook_agent
+from cti.commands.configuration import read_settings
+from cti.service import CtiService
+from cti.store.base import CallDetail
+from cti.store.records import CallRecord
+
+SAMPLE = Path(__file__).parents[2] / "config" / "small.yaml"
+
+
+class StoreAtWork:
+    """As much of a store as health and a restart ask for."""
+
+    def __init__(self, *calls: CallRecord) -> None:
+        self.trouble: str | None = None
+        self._calls = calls
+
+    def event_range(self) -> tuple[int, int]:
+        return (1, 2)
+
+    def writing(self) -> str | None:
+        return self.trouble
+
+    def open_calls(self) -> list[CallDetail]:
+        return [CallDetail(call, [], [], [], [], [], []) for call in self._calls]
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> CtiService:
+    config = tmp_path / "cti.yaml"
+    config.write_text(SAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+    return CtiService(read_settings(config), MemoryReactorClock())
+
+
+def a_call(id: str = "c1", **fields: Any) -> CallRecord:
+    return CallRecord(**{"id": id, "pbx": "main", "started": 100.0, "service": "sales", **fields})
+
+
+def sample(service: CtiService, name: str) -> float | None:
+    service.metrics.refresh()
+    return service.metrics.registry.get_sample_value(name, {"service": "sales"})
+
+
+def test_a_store_that_cannot_write_makes_the_server_unwell_and_not_ready(service: CtiService) -> None:
+    store = service.store = StoreAtWork()
+    assert service.health()["store"].ok
+    store.trouble = "the disk that holds /srv/cti.db is full"
+    for components in (service.health(), service.ready()):
+        assert not components["store"].ok
+        assert "/srv" not in components["store"].detail
+
+
+def test_ami_that_is_away_is_named_and_not_needed(service: CtiService) -> None:
+    service.store = StoreAtWork()
+    components = service.ready()
+    assert not components["ami.main"].ok
+    assert {name for name, part in components.items() if part.needed} == {"store", "fastagi"}
+
+
+def test_the_wait_of_answered_inbound_calls_is_measured(service: CtiService) -> None:
+    service._call_ended(a_call(answered=104.5, ended=160.0, outcome="answered"))
+    service._call_ended(a_call(ended=120.0, outcome="missed"))
+    service._call_ended(a_call(direction="outbound", answered=109.0, ended=160.0, outcome="answered"))
+    assert sample(service, "cti_wait_seconds_count") == 1
+    assert sample(service, "cti_wait_seconds_sum") == 4.5
+
+
+def test_callers_wait_until_somebody_or_something_takes_them(service: CtiService) -> None:
+    service.metrics.at_scrape(service._feed_gauges)
+    assert sample(service, "cti_waiting_calls") == 0
+    service.calls.store = StoreAtWork(
+        a_call("c1", state="asked"),
+        a_call("c2", state="offered"),
+        a_call("c3", state="connected"),
+        a_call("c4", state="elsewhere"),
+        a_call("c5", state="offered", service=None),
+    )
+    service.calls.restore()
+    assert sample(service, "cti_waiting_calls") == 2
+
+
+def test_an_attempt_to_deliver_a_webhook_adds_no_line_to_the_log() -> None:
+    lines: list[str] = []
+
+    def observe(event: Any) -> None:
+        lines.append(str(event.get("log_format") or event.get("log_text") or event))
+
+    reactor = MemoryReactorClock()
+    globalLogPublisher.addObserver(observe)
+    try:
+        webhook_agent(reactor).request(b"GET", b"http://127.0.0.1:1/", None, None)  # type: ignore[arg-type]
+        (_, _, factory, _, _) = reactor.tcpClients[0]
+        factory.doStart()
+        factory.doStop()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert not [line for line in lines if "factory" in line.lower()]
