@@ -135,8 +135,7 @@ class Inbound:
             service = self._understand(RouteRequest.of(session.request), at).service
         except BadRouteRequest:
             service = None
-        target = [("CTI_TARGET", service.fallback)] if service is not None else []
-        await session.set_variables([*target, ("CTI_REASON", "overload"), *_FALL_OPEN])
+        await session.set_variables([*_target_of(service), ("CTI_REASON", "overload"), *_FALL_OPEN])
         self._measure.answered_asterisk(self._clock.seconds() - at)
 
     # The steps.
@@ -165,7 +164,18 @@ class Inbound:
         if call is None and request.call is not None and is_call_id(request.call):
             call = self._calls.get(request.call) or await self._revived(request.call)
         if call is None:
-            call = LiveCall(self._new_record(asked))
+            record = new_record(
+                mint_call_id(asked.at),
+                request.pbx,
+                request.uniqueid,
+                request.did,
+                asked.at,
+                asked.caller,
+                asked.called,
+                asked.service,
+            )
+            record.linkedid = request.linkedid
+            call = LiveCall(record)
         if request.uniqueid not in call.channels:
             call.channels[request.uniqueid] = ChannelRecord(
                 pbx=request.pbx,
@@ -191,23 +201,6 @@ class Inbound:
         call = LiveCall.restored(detail)
         call.revive()
         return call
-
-    def _new_record(self, asked: Asked) -> CallRecord:
-        request, service = asked.request, asked.service
-        return CallRecord(
-            id=mint_call_id(asked.at),
-            pbx=request.pbx,
-            started=asked.at,
-            uniqueid=request.uniqueid,
-            linkedid=request.linkedid,
-            from_number=asked.caller.dialable,
-            from_raw=asked.caller.raw,
-            from_kind=str(asked.caller.kind),
-            to_number=asked.called.e164 or (asked.called.raw or None),
-            to_raw=request.did,
-            service=service.name if service is not None else None,
-            mode=str(service.mode) if service is not None else None,
-        )
 
     def _open(self, asked: Asked, call: LiveCall) -> Unit:
         """The transaction of this decision. An offer that was open has ended: its agents are free again."""
@@ -411,9 +404,8 @@ class Inbound:
 
     async def _fall_open(self, session: AgiSession, asked: Asked, call: LiveCall) -> None:
         self._offer_failed(call, str(Action.FALLBACK))
-        target = [("CTI_TARGET", asked.service.fallback)] if asked.service is not None else []
         try:
-            await session.set_variables([("__CTI_CALL_ID", call.id), *target, *_FALL_OPEN])
+            await session.set_variables([("__CTI_CALL_ID", call.id), *_target_of(asked.service), *_FALL_OPEN])
             self._measure.answered_asterisk(self._clock.seconds() - asked.at)
         except (AgiHangup, AgiTimeout, AgiCommandFailed) as error:
             log.warning("Asterisk did not take the fallback", call=call.id, why=str(error))
@@ -439,6 +431,36 @@ class Measures(Protocol):
     def decided(self, service: str | None, action: str) -> None: ...
     def card_offered(self, seconds: float) -> None: ...
     def answered_asterisk(self, seconds: float) -> None: ...
+
+
+def _target_of(service: Service | None) -> list[tuple[str, str]]:
+    return [("CTI_TARGET", service.fallback)] if service is not None else []
+
+
+def new_record(
+    id: str,
+    pbx: str,
+    uniqueid: str,
+    did: str,
+    started: float,
+    caller: Number,
+    called: Number,
+    service: Service | None,
+) -> CallRecord:
+    """The row of an inbound call of which only who called whom, and when, is known."""
+    return CallRecord(
+        id=id,
+        pbx=pbx,
+        started=started,
+        uniqueid=uniqueid,
+        from_number=caller.dialable,
+        from_raw=caller.raw,
+        from_kind=str(caller.kind),
+        to_number=called.e164 or (called.raw or None),
+        to_raw=did,
+        service=service.name if service is not None else None,
+        mode=str(service.mode) if service is not None else None,
+    )
 
 
 def decision_for(service: Service | None, facts: Facts) -> Decision:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from cti.agents.roster import AgentView
 from cti.store.base import CallDetail
 from cti.store.records import (
     CallRecord,
@@ -64,6 +65,20 @@ def iso(at: float) -> str:
     milliseconds = round(at * 1000)
     whole = datetime.fromtimestamp(milliseconds // 1000, UTC)
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
+
+
+def agent_json(view: AgentView) -> dict[str, Any]:
+    """An agent, in the API and for the command line; each adds what only it knows."""
+    return {
+        "id": view.id,
+        "name": view.name,
+        "state": view.state,
+        "reason": view.reason,
+        "since": iso(view.since),
+        "phones": list(view.phones),
+        "groups": list(view.groups),
+        "call": view.call,
+    }
 
 
 def moment(text: str) -> float:

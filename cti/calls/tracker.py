@@ -11,7 +11,7 @@ made may arrive after it; they are old news then, and every method of a call tak
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -48,6 +48,8 @@ SWEEP: Final = 30.0
 LOOK: Final = 2.0
 #: How many ends of channels that were not ours are remembered, for a question that arrives after the end.
 _STRANGERS: Final = 2000
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 _ENDED_FAMILY: Final = "cti/ended"
 
 
@@ -81,11 +83,9 @@ class EndedRecord:
             presentation=given.get("pres", ""),
             started=_seconds(given.get("started", "")),
             ended=_seconds(given.get("ended", "")),
-            cause=int(cause) if (cause := given.get("cause", "")).isdigit() and len(cause) < 4 else None,
+            cause=_whole(given.get("cause", "")),
             action=given.get("action", ""),
-            attempt=int(attempt)
-            if (attempt := given.get("attempt", "")).isdigit() and len(attempt) < 4
-            else 0,
+            attempt=_whole(given.get("attempt", "")) or 0,
             dialstatus=given.get("dialstatus", ""),
             talked=_seconds(given.get("talked", "")),
         )
@@ -181,9 +181,7 @@ class Tracker:
         call, channel = self._find(pbx, event, "Dest", at)
         status = event.get("DialStatus")
         if call is None and status == "ANSWER":
-            self._answers[pbx, event.get("Uniqueid")] = at
-            if len(self._answers) > _STRANGERS:
-                del self._answers[next(iter(self._answers))]
+            _remember(self._answers, (pbx, event.get("Uniqueid")), at)
         if call is None or channel is None or call.over:
             return
         if status == "ANSWER":
@@ -197,14 +195,11 @@ class Tracker:
         uniqueid = event.get("Uniqueid")
         call = self._calls.of_channel(pbx, uniqueid)
         if call is None:
-            self._strangers[pbx, uniqueid] = None
+            _remember(self._strangers, (pbx, uniqueid), None)
             self._to_look.add(pbx)
-            if len(self._strangers) > _STRANGERS:
-                del self._strangers[next(iter(self._strangers))]
             return
-        cause = event.get("Cause")
         unit = self._calls.unit()
-        self._gone(unit, call, call.channels[uniqueid], at, int(cause) if cause.isdigit() else None)
+        self._gone(unit, call, call.channels[uniqueid], at, _whole(event.get("Cause")))
         self._write(call, unit)
 
     def _device_state(self, pbx: str, event: Event, at: float) -> None:
@@ -470,6 +465,18 @@ class Tracker:
                     "an ended record stays until the next sweep", why=str(failure.value)
                 )
             )
+
+
+def _remember(memory: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Keep one more, and forget the oldest beyond `_STRANGERS`."""
+    memory[key] = value
+    if len(memory) > _STRANGERS:
+        del memory[next(iter(memory))]
+
+
+def _whole(text: str) -> int | None:
+    """A cause or a count, of at most three digits; `isdigit` alone takes figures that `int` does not."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else None
 
 
 def _seconds(text: str) -> float | None:

@@ -7,13 +7,13 @@ went to the fallback, and yet no call may be missing from the log.
 from collections.abc import Callable
 
 from cti.calls.identification import Identifier
-from cti.calls.inbound import brief_party, party_facts
+from cti.calls.inbound import brief_party, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord
 from cti.logs import get_logger
-from cti.store.records import CallRecord, ChannelRecord
+from cti.store.records import ChannelRecord
 
 log = get_logger("cti.calls.unseen")
 
@@ -45,23 +45,13 @@ class Unseen:
         )
         identified = await self._identifier().identify(caller)
         ended = known.ended or self._now()
-        record = CallRecord(
-            id=known.call or mint_call_id(known.started or ended),
-            pbx=pbx,
-            started=known.started or ended,
-            uniqueid=known.uniqueid,
-            state=str(State.ELSEWHERE),
-            from_number=caller.dialable,
-            from_raw=caller.raw,
-            from_kind=str(caller.kind),
-            to_number=called.e164 or (called.raw or None),
-            to_raw=known.did,
-            service=service.name if service is not None else None,
-            mode=str(service.mode) if service is not None else None,
-            reason="nobody was asked in time: the server was away, or had too much to do",
-            identify_ms=identified.ms,
-            hangup_cause=known.cause,
-        )
+        started = known.started or ended
+        id = known.call or mint_call_id(started)
+        record = new_record(id, pbx, known.uniqueid, known.did, started, caller, called, service)
+        record.state = str(State.ELSEWHERE)
+        record.reason = "nobody was asked in time: the server was away, or had too much to do"
+        record.identify_ms = identified.ms
+        record.hangup_cause = known.cause
         record.party = brief_party(party_facts(identified))
         call = LiveCall(record, action="fallback")
         call.channels[known.uniqueid] = ChannelRecord(

@@ -15,7 +15,7 @@ from attrs import evolve
 
 from cti.agents.roster import Roster
 from cti.agents.states import Wish
-from cti.calls.present import iso
+from cti.calls.present import agent_json
 from cti.commands import CommandFailed, WrongConfiguration, WrongUse
 from cti.commands.agents_file import AgentEntry, as_yaml, problems_of, read_agents
 from cti.commands.configuration import configuration, reading, settings_with, writing
@@ -35,22 +35,7 @@ def list_agents(arguments: Namespace) -> int:
     views = roster.views()
     if arguments.format == "json":
         write_json(
-            {
-                "agents": [
-                    {
-                        "id": view.id,
-                        "name": view.name,
-                        "state": view.state,
-                        "reason": view.reason,
-                        "since": iso(view.since),
-                        "phones": list(view.phones),
-                        "groups": list(view.groups),
-                        "call": view.call,
-                        "crm": dict(roster.record(view.id).crm),
-                    }
-                    for view in views
-                ]
-            }
+            {"agents": [agent_json(view) | {"crm": dict(roster.record(view.id).crm)} for view in views]}
         )
         return 0
     write_table(

@@ -11,7 +11,7 @@ import orjson
 
 from cti import __version__
 from cti.agents.roster import AgentUnknown, AgentView
-from cti.calls.present import call_detail_json, call_json, iso, moment
+from cti.calls.present import agent_json, call_detail_json, call_json, moment
 from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
@@ -278,17 +278,7 @@ def _health(components: Mapping[str, Component]) -> Answer:
 
 
 def _agent_json(view: AgentView) -> dict[str, Any]:
-    return {
-        "id": view.id,
-        "name": view.name,
-        "state": view.state,
-        "reason": view.reason,
-        "since": iso(view.since),
-        "phones": list(view.phones),
-        "groups": list(view.groups),
-        "call": view.call,
-        "why_not": view.why_not,
-    }
+    return agent_json(view) | {"why_not": view.why_not}
 
 
 def _who(asked: Asked) -> Identity:

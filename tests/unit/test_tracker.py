@@ -415,6 +415,7 @@ def test_a_restored_call_is_closed_like_any_other():
         "call=x,ended=soon,cause=many,talked=-1",
         "ended=1e999,started=0x10",
         "=,==,a=b=c",
+        "cause=²,attempt=²",
         "\x00",
     ],
 )
