@@ -21,6 +21,7 @@ from cti.agents.roster import AgentView, Roster
 from cti.agents.states import Wish
 from cti.asterisk.ami import AmiClient
 from cti.asterisk.ami_parser import Event
+from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import FastAgiFactory, listen
 from cti.calls.explain import explain
 from cti.calls.identification import Identifier
@@ -88,6 +89,7 @@ class _Pbx:
 
     name: str
     client: AmiClient
+    channels: Channels
     lost: float
     sweeping: bool = False
 
@@ -118,7 +120,8 @@ class CtiService(Service):
         self.calls = CallLog(self.store, reactor, self._call_ended)
         self.roster = Roster(self._now, self.calls.agent_changed)
         self.unseen = Unseen(self.calls, self._services, self._identifier, self._now)
-        self.tracker = Tracker(self.calls, self.roster, self._now, self.unseen.record)
+        self._channels = {name: Channels(reactor) for name in settings.asterisks}
+        self.tracker = Tracker(self.calls, self.roster, self._now, self.unseen.record, self._channels)
         self.inbound = Inbound(
             calls=self.calls,
             tracker=self.tracker,
@@ -290,10 +293,15 @@ class CtiService(Service):
 
     def _pbx(self, name: str) -> _Pbx:
         asterisk = self.settings.asterisks[name]
+        channels = self._channels[name]
 
         def on_event(event: Event) -> None:
             self.metrics.ami_event(name, event.name)
-            self.tracker.on_event(name, event)
+            channels.take(event)
+            try:
+                self.tracker.on_event(name, event)
+            finally:
+                channels.tell()
 
         client = AmiClient(
             self._reactor,
@@ -307,7 +315,7 @@ class CtiService(Service):
             wanted=WANTED,
             jitter=random.random,
         )
-        return _Pbx(name, client, self._now())
+        return _Pbx(name, client, channels, self._now())
 
     async def _up(self, name: str) -> None:
         pbx = self._pbxes[name]

@@ -11,9 +11,10 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
 
 from cti.agents.roster import Roster
+from cti.asterisk.channels import device_of
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
 from cti.calls.identification import Identification, Identifier, Outcome
-from cti.calls.life import LiveCall, device_of, is_call_id, mint_call_id
+from cti.calls.life import LiveCall, is_call_id, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.route_request import BadRouteRequest, RouteRequest
 from cti.calls.services import Services

@@ -103,11 +103,6 @@ def is_call_id(text: str) -> bool:
         return False
 
 
-def device_of(channel: str) -> str:
-    """The device that a channel belongs to: `PJSIP/anna` of `PJSIP/anna-0000001f`."""
-    return channel.rpartition("-")[0] or channel
-
-
 @define
 class LiveCall:
     """One call from the first question to the end of its last channel.

@@ -19,7 +19,8 @@ from twisted.internet.defer import Deferred
 from cti.agents.roster import Roster
 from cti.asterisk.ami import AmiClient
 from cti.asterisk.ami_parser import Event
-from cti.calls.life import SEGMENT_RESULTS, LiveCall, device_of, is_call_id
+from cti.asterisk.channels import MIRRORED, Channels, device_of
+from cti.calls.life import SEGMENT_RESULTS, LiveCall, is_call_id
 from cti.calls.log import CallLog
 from cti.logs import get_logger
 from cti.store.base import StoreError, Unit
@@ -28,17 +29,11 @@ from cti.store.records import ChannelRecord
 log = get_logger("cti.calls.tracker")
 
 #: The events that are parsed at all; everything else is passed over by its name.
-WANTED: Final = frozenset(
-    {
-        "Newchannel",
-        "Newstate",
-        "DialBegin",
-        "DialState",
-        "DialEnd",
-        "Hangup",
-        "DeviceStateChange",
-    }
-)
+WANTED: Final = MIRRORED | {
+    "DialState",
+    "DialEnd",
+    "DeviceStateChange",
+}
 
 #: Seconds that an agent stays held for a call that nobody has confirmed since. Twice the sweep and a half.
 CONNECTED_LEASE: Final = 75.0
@@ -100,12 +95,17 @@ class Tracker:
         roster: Roster,
         now: Callable[[], float],
         unseen: Callable[[str, EndedRecord], Awaitable[None]],
+        channels: Mapping[str, Channels],
     ) -> None:
-        """`unseen(pbx, ended)` gives a call that was never asked about its record."""
+        """`unseen(pbx, ended)` gives a call that was never asked about its record.
+
+        `channels`: the mirror of each Asterisk, which has taken in an event before `on_event` is given it.
+        """
         self._calls = calls
         self._roster = roster
         self._now = now
         self._unseen = unseen
+        self._mirrors = channels
         self._strangers: dict[tuple[str, str], None] = {}
         self._answers: dict[tuple[str, str], float] = {}
         self._to_look: set[str] = set()
@@ -305,6 +305,7 @@ class Tracker:
     def down(self, pbx: str) -> None:
         """AMI to this Asterisk is away: what it said of phones is not to be relied on."""
         self._amis.pop(pbx, None)
+        self._mirrors[pbx].forget_all()
         self._roster.forget_devices(pbx)
 
     async def resync(self, pbx: str, ami: AmiClient, since: float) -> None:
@@ -316,6 +317,7 @@ class Tracker:
         listed: dict[str, Event] = {}
         for entry in await ami.list_action("CoreShowChannels", complete="CoreShowChannelsComplete"):
             listed[entry.get("Uniqueid")] = entry
+        self._mirrors[pbx].replace(listed.values())
         ended = {record.uniqueid: record for record in await self._ended_records(ami)}
         for entry in listed.values():
             self._find(pbx, entry, "", self._now())

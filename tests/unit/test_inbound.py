@@ -11,6 +11,7 @@ from adapters.base import Party
 from cti.agents.roster import Roster
 from cti.asterisk.agi_parser import Request
 from cti.asterisk.ami_parser import Event
+from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiHangup
 from cti.calls.identification import Identification
 from cti.calls.inbound import LET_IN, Inbound
@@ -70,7 +71,8 @@ class World:
         self.roster.load(
             [AgentRecord("anna", "Anna", ["PJSIP/anna"], ["sales"], {"directory": "u1"}, "ready")]
         )
-        self.tracker = Tracker(self.calls, self.roster, self.clock.seconds, self.unseen)
+        self.channels = {"main": Channels(self.clock), "branch": Channels(self.clock)}
+        self.tracker = Tracker(self.calls, self.roster, self.clock.seconds, self.unseen, self.channels)
         rules = compile_rules([{"name": "owner", "when": {"party.owner": "present"}, "dial": "owner"}])
         service = Service("sales", ("+494066969100",), mode, None, "old-context,s,1", rules)
         self.services = Services([service], NumberPlan("DE"))

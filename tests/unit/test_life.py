@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cti.calls.life import TURNS, ImpossibleTurn, State, Turn, device_of, is_call_id, mint_call_id
+from cti.asterisk.channels import device_of
+from cti.calls.life import TURNS, ImpossibleTurn, State, Turn, is_call_id, mint_call_id
 from cti.store.records import CallRecord, SegmentRecord
 from tests.unit.calls import RecordingUnit, a_call, a_channel, a_leg, an_offer
 

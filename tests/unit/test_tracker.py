@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 
 from cti.agents.roster import Roster
 from cti.asterisk.ami_parser import Event
+from cti.asterisk.channels import Channels
 from cti.calls.life import LiveCall, State
 from cti.calls.log import CallLog
 from cti.calls.tracker import EndedRecord, Tracker
@@ -66,7 +67,10 @@ class House:
             [AgentRecord(id, id.title(), [f"PJSIP/{id}"], ["sales"], {}, "ready") for id in ("anna", "ben")]
         )
         self.unseen: list[EndedRecord] = []
-        self.tracker = Tracker(self.calls, self.roster, self.clock.seconds, self._record_unseen)
+        self.channels = {"main": Channels(self.clock), "branch": Channels(self.clock)}
+        self.tracker = Tracker(
+            self.calls, self.roster, self.clock.seconds, self._record_unseen, self.channels
+        )
         self.call = a_call()
         self.calls.keep(self.call)
 
