@@ -150,7 +150,7 @@ INTERNAL = """
 exten => _X.,1,Dial(PJSIP/anna,10)
 
 [from-phones]
-exten => _[a-z]!,1,Dial(PJSIP/${EXTEN},10)
+exten => _[a-z][a-z]!,1,Dial(PJSIP/${EXTEN},10)
 """
 
 
@@ -412,6 +412,26 @@ def test_two_asterisks_run_side_by_side_and_call_each_other_s_phones_never(lab):
     assert (len(anna.invites), len(ben.invites)) == (0, 1)
     assert first.pid != second.pid
     assert first.log("Executing") == []
+
+
+def test_joined_asterisks_call_each_other_and_keep_the_callers_number(lab):
+    anna = lab.phone("anna")
+    head = lab.asterisk(
+        "head", extensions="[from-peers]\nexten => _X.,1,Dial(PJSIP/7@peer-branch,10)\n", phones=[]
+    )
+    branch = lab.asterisk(
+        "branch",
+        extensions="[from-trunk]\nexten => _X.,1,Dial(PJSIP/${EXTEN}@peer-head,10)\n"
+        "[from-peers]\nexten => 7,1,Dial(PJSIP/anna,10)\n",
+        phones=[anna],
+        peers=[head],
+    )
+
+    result = lab.call(branch, NUMBER, from_number="01713920042", talk_ms=100).wait()
+
+    assert result.final == 200
+    assert anna.invites[0].from_number == "01713920042"
+    lab.eventually(lambda: head.log(rf"Executing \[{NUMBER}@from-peers:1\]"))
 
 
 def test_after_restart_and_crash_the_database_is_there_and_calls_go_through(lab):
