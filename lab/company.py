@@ -17,7 +17,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from lab.asterisk import AsteriskInstance
-from lab.configuration import RegisteringPhone
+from lab.configuration import RegisteringPhone, StaticPhone
 from lab.daemon import ROOT, Daemon
 from lab.laboratory import Answers, Call, Lab, Phone
 from lab.scenarios import Behaviour
@@ -57,7 +57,11 @@ _SOON = Answers(after_ms=200)
 
 @frozen
 class AnAgent:
-    """A person of the company and how their phone behaves."""
+    """A person of the company and how their phone behaves.
+
+    @ivar shares: the agent whose phone's place in the network theirs has, too, and so its behaviour: one program
+        plays the phones of many.
+    """
 
     id: str
     name: str = ""
@@ -65,6 +69,7 @@ class AnAgent:
     groups: Sequence[str] = ("sales",)
     user: str | None = None
     state: str = "ready"
+    shares: str | None = None
 
 
 def contacts_csv(rows: Sequence[Mapping[str, str]]) -> str:
@@ -130,8 +135,12 @@ class Company:
             self.lab.__exit__(kind, error, trace)
 
     def _furnish(self) -> None:
+        sharing = []
         for agent in self.agents:
-            self.phones[agent.id] = self.lab.phone(agent.id, agent.behaviour)
+            if agent.shares is None:
+                self.phones[agent.id] = self.lab.phone(agent.id, agent.behaviour)
+            else:
+                sharing.append(StaticPhone(agent.id, self.phones[agent.shares].port))
         self.phones["reception"] = self.lab.phone("reception", Answers(after_ms=100))
         http_port, agi_port = self.lab.free_port(), self.lab.free_port()
         softphones = [self.softphone] if self.softphone else []
@@ -140,7 +149,7 @@ class Company:
             + self.more_extensions,
             dialplan_files=[ROOT / "dialplan" / "cti.conf"],
             manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
-            phones=[*self.phones.values(), *softphones],
+            phones=[*self.phones.values(), *sharing, *softphones],
         )
         more: dict[str, Any] = {} if self.command is None else {"command": self.command}
         self.daemon = Daemon(

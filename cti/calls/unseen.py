@@ -6,6 +6,7 @@ went to the fallback, and yet no call may be missing from the log.
 
 from collections.abc import Callable
 
+from cti.asterisk.cdr import CallDetailRecord
 from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
@@ -67,6 +68,10 @@ class Unseen:
         call.end(unit, ended)
         log.warning("a call that went by without us is in the log now", call=call.id, outcome=record.outcome)
         await self._calls.write_whole(call, unit)
+
+    async def made_up(self, pbx: str, row: CallDetailRecord) -> None:
+        """Log a call that only Asterisk's own record tells of, and tell everybody; fires when it is durable."""
+        raise NotImplementedError
 
     async def _add_channel(self, pbx: str, known: EndedRecord, call: str) -> None:
         """The id of a call is inherited by every channel made from it: this one belongs to a call in the log."""
