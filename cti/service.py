@@ -31,6 +31,7 @@ from cti.calls.log import CallLog
 from cti.calls.outbox import Outbox
 from cti.calls.services import AMI_ERRORS, Services
 from cti.calls.tracker import LOOK, SWEEP, WANTED, Tracker
+from cti.calls.unasked import Unasked
 from cti.calls.unseen import Unseen
 from cti.calls.webhook import WebhookSender, webhook_agent
 from cti.logs import get_logger
@@ -126,11 +127,14 @@ class CtiService(Service):
         self.roster = Roster(self._now, self.calls.agent_changed)
         self.unseen = Unseen(self.calls, self._services, self._identifier, self._now)
         self._channels = {name: Channels(reactor) for name in settings.asterisks}
-        self.tracker = Tracker(self.calls, self.roster, self._now, self.unseen.record, self._channels)
+        self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier)
+        self.tracker = Tracker(
+            self.calls, self.roster, self._now, self.unseen.record, self._channels, self.unasked.begin
+        )
         self.gaps = Gaps(
             self.calls,
             {name: pbx.cdr for name, pbx in settings.asterisks.items() if pbx.cdr is not None},
-            make_up=self.unseen.made_up,
+            make_up=self.unasked.made_up,
             in_thread=self._in_thread,
             measure=self.metrics.ami_gap,
         )

@@ -6,7 +6,6 @@ went to the fallback, and yet no call may be missing from the log.
 
 from collections.abc import Callable
 
-from cti.asterisk.cdr import CallDetailRecord
 from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
@@ -55,7 +54,7 @@ class Unseen:
         record.hangup_cause = known.cause
         record.party = brief_party(party_facts(identified))
         call = LiveCall(record, action="fallback")
-        call.channels[known.uniqueid] = ChannelRecord(
+        call.channels[pbx, known.uniqueid] = ChannelRecord(
             pbx, known.uniqueid, call.id, device="", role="caller", began=record.started, cause=known.cause
         )
         unit = self._calls.unit()
@@ -68,10 +67,6 @@ class Unseen:
         call.end(unit, ended)
         log.warning("a call that went by without us is in the log now", call=call.id, outcome=record.outcome)
         await self._calls.write_whole(call, unit)
-
-    async def made_up(self, pbx: str, row: CallDetailRecord) -> None:
-        """Log a call that only Asterisk's own record tells of, and tell everybody; fires when it is durable."""
-        raise NotImplementedError
 
     async def _add_channel(self, pbx: str, known: EndedRecord, call: str) -> None:
         """The id of a call is inherited by every channel made from it: this one belongs to a call in the log."""
