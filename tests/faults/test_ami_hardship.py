@@ -8,6 +8,7 @@ import pytest
 
 from lab.company import DID, AnAgent, Company
 from lab.laboratory import Answers, Calls, RingsForever, eventually
+from lab.trace import CallResult
 from tests.faults.evidence import seconds, settled
 from tests.faults.link import Link
 
@@ -31,7 +32,9 @@ def a_service(number: str, group: str, timeout: int) -> dict[str, Any]:
     }
 
 
-def a_company(directory: Path, agents: list[AnAgent], link: Link | None = None, **settings: Any) -> Company:
+def a_company(
+    directory: Path, agents: list[AnAgent], link: Link | None = None, more_extensions: str = ""
+) -> Company:
     services = {
         "sales": a_service("+494066969100", "sales", 30),
         "support": a_service(SUPPORT, "support", 60),
@@ -39,12 +42,11 @@ def a_company(directory: Path, agents: list[AnAgent], link: Link | None = None, 
     groups = {group for agent in agents for group in agent.groups}
     more: dict[str, Any] = {
         "services": {name: service for name, service in services.items() if name in groups},
-        **settings,
     }
     if link is not None:
         ami = {"ami": f"127.0.0.1:{link.port}", "username": "cti", "secret": {"env": "AMI_SECRET"}}
         more["asterisks"] = {"main": ami}
-    return Company(directory, agents, settings=more)
+    return Company(directory, agents, settings=more, more_extensions=more_extensions)
 
 
 def callers(company: Company, count: int, did: str, first: int) -> Calls:
@@ -173,3 +175,65 @@ def test_half_an_event_and_then_silence_is_noticed_and_nothing_is_lost(tmp_path)
         ends = {result.messages[0].from_number: result.ended for result in first.results}
         for record in records:
             assert abs(seconds(record["ended"]) - (ends[record["from_raw"]] or 0)) < 1.5
+
+
+#: Phones that call each other, and the outside, without asking anybody.
+PHONES = """
+[from-phones]
+exten => _X!,1,Dial(PJSIP/reception,30)
+"""
+
+
+@pytest.mark.parametrize("records_kept", [True, False], ids=["with-call-records", "without"])
+def test_ami_cut_for_30_seconds_loses_no_call_that_asked_us_and_owns_up_to_the_others(tmp_path, records_kept):
+    link = Link()
+    agents = a_desk("anna", 6, Answers(after_ms=100), "sales")
+    with a_company(tmp_path, agents, link, more_extensions=PHONES) as company:
+        link.target = company.pbx.ami_port
+        if records_kept:
+            company.daemon.settings["asterisks"]["main"]["cdr"] = {"file": str(company.pbx.cdr_file)}  # type: ignore[index]
+        company.start()
+        phone = company.phones["anna0"]
+        over_before = company.lab.dial(phone, company.pbx, "03023125001", talk_ms=100).wait()
+        ends_meanwhile, outlives = callers(company, 2, DID, 0), callers(company, 2, DID, 10)
+        eventually(lambda: in_state(company, "connected") == 4, what="four calls up")
+
+        link.cut()
+        began = time.monotonic()
+        eventually(lambda: company.daemon.metric("cti_ami_up", pbx="main") == 0, what="the outage")
+        results = {result.messages[0].from_number: result for result in _hung_up(ends_meanwhile)}
+        during = company.lab.calls(
+            company.pbx, DID, count=2, rate=20, from_number=["+491713920020", "+491713920021"], talk_ms=300
+        )
+        results |= {result.messages[0].from_number: result for result in during.wait()}
+        unheard = company.lab.dial(phone, company.pbx, "03023125002", talk_ms=1200).wait()
+        assert (over_before.final, unheard.final) == (200, 200)
+        time.sleep(max(0.0, 30 - (time.monotonic() - began)))
+        link.heal()
+        eventually(lambda: company.daemon.metric("cti_ami_up", pbx="main") == 1, 40, what="AMI again")
+        results |= {result.messages[0].from_number: result for result in _hung_up(outlives)}
+
+        records = settled(company, 8 if records_kept else 7, timeout=30)
+        assert {record["outcome"] for record in records} == {"answered"}
+        for record in records:
+            if record["direction"] == "inbound":
+                assert abs(seconds(record["ended"]) - (results[record["from_raw"]].ended or 0)) < 1.5
+        made_by_anna = [record for record in records if record["direction"] == "outbound"]
+        assert {record["agent"] for record in made_by_anna} == {"anna0"}
+        dialled = [record["to"] for record in made_by_anna]
+        (gap,) = company.daemon.get("/api/v1/gaps")["gaps"]
+        assert seconds(gap["until"]) - seconds(gap["since"]) >= 30
+        if records_kept:
+            assert dialled == ["+493023125001", "+493023125002"]
+            assert abs(made_by_anna[1]["talk"] - 1.2) < 1.5
+            assert (gap["recovered"], gap["why"]) == (1, None)
+        else:
+            assert dialled == ["+493023125001"]
+            assert gap["recovered"] is None
+            assert "no call records are configured" in gap["why"]
+            assert company.daemon.metric("cti_ami_gap_seconds_total", pbx="main") >= 30
+
+
+def _hung_up(calls: Calls) -> list[CallResult]:
+    calls.hang_up()
+    return calls.wait()
