@@ -117,8 +117,15 @@ Reads the configuration and names every problem in it as FILE:LINE:COLUMN, or sa
 may name agents and groups of the file and of the store. Changes nothing; safe beside a running server.
 
   cti check -c cti.yaml && systemctl reload cordboard
+  cti check --live -c cti.yaml
+
+With --live it also logs in to each Asterisk, with the rights that the server has, and names what that lacks:
+modules, rights, lines of manager.conf, the dialplan, fallbacks, phones (exit code 1). What those rights do not
+show is named as such, and is no failure.
 """,
     )
+    parser.add_argument("--live", action="store_true", help="look at the running Asterisks, too")
+    parser.add_argument("--pbx", metavar="NAME", help="with --live: only at this one")
     _format(parser, "text", "json")
 
 

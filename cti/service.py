@@ -21,6 +21,7 @@ from cti.agents.roster import AgentView, Roster
 from cti.agents.states import Wish
 from cti.asterisk.ami import AmiClient
 from cti.asterisk.ami_parser import Event
+from cti.asterisk.ami_tls import AmiTls
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import FastAgiFactory, listen
 from cti.calls.explain import explain
@@ -314,6 +315,8 @@ class CtiService(Service):
             on_down=lambda reason: self._down(name, reason),
             wanted=WANTED,
             jitter=random.random,
+            login=asterisk.login,
+            tls=None if asterisk.tls is None else AmiTls(asterisk.tls.name, asterisk.tls.ca),
         )
         return _Pbx(name, client, channels, self._now())
 
