@@ -158,6 +158,7 @@ class CtiService(Service):
             self.inbound.route,
             reactor,
             overflow=self.inbound.fall_open,
+            shed=self.metrics.shed,
             allow=settings.fastagi.allow,
             max_sessions=settings.fastagi.max_in_flight,
         )
@@ -322,11 +323,17 @@ class CtiService(Service):
 
     async def _up(self, name: str) -> None:
         pbx = self._pbxes[name]
-        log.info("AMI is up", pbx=name)
         self.metrics.ami_up(name, True)
         self.tracker.up(name, pbx.client)
+        log.info("AMI is up", pbx=name, asterisk=await self._version(pbx))
         await self.tracker.resync(name, pbx.client, pbx.lost)
         await self._services().write_fallbacks(pbx.client)
+
+    async def _version(self, pbx: _Pbx) -> str | None:
+        try:
+            return (await pbx.client.action("CoreSettings")).get("AsteriskVersion")
+        except AMI_ERRORS:
+            return None
 
     def _learn(self, pbx: str, did: str, service: RoutedService) -> None:
         services, client = self._services(), self._pbxes[pbx].client

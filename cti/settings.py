@@ -365,10 +365,10 @@ class _Reader:
                 ami,
                 self._file.text(section.need("username", "cti"), one_line=True) or "",
                 self._secret(section.need("secret", "{env: AMI_SECRET}")),
-                self._login(section.get("login"), exposed=tls is None and not _is_here(ami.host)),
+                self._login(section.get("login"), exposed=tls is None and not is_here(ami.host)),
                 tls,
             )
-            if ami_place is not None and tls is None and ami.host and not _is_here(ami.host):
+            if ami_place is not None and tls is None and ami.host and not is_here(ami.host):
                 self._file.advise(
                     ami_place,
                     f"numbers and names travel to {quoted(ami.host)} unencrypted; `tls: true` beside it, or a"
@@ -708,7 +708,7 @@ def _is_loopback(host: str) -> bool:
     return ipaddress.ip_address(host).is_loopback
 
 
-def _is_here(host: str) -> bool:
+def is_here(host: str) -> bool:
     """Whether what goes to `host`, an address or a name, stays on this machine for sure."""
     try:
         return _is_loopback(host)

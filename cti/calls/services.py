@@ -28,7 +28,9 @@ class Services:
         for service in services:
             for written in service.numbers:
                 self._by_number[written] = service
-                for spelling in (written, *spellings(written, plan.region)):
+                # An internal number has one form only.
+                forms = spellings(written, plan.region) if written.startswith("+") else (written,)
+                for spelling in forms:
                     self._spellings[spelling] = service.fallback
 
     def of(self, did: str) -> tuple[Service | None, Number]:

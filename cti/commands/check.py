@@ -10,6 +10,7 @@ from typing import Any
 from cti.commands import WrongUse
 from cti.commands.configuration import configuration, reading
 from cti.commands.output import printable, write_json
+from cti.commands.people import phones_of
 from cti.settings import Asterisk, Settings
 from cti.yaml_file import Problem, YamlFile
 
@@ -17,8 +18,9 @@ from cti.yaml_file import Problem, YamlFile
 def check(arguments: Namespace) -> int:
     settings = configuration(arguments)
     with reading(settings) as reader:
-        stored = [] if reader is None else list(reader.agents())
-    known = sorted(settings.agents.keys() | {agent.id for agent in stored})
+        stored = [] if reader is None else [agent.id for agent in reader.agents()]
+        phones = phones_of(reader, settings)
+    known = sorted(settings.agents.keys() | set(stored))
     understood: dict[str, Any] = {
         "file": str(settings.path),
         "region": settings.region,
@@ -39,10 +41,7 @@ def check(arguments: Namespace) -> int:
         print(each, file=sys.stderr)
     live: dict[str, Any] | None = None
     if arguments.live:
-        phones = {agent.id: tuple(agent.phones) for agent in stored} or {
-            agent.id: agent.phones for agent in settings.agents.values()
-        }
-        live = _live(settings, some_asterisks(settings, arguments.pbx), phones)
+        live = _live(settings, _some_asterisks(settings, arguments.pbx), phones)
     elif arguments.pbx:
         raise WrongUse("--pbx says which Asterisk --live looks at; say --live as well")
     code = 0 if live is None or live["ok"] else 1
@@ -62,7 +61,7 @@ def check(arguments: Namespace) -> int:
     return code
 
 
-def some_asterisks(settings: Settings, name: str | None) -> Sequence[Asterisk]:
+def _some_asterisks(settings: Settings, name: str | None) -> Sequence[Asterisk]:
     """The one called `name`, or all. Raises `WrongUse`."""
     if name is None:
         return list(settings.asterisks.values())

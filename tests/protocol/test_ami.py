@@ -21,6 +21,7 @@ from cti.asterisk.ami import (
     AmiTimeout,
 )
 from cti.asterisk.ami_parser import AmiFieldError, Event
+from cti.asterisk.ami_tls import AmiTls
 
 USERNAME, SECRET, CHALLENGE = "cti", "s3cret", "104729"
 BOOTED = b"Event: FullyBooted\r\nPrivilege: system,all\r\nStatus: Fully Booted\r\n\r\n"
@@ -518,6 +519,63 @@ def test_a_list_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scene.names() == ["FullyBooted"]
 
 
+def test_what_a_list_may_hold_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ami, "MAX_LIST_CHARACTERS", 1000)
+    scene = Scene()
+    asterisk = scene.is_up()
+    failed = started(scene.client.list_action("DBGetTree", complete="DBGetTreeComplete"))
+    own = {"ActionID": asterisk.the_action()["ActionID"]}
+    asterisk.says(an_event("DBGetTreeResponse", Val="x" * 500, **own))
+    assert not failed.called
+    asterisk.says(an_event("DBGetTreeResponse", Val="x" * 500, **own))
+    assert isinstance(outcome(failed), AmiOverloaded)
+
+
+def test_lists_that_never_end_do_not_fill_what_waits_for_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ami, "MAX_PENDING", 3)
+    monkeypatch.setattr(ami, "MAX_ABANDONED", 2)
+    scene = Scene()
+    asterisk = scene.is_up()
+    ids = []
+    for _ in range(5):
+        endless = started(scene.client.list_action("Status", complete="Never", timeout=1.0))
+        action = asterisk.the_action()
+        ids.append(action["ActionID"])
+        asterisk.answers(action, EventList="start")
+        scene.reactor.advance(1)
+        scene.reactor.advance(0.25)
+        assert isinstance(outcome(endless), AmiTimeout)
+    for action_id in ids[-2:]:
+        asterisk.says(an_event("Status", ActionID=action_id))
+        asterisk.says(an_event("Never", ActionID=action_id))
+    assert scene.names() == ["FullyBooted"]
+    done = started(scene.client.action("Ping"))
+    asterisk.answers(asterisk.the_action())
+    assert outcome(done).success
+
+
+def test_a_slow_handler_neither_reorders_nor_drops_events_nor_costs_the_connection() -> None:
+    seen: list[str] = []
+
+    def on_event(event: Event) -> None:
+        # Time passes, and the reactor has no turn.
+        scene.reactor.rightNow += 20
+        seen.append(event.get("N"))
+
+    scene = Scene(on_event=on_event, wanted=frozenset({"Newstate"}), ping_every=15.0, ping_timeout=5.0)
+    asterisk = scene.is_up()
+    scene.reactor.advance(15)
+    ping = asterisk.the_action()
+    stream = b"".join(an_event("Newstate", N=str(number)) for number in range(50))
+    asterisk.says(stream[:1000])
+    scene.reactor.advance(0)
+    asterisk.says(stream[1000:])
+    asterisk.answers(ping)
+    scene.reactor.advance(0.25)
+    assert seen == [str(number) for number in range(50)]
+    assert scene.client.up
+
+
 # Losing the connection
 
 
@@ -682,6 +740,53 @@ def test_a_stopped_client_can_be_started_again() -> None:
     scene.client.startService()
     scene.is_up()
     assert scene.story[-1] == "up"
+
+
+# TLS
+
+
+def test_a_handshake_that_nobody_answers_is_given_up_with_the_reason() -> None:
+    scene = Scene(tls=AmiTls("pbx.example"), login_timeout=10.0)
+    asterisk = scene.accepts()
+    assert asterisk.transport.value()[:2] == b"\x16\x03", "a TLS handshake"
+    with the_log() as lines:
+        scene.reactor.advance(9)
+        assert not asterisk.closed
+        scene.reactor.advance(1)
+        assert asterisk.closed
+        asterisk.goes_away()
+    assert "TLS: no answer to the handshake" in lines[0]
+    scene.pause_before_next_attempt()
+
+
+def test_a_plain_manager_port_is_told_from_a_bad_certificate_and_hears_no_login() -> None:
+    said: list[str] = []
+    scene = Scene(tls=AmiTls("pbx.example"), on_trouble=said.append)
+    asterisk = scene.accepts()
+    asterisk.transport.clear()
+    asterisk.says(b"Asterisk Call Manager/9.0.0\r\n")
+    asterisk.goes_away()
+    assert [line for line in said if "what answers speaks none" in line] == said
+    assert b"Login" not in asterisk.transport.value()
+    assert b"Challenge" not in asterisk.transport.value()
+    scene.pause_before_next_attempt()
+
+
+def test_authorities_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="PEM"):
+        AmiTls("pbx.example", b"no certificate")
+
+
+def test_trouble_is_told_in_words_each_time() -> None:
+    said: list[str] = []
+    scene = Scene(secret="wrong", on_trouble=said.append)
+    scene.refuses_connection()
+    scene.pause_before_next_attempt()
+    scene.accepts().lets_in()
+    first, second, third = said
+    assert first.startswith("not connected: Connection was refused")
+    assert second == "log-in refused: authentication"
+    assert third.startswith("connection lost: ")
 
 
 def test_asterisk_may_be_named_by_a_host_name() -> None:

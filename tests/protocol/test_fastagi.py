@@ -422,6 +422,21 @@ def test_connections_are_limited_whether_or_not_they_ask() -> None:
     assert factory.buildProtocol(an_address()) is not None
 
 
+def test_connections_too_many_are_counted_and_logged_once_a_second() -> None:
+    clock, shed = Clock(), []
+    factory = a_factory(nothing, clock, max_connections=0, shed=lambda: shed.append(1))
+    with the_log() as lines:
+        for _ in range(500):
+            assert factory.buildProtocol(an_address()) is None
+        clock.advance(1)
+        assert factory.buildProtocol(an_address()) is None
+        assert factory.buildProtocol(an_address("192.0.2.7")) is None
+    assert len(shed) == 501
+    assert [line for line in lines if "refused: 1," in line] == lines[:1]
+    assert "refused: 500," in lines[1]
+    assert len(lines) == 2
+
+
 @pytest.mark.parametrize(
     ("host", "allowed"),
     [
