@@ -178,7 +178,7 @@ def _modules() -> Iterator[str]:
     for module, names in read_dialplan(text_of(DIALPLAN)).modules.items():
         yield f"; dialplan: {', '.join(names)}"
         yield f"load = {module}.so"
-    for action, module in ACTIONS.items():
-        if module is not None:
+    for action, bringing in ACTIONS.items():
+        if bringing is not None:
             yield f"; manager: {action}"
-            yield f"load = {module}.so"
+            yield f"load = {bringing}.so"

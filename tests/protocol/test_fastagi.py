@@ -359,6 +359,15 @@ def test_half_a_header_and_then_nothing_is_closed() -> None:
     assert asterisk.closed
 
 
+def test_a_request_that_trickles_in_has_no_longer_than_one_that_does_not_come() -> None:
+    clock = Clock()
+    asterisk = Asterisk(a_factory(nothing, clock), request=b"")
+    for byte in REQUEST[:22]:
+        asterisk.says(bytes([byte]))
+        clock.advance(0.25)
+    assert asterisk.closed
+
+
 def test_a_command_without_answer_fails_and_closes() -> None:
     clock = Clock()
     recorder = Recorder()
