@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cryptography import x509
 from OpenSSL import SSL
-from OpenSSL.crypto import X509
+from OpenSSL.crypto import X509, X509StoreFlags
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
@@ -49,6 +49,10 @@ class AmiTls:
             self._is_address = False
         trusted = _the_systems() if ca is None else _these(_certificates(ca))
         self._context = CertificateOptions(trustRoot=trusted).getContext()
+        store = self._context.get_cert_store()
+        if ca is not None and store is not None:
+            # So that Asterisk's own certificate may stand there, too, whoever has signed it.
+            store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
         self._flaw: str | None = None
 
     def clientConnectionForTLS(self, _protocol: object) -> SSL.Connection:

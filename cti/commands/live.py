@@ -179,7 +179,17 @@ def _not_in(asterisk: Asterisk, needs: Needs, refusal: str) -> Finding:
             f"Asterisk does not say that it has booted: it is still starting, or [{asterisk.username}] lacks"
             f" a right; `read = {read}` would be right",
         )
-    return Finding("wrong", _keys(asterisk, "ami"), "manager.conf", f"{at}: {refusal}")
+    if "Login Already In Use" in refusal:
+        return Finding(
+            "wrong",
+            _keys(asterisk),
+            "manager.conf",
+            f"[{asterisk.username}] is logged in already, and may be only once, so that the server, too, is kept"
+            " out for as long as a connection of before is not noticed to be dead; `allowmultiplelogin = yes`"
+            " would be right",
+        )
+    key = "tls" if asterisk.tls is not None and "TLS: " in refusal else "ami"
+    return Finding("wrong", _keys(asterisk, key), "manager.conf", f"{at}: {refusal}")
 
 
 @define

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -269,6 +270,23 @@ def test_a_wrong_password_is_named(company: Company) -> None:
     assert "refuses the log-in" in found
 
 
+def test_a_user_who_may_log_in_only_once_and_is_in_already_is_named(company: Company) -> None:
+    def only_once(text: str) -> str:
+        return text.replace("[cti]\n", "[cti]\nallowmultiplelogin = no\n", 1)
+
+    login = f"Action: Login\r\nUsername: cti\r\nSecret: {company.pbx.ami_secret}\r\n\r\n"
+    with (
+        manager_conf(company, only_once),
+        socket.create_connection((company.pbx.host, company.pbx.ami_port), 5) as other,
+    ):
+        other.sendall(login.encode())
+        said = b""
+        while b"Authentication accepted" not in said:
+            said += other.recv(4096)
+        (found,) = check(company).wrong
+    assert "`allowmultiplelogin = yes` would be right" in found
+
+
 def test_an_asterisk_that_cannot_be_reached_is_named(company: Company) -> None:
     checked = check(company, main={"ami": f"127.0.0.1:{company.lab.free_port()}"})
     (found,) = checked.wrong
@@ -336,6 +354,7 @@ def test_a_certificate_that_proves_nothing_is_refused_with_the_reason(
     company: Company, tls: TlsPort, trust: Any, said: str
 ) -> None:
     (found,) = check(company, main={"ami": tls.address, "tls": trust}).wrong
+    assert found.startswith("asterisks.main.tls: manager.conf: ")
     assert "TLS: Asterisk's certificate " in found
     assert said in found
 

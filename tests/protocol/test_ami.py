@@ -6,11 +6,18 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogLevel, globalLogPublisher
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from zope.interface import implementer  # type: ignore[import-untyped]
 
 from cti.asterisk import ami
 from cti.asterisk.ami import (
@@ -22,6 +29,7 @@ from cti.asterisk.ami import (
 )
 from cti.asterisk.ami_parser import AmiFieldError, Event
 from cti.asterisk.ami_tls import AmiTls
+from tests.certificates import Authority
 
 USERNAME, SECRET, CHALLENGE = "cti", "s3cret", "104729"
 BOOTED = b"Event: FullyBooted\r\nPrivilege: system,all\r\nStatus: Fully Booted\r\n\r\n"
@@ -549,6 +557,9 @@ def test_lists_that_never_end_do_not_fill_what_waits_for_answers(monkeypatch: py
         asterisk.says(an_event("Status", ActionID=action_id))
         asterisk.says(an_event("Never", ActionID=action_id))
     assert scene.names() == ["FullyBooted"]
+    # What came so long before is forgotten.
+    asterisk.says(an_event("Status", ActionID=ids[0]))
+    assert scene.names() == ["FullyBooted", "Status"]
     done = started(scene.client.action("Ping"))
     asterisk.answers(asterisk.the_action())
     assert outcome(done).success
@@ -770,6 +781,95 @@ def test_a_plain_manager_port_is_told_from_a_bad_certificate_and_hears_no_login(
     assert b"Login" not in asterisk.transport.value()
     assert b"Challenge" not in asterisk.transport.value()
     scene.pause_before_next_attempt()
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class TlsServer:
+    """The other end of a client's TLS connection, in memory; it says nothing by itself."""
+
+    def __init__(self, asterisk: FakeAsterisk, pem: str) -> None:
+        self._context = SSL.Context(SSL.TLS_METHOD)
+        self._context.use_certificate(load_pem_x509_certificate(pem.encode()))
+        self._context.use_privatekey(cast(Any, load_pem_private_key(pem.encode(), None)))
+        factory: Any = TLSMemoryBIOFactory(cast(Any, self), False, Factory.forProtocol(Protocol))
+        self.transport = cast(Any, StringTransport)()
+        self.protocol: Any = factory.buildProtocol(None)
+        self.protocol.makeConnection(self.transport)
+        self.asterisk = asterisk
+
+    def serverConnectionForTLS(self, _protocol: object) -> SSL.Connection:
+        return SSL.Connection(self._context, None)
+
+    def shakes_hands(self) -> None:
+        """Carry bytes to and fro until nobody has any."""
+        while (data := self.asterisk.transport.value()) and not self.asterisk.closed:
+            self.asterisk.transport.clear()
+            self.protocol.dataReceived(data)
+            said = self.transport.value()
+            self.transport.clear()
+            self.asterisk.says(said)
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "said"),
+    [
+        (("pbx.example",), (-1, 1), None),
+        (("other.example", "192.0.2.20"), (-1, 1), "is for other.example, 192.0.2.20, not for pbx.example"),
+        (("pbx.example",), (-9, -2), "has expired"),
+        (("pbx.example",), (2, 3), "is not valid yet"),
+    ],
+)
+def test_a_certificate_is_judged_by_signer_time_and_name(
+    names: tuple[str, ...], days: tuple[int, int], said: str | None
+) -> None:
+    authority, told = Authority(), list[str]()
+    scene = Scene(tls=AmiTls("pbx.example", authority.pem.encode()), on_trouble=told.append)
+    asterisk = scene.accepts()
+    TlsServer(asterisk, authority.issue(*names, from_days=days[0], to_days=days[1])).shakes_hands()
+    asterisk.goes_away()
+    assert told == [f"connection lost: {(said and told[0][17:]) or 'Asterisk closed the connection'}"]
+    assert (said or "") in told[0]
+
+
+def test_a_certificate_is_trusted_by_its_signer_or_by_itself_and_by_no_stranger() -> None:
+    authority = Authority()
+    certificate, its_twin = authority.issue("pbx.example"), authority.issue("pbx.example")
+    for trusted, fine in (
+        (authority.pem, True),
+        (certificate, True),
+        (Authority("another").pem + authority.pem, True),
+        (its_twin, False),
+        (Authority("another").pem, False),
+    ):
+        told: list[str] = []
+        scene = Scene(tls=AmiTls("pbx.example", trusted.encode()), on_trouble=told.append)
+        asterisk = scene.accepts()
+        TlsServer(asterisk, certificate).shakes_hands()
+        asterisk.goes_away()
+        assert ["not trusted here" in each for each in told] == [not fine]
+
+
+def test_a_connection_that_is_cut_after_the_handshake_is_not_blamed_on_tls() -> None:
+    authority, told = Authority(), list[str]()
+    scene = Scene(tls=AmiTls("pbx.example", authority.pem.encode()), on_trouble=told.append)
+    asterisk = scene.accepts()
+    TlsServer(asterisk, authority.issue("pbx.example")).shakes_hands()
+    asterisk.protocol.connectionLost(a_failure(SSL.Error([("SSL routines", "", "unexpected eof")])))
+    assert told == ["connection lost: Asterisk closed the connection"]
+
+
+def test_who_shakes_hands_and_then_does_not_greet_is_left() -> None:
+    authority, told = Authority(), list[str]()
+    scene = Scene(tls=AmiTls("pbx.example", authority.pem.encode()), on_trouble=told.append)
+    asterisk = scene.accepts()
+    scene.reactor.advance(9)
+    TlsServer(asterisk, authority.issue("pbx.example")).shakes_hands()
+    scene.reactor.advance(9)
+    assert not asterisk.closed
+    scene.reactor.advance(1)
+    assert asterisk.closed
+    asterisk.goes_away()
+    assert told == ["connection lost: no greeting from Asterisk"]
 
 
 def test_authorities_that_are_none_are_refused() -> None:
