@@ -428,7 +428,6 @@ class _Connection(Protocol):
         self._timer: DelayedCall | None = None
         self._closing: str | None = None
         self._booting = False
-        self._shaking_hands = client.tls is not None
 
     # What the client uses.
 
@@ -479,7 +478,7 @@ class _Connection(Protocol):
         self._wire.setTcpNoDelay(True)
         self._wire.setTcpKeepAlive(True)
         self._parser = self._client.opened(self)
-        if not self._shaking_hands:
+        if self._client.tls is None:
             self._await_greeting(
                 "no greeting from Asterisk; a port of `tlsbindaddr` says nothing without `tls`"
             )
@@ -489,7 +488,6 @@ class _Connection(Protocol):
 
     def handshakeCompleted(self) -> None:
         """The other side is who it should be (`IHandshakeListener`)."""
-        self._shaking_hands = False
         if self._closing is None:
             self._await_greeting("no greeting from Asterisk")
 
@@ -532,9 +530,7 @@ class _Connection(Protocol):
         self._client.closed()
 
     def _flaw(self, reason: Failure) -> str | None:
-        """What TLS has to say of a lost connection; nothing once the handshake is done."""
-        tls = self._client.tls
-        return tls.explain(reason.value) if tls is not None and self._shaking_hands else None
+        return None if self._client.tls is None else self._client.tls.explain(reason.value)
 
     # Answers.
 

@@ -67,7 +67,7 @@ class AmiTls:
         return connection
 
     def explain(self, error: BaseException | None) -> str | None:
-        """Why the handshake failed with `error`; None if it was not TLS that failed."""
+        """Why the connection was lost with `error`; None if it was not TLS that gave up."""
         if self._flaw is not None:
             return f"TLS: Asterisk's certificate {self._flaw}"
         if not isinstance(error, SSL.Error):

@@ -849,13 +849,20 @@ def test_a_certificate_is_trusted_by_its_signer_or_by_itself_and_by_no_stranger(
         assert ["not trusted here" in each for each in told] == [not fine]
 
 
-def test_a_connection_that_is_cut_after_the_handshake_is_not_blamed_on_tls() -> None:
-    authority, told = Authority(), list[str]()
-    scene = Scene(tls=AmiTls("pbx.example", authority.pem.encode()), on_trouble=told.append)
-    asterisk = scene.accepts()
-    TlsServer(asterisk, authority.issue("pbx.example")).shakes_hands()
-    asterisk.protocol.connectionLost(a_failure(SSL.Error([("SSL routines", "", "unexpected eof")])))
-    assert told == ["connection lost: Asterisk closed the connection"]
+def test_a_connection_that_is_cut_is_told_from_one_whose_bytes_were_changed() -> None:
+    authority = Authority()
+    for bytes_, said in (
+        (b"", "Asterisk closed the connection"),
+        (b"\x17\x03\x03\x00\x20" + b"?" * 32, "TLS: "),
+    ):
+        told: list[str] = []
+        scene = Scene(tls=AmiTls("pbx.example", authority.pem.encode()), on_trouble=told.append)
+        asterisk = scene.accepts()
+        TlsServer(asterisk, authority.issue("pbx.example")).shakes_hands()
+        if bytes_:
+            asterisk.says(bytes_)
+        asterisk.goes_away()
+        assert [said in each for each in told] == [True]
 
 
 def test_who_shakes_hands_and_then_does_not_greet_is_left() -> None:
