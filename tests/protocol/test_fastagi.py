@@ -359,6 +359,15 @@ def test_half_a_header_and_then_nothing_is_closed() -> None:
     assert asterisk.closed
 
 
+def test_a_request_that_trickles_in_has_no_longer_than_one_that_does_not_come() -> None:
+    clock = Clock()
+    asterisk = Asterisk(a_factory(nothing, clock), request=b"")
+    for byte in REQUEST[:22]:
+        asterisk.says(bytes([byte]))
+        clock.advance(0.25)
+    assert asterisk.closed
+
+
 def test_a_command_without_answer_fails_and_closes() -> None:
     clock = Clock()
     recorder = Recorder()
@@ -420,6 +429,21 @@ def test_connections_are_limited_whether_or_not_they_ask() -> None:
     assert factory.buildProtocol(an_address()) is None
     first.goes_away()
     assert factory.buildProtocol(an_address()) is not None
+
+
+def test_connections_too_many_are_counted_and_logged_once_a_second() -> None:
+    clock, shed = Clock(), []
+    factory = a_factory(nothing, clock, max_connections=0, shed=lambda: shed.append(1))
+    with the_log() as lines:
+        for _ in range(500):
+            assert factory.buildProtocol(an_address()) is None
+        clock.advance(1)
+        assert factory.buildProtocol(an_address()) is None
+        assert factory.buildProtocol(an_address("192.0.2.7")) is None
+    assert len(shed) == 501
+    assert [line for line in lines if "refused: 1," in line] == lines[:1]
+    assert "refused: 500," in lines[1]
+    assert len(lines) == 2
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,11 @@ def test_a_header_block_without_end_is_refused() -> None:
         parser.feed(b"x")
 
 
+def test_a_header_block_too_long_is_refused_though_complete() -> None:
+    with pytest.raises(AgiProtocolError, match="65536 bytes"):
+        AgiParser().feed(a_request(b"agi_x: " + b"x" * 65536))
+
+
 def test_a_header_block_with_too_many_lines_is_refused() -> None:
     lines = (b"agi_x%d: 1" % number for number in range(300))
     with pytest.raises(AgiProtocolError, match="256 lines"):
@@ -240,6 +245,23 @@ def test_a_reply_without_end_is_refused(start: bytes) -> None:
     assert parser.feed(start + b"x" * (65536 - len(start))) == ()
     with pytest.raises(AgiProtocolError, match="65536 bytes"):
         parser.feed(b"x")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"200 result=1 (" + b"x" * 65536 + b")\n",
+        b"200 result=1 " + b"x" * 65536 + b"\n",
+        b"520-x\n" + b"x\n" * 32768 + b"520 End\n",
+    ],
+)
+def test_a_reply_too_long_is_refused_though_complete(reply: bytes) -> None:
+    with pytest.raises(AgiProtocolError, match="65536 bytes"):
+        a_waiting_parser().feed(reply)
+
+
+def test_a_latin_1_value_is_read() -> None:
+    assert list(a_waiting_parser().feed(b"200 result=1 (J\xfcrgen\nM)\n")) == [Reply(200, "1", "Jürgen\nM")]
 
 
 @pytest.mark.parametrize("data", [b"hello\n", b"20 result\n", b"2000 x\n"])
