@@ -95,6 +95,7 @@ class Company:
 
     @ivar service: what replaces the entries of the service `sales`; `settings` those of the whole file.
     @ivar more_extensions: dialplan after the usual one; a context in it adds to the one of the same name.
+    @ivar trunk: how those behave who are dialled at `PJSIP/NUMBER@trunk`; their phone is the one called `outside`.
     """
 
     directory: Path
@@ -106,6 +107,7 @@ class Company:
     environment: Mapping[str, str] = field(factory=dict)
     global_fallback: str = "last-resort,s,1"
     more_extensions: str = ""
+    trunk: Behaviour | None = None
     lab: Lab = field(init=False)
     pbx: AsteriskInstance = field(init=False)
     daemon: Daemon = field(init=False)
@@ -133,6 +135,7 @@ class Company:
         for agent in self.agents:
             self.phones[agent.id] = self.lab.phone(agent.id, agent.behaviour)
         self.phones["reception"] = self.lab.phone("reception", Answers(after_ms=100))
+        outside = None if self.trunk is None else self.lab.phone("outside", self.trunk)
         http_port, agi_port = self.lab.free_port(), self.lab.free_port()
         softphones = [self.softphone] if self.softphone else []
         self.pbx = self.lab.asterisk(
@@ -141,7 +144,10 @@ class Company:
             dialplan_files=[ROOT / "dialplan" / "cti.conf"],
             manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
             phones=[*self.phones.values(), *softphones],
+            trunk=outside,
         )
+        if outside is not None:
+            self.phones["outside"] = outside
         more: dict[str, Any] = {} if self.command is None else {"command": self.command}
         self.daemon = Daemon(
             directory=self.directory / "daemon",
