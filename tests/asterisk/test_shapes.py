@@ -110,9 +110,9 @@ def agree(record: dict[str, Any], result: CallResult, talked: bool = True) -> No
 
 def test_both_phones_of_an_agent_ring_and_are_one_offer(tmp_path):
     second = Answers(after_ms=300)
-    with a_company(tmp_path, AnAgent("anna", behaviour=RingsForever()), trunk=None) as company:
+    anna = AnAgent("anna", behaviour=RingsForever(), phones=["PJSIP/anna", "PJSIP/reception"])
+    with a_company(tmp_path, anna) as company:
         company.phones["reception"].behave(second)
-        company.daemon.settings["agents"]["anna"]["phones"] = ["PJSIP/anna", "PJSIP/reception"]
         company.start()
         result = company.call(from_number=CUSTOMER, talk_ms=600).wait()
         (record,) = records(company, 1)
@@ -436,8 +436,8 @@ def test_internal_calls_are_answered_missed_or_busy(tmp_path):
 
 
 def test_an_agents_mobile_over_the_trunk_is_the_agent(tmp_path):
-    with a_company(tmp_path, fallback="by-mobile,s,1") as company:
-        company.daemon.settings["agents"]["cleo"]["phones"] = ["PJSIP/01739200099@trunk"]
+    cleo = AnAgent("cleo", groups=[], phones=["PJSIP/01739200099@trunk"])
+    with a_company(tmp_path, cleo, fallback="by-mobile,s,1") as company:
         company.start()
         call = company.call(from_number=CUSTOMER)
         call.wait_for(200)
