@@ -3,7 +3,7 @@
 It is in the log like any other. Who the other side is, is found out while the call goes on: nobody waits for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -14,7 +14,7 @@ from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
-from cti.calls.services import Services
+from cti.calls.services import AMI_ERRORS, Services
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.store.records import ChannelRecord
@@ -31,11 +31,17 @@ class Unasked:
         roster: Roster,
         services: Callable[[], Services],
         identifier: Callable[[], Identifier],
+        presentation: Callable[[str, str], Awaitable[str]],
     ) -> None:
+        """`presentation(pbx, channel)`: Asterisk's word on whether the caller's number may be shown.
+
+        AMI's events do not have it, and raise what an AMI action may raise.
+        """
         self._calls = calls
         self._roster = roster
         self._services = services
         self._identifier = identifier
+        self._presentation = presentation
 
     def begin(self, pbx: str, dialler: Channel, dialled: Channel, at: float) -> LiveCall:
         """The call that this dial begins, with the dialler's channel; it is kept, and on its way into the log."""
@@ -54,7 +60,7 @@ class Unasked:
             dialler.uniqueid,
             dialler.exten,
             began,
-            caller,
+            caller if direction != "inbound" else Number("", NumberKind.UNAVAILABLE),
             called,
             service if direction == "inbound" else None,
             direction=direction,
@@ -72,15 +78,28 @@ class Unasked:
         call.add_channel(unit, channel)
         self._calls.keep(call)
         self._calls.write(call, unit)
-        other = caller if direction == "inbound" else called
-        if other.dialable is not None:
-            Deferred.fromCoroutine(self._identify(call, other)).addErrback(self._not_identified, call)
+        found_out = self._identify(call, called) if call.ours else self._show(call, dialler.name, caller)
+        Deferred.fromCoroutine(found_out).addErrback(self._not_identified, call)
         return call
 
+    async def _show(self, call: LiveCall, channel: str, caller: Number) -> None:
+        """A number that its caller forbade to show is not kept; nor is one of which nobody can say."""
+        record = call.record
+        try:
+            word = await self._presentation(record.pbx, channel)
+        except AMI_ERRORS as error:
+            log.warning("whether a caller's number may be shown is not known", call=call.id, why=str(error))
+            return
+        if word.startswith("prohib"):
+            caller = Number("", NumberKind.WITHHELD)
+        record.from_number, record.from_raw, record.from_kind = caller.dialable, caller.raw, str(caller.kind)
+        await self._identify(call, caller)
+
     async def _identify(self, call: LiveCall, other: Number) -> None:
-        identified = await self._identifier().identify(other)
-        call.record.identify_ms = identified.ms
-        call.record.party = brief_party(party_facts(identified))
+        if other.dialable is not None:
+            identified = await self._identifier().identify(other)
+            call.record.identify_ms = identified.ms
+            call.record.party = brief_party(party_facts(identified))
         unit = self._calls.unit()
         unit.put_call(call.record)
         self._calls.write(call, unit)
