@@ -19,6 +19,7 @@ ACTIONS: Final[Mapping[str, str | None]] = {
     "DBGetTree": None,
     "DBPut": None,
     "DeviceStateList": "res_manager_devicestate",
+    "Getvar": None,
 }
 
 # Module → the applications and functions that it brings; those of Asterisk's core are in no module.
