@@ -8,7 +8,7 @@ client.
 import hashlib
 import secrets
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Literal, cast
 
@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cti.asterisk.ami_parser import (
+    AmiEvent,
     AmiFieldError,
     AmiParser,
     AmiProtocolError,
@@ -464,8 +465,12 @@ class _Connection(Protocol):
         try:
             messages = self._parser.feed(data)
         except AmiProtocolError as error:
+            self._happened(error.events)
             self.close(str(error))
-            return
+        else:
+            self._happened(messages)
+
+    def _happened(self, messages: Sequence[AmiEvent]) -> None:
         for message in messages:
             if isinstance(message, Event):
                 self._event(message)
