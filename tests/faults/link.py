@@ -11,12 +11,13 @@ class Link:
     """Forwards connections to `port` of the loopback to `target`, another one, while it is whole.
 
     `breaks_at`: a connection is broken where the target says this, once `may_break` is set; what it said before
-    is let through.
+    is let through. `breaks_after`: the same once this was let through, too.
     """
 
     def __init__(self, breaks_at: bytes | None = None) -> None:
         self.target = 0
         self.breaks_at = breaks_at
+        self.breaks_after: bytes | None = None
         self.may_break = threading.Event()
         self.may_break.set()
         #: How many connections were broken so, or are about to be.
@@ -63,11 +64,13 @@ class Link:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if self.breaks_at is not None and self.breaks_at in data:
+                before = self.breaks_at is not None and self.breaks_at in data
+                if not before:
+                    sink.sendall(data)
+                if before or (self.breaks_after is not None and self.breaks_after in data):
                     self.broken += 1
                     self.may_break.wait()
                     break
-                sink.sendall(data)
         _close(source)
         _close(sink)
 
