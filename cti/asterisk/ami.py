@@ -512,6 +512,9 @@ class _Connection(Protocol):
             self._settle(action_id, response)
 
     def _event(self, event: Event) -> None:
+        if event.tampered:
+            _log.warn("AMI: a caller's number or name adds headers to an event, which is not believed")
+            return
         action_id = event.action_id or ""
         waiting = self._pending.get(action_id)
         if waiting is not None and waiting.complete is not None:

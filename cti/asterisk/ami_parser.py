@@ -98,6 +98,15 @@ class Event(_Block):
         return float(value) if _TIMESTAMP.fullmatch(value) else None
 
     @property
+    def tampered(self) -> bool:
+        """Whether one of its values has added headers, as a caller's number with line ends in it does.
+
+        Asterisk writes callers' numbers as they came, and repeats no header of an event but `ChanVariable` and
+        its like; so an added one that could do harm comes twice.
+        """
+        return any(not header.endswith("Variable") for header in self.repeated)
+
+    @property
     def channel_variables(self) -> dict[str, str]:
         """The channel's variables that manager.conf names in `channelvars`; see `variables_of`.
 
