@@ -88,10 +88,12 @@ class RawCaller:
         contact = b"Contact: <sip:raw@%b>\r\nContent-Type: application/sdp\r\n" % self._here
         self._send(call, b"INVITE", 1, contact + call.more, _SDP)
 
-    def _send(self, call: RawCall, method: bytes, sequence: int, more: bytes = b"", body: bytes = b"") -> None:
+    def _send(
+        self, call: RawCall, method: bytes, sequence: int, more: bytes = b"", body: bytes = b""
+    ) -> None:
         uri = b"sip:%b@%b:%d" % (call.user, LOOPBACK.encode(), self._pbx[1])
         trunk = ": ".join(TRUNK_HEADER).encode()
-        branch = b"%d-%b" % (call.number, b"INVITE" if method == b"INVITE" else method)
+        branch = b"%d-%d-%b" % (self._socket.getsockname()[1], call.number, method)
         self._socket.sendto(
             b"%b %b SIP/2.0\r\nVia: SIP/2.0/UDP %b;branch=z9hG4bK-%b\r\nMax-Forwards: 70\r\n"
             b"From: %b;tag=raw%d\r\nTo: %b\r\nCall-ID: raw-%d@%b\r\nCSeq: %d %b\r\n%b\r\n"
