@@ -321,7 +321,9 @@ def test_nonsense_closes_the_connection() -> None:
     assert len(lines) == 1
 
 
-@pytest.mark.parametrize("pieces", [[b"200 result=1\n200 result=1\n"], [b"200 result=1\n", b"200 result=1\n"]])
+@pytest.mark.parametrize(
+    "pieces", [[b"200 result=1\n200 result=1\n"], [b"200 result=1\n", b"200 result=1\n"]]
+)
 def test_an_answer_too_many_closes_the_connection_however_the_network_cuts_it(pieces: list[bytes]) -> None:
     recorder = Recorder()
     asterisk = Asterisk(a_factory(recorder))
