@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from lab.company import AnAgent, Company
 from lab.laboratory import eventually
 from tests.faults.evidence import left_in_astdb, rung
@@ -44,6 +46,8 @@ def all_calls(company: Company) -> list[dict[str, Any]]:
     return calls
 
 
+# Every cut in both ways takes two minutes on an idle machine.
+@pytest.mark.timeout(600)
 def test_wherever_a_session_is_cut_the_caller_reaches_a_person_and_nothing_stays(tmp_path):
     points = cuts()
     knife = Knife(points)
