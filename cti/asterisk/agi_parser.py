@@ -133,11 +133,12 @@ _NOTHING: tuple[AgiEvent, ...] = ()
 _SET_DONE: tuple[AgiEvent, ...] = (Reply(200, "1"),)
 _CONFIRMATION = b"200 result=1\n"
 _HANGUP = b"HANGUP\n"
-# Nothing but an answer has a value: a provisional line or a refusal ends at its newline.
-_OPENS_VALUE = re.compile(rb"200 result=[^\s(]* \(")
+# Nothing but an answer has a value: a provisional line or a refusal ends at its newline. A result is printable
+# ASCII, said in so many words because bytes and text differ in what is a blank.
+_OPENS_VALUE = re.compile(rb"200 result=[!-')-~]* \(")
 # Asterisk writes nothing but these after a value in parentheses.
 _CLOSES_VALUE = re.compile(rb"\)(?: (?:endpos|digit)=[^\n)]*)?\n\Z")
-_REPLY = re.compile(r"(\d{3})(?: result=([^\s(]*)(?: \((.*)\))?)?(?: (.*))?\Z", re.DOTALL)
+_REPLY = re.compile(r"(\d{3})(?: result=([!-')-~]*)(?: \((.*)\))?)?(?: (.*))?\Z", re.DOTALL)
 
 
 class _Awaits(Enum):

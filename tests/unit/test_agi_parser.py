@@ -211,6 +211,15 @@ def test_only_an_answer_has_a_value() -> None:
     ]
 
 
+def test_a_result_with_controls_in_it_is_none_however_its_line_comes() -> None:
+    line = b"200 result=\x1d1 (x)\n"
+    assert the_events(line) == [Reply(200, "", None, "result=\x1d1 (x)")]
+    parser = a_waiting_parser()
+    assert [event for byte in line for event in parser.feed(bytes([byte]))] == the_events(line)
+    with pytest.raises(AgiProtocolError, match="no command asked"):
+        the_events(line + b"x")
+
+
 def test_a_usage_block_is_one_answer() -> None:
     block = (
         b"520-Invalid command syntax.  Proper usage follows:\n"
