@@ -8,7 +8,7 @@ client.
 import hashlib
 import secrets
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Literal, cast
 
@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from cti.asterisk.ami_parser import (
+    AmiEvent,
     AmiFieldError,
     AmiParser,
     AmiProtocolError,
@@ -500,8 +501,12 @@ class _Connection(Protocol):
         try:
             messages = self._parser.feed(data)
         except AmiProtocolError as error:
+            self._happened(error.events)
             self.close(str(error))
-            return
+        else:
+            self._happened(messages)
+
+    def _happened(self, messages: Sequence[AmiEvent]) -> None:
         for message in messages:
             if isinstance(message, Event):
                 self._event(message)
@@ -547,6 +552,9 @@ class _Connection(Protocol):
             self._settle(action_id, response)
 
     def _event(self, event: Event) -> None:
+        if event.tampered:
+            _log.warn("AMI: a caller's number or name adds headers to an event, which is not believed")
+            return
         action_id = event.action_id or ""
         waiting = self._pending.get(action_id)
         if waiting is not None and waiting.complete is not None:

@@ -5,7 +5,7 @@ the dialplan then does what it does without us.
 """
 
 import traceback
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, cast
@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from cti.asterisk import agi_parser
 from cti.asterisk.agi_parser import (
+    AgiEvent,
     AgiParser,
     AgiProtocolError,
     HungUp,
@@ -243,8 +244,12 @@ class AgiSession(Protocol):
             events = self._parser.feed(data)
         except AgiProtocolError as error:
             _log.warn("An AGI connection sent what Asterisk does not send: {reason}", reason=str(error))
+            self._happened(error.events)
             self._abort(AgiHangup(f"the connection was given up: {error}"))
-            return
+        else:
+            self._happened(events)
+
+    def _happened(self, events: Sequence[AgiEvent]) -> None:
         for event in events:
             if type(event) is Reply:
                 self._answered(event)

@@ -92,6 +92,13 @@ _COMMENT: Final = re.compile(r"(?<!\\);.*")
 _CONTEXT: Final = re.compile(r"\[([A-Za-z0-9_-]+)\]")
 _APPLICATION: Final = re.compile(r"(?:exten\s*=>?\s*[^,]+,|same\s*=>?\s*)[^,]+,\s*([A-Za-z_]+)")
 _FUNCTION: Final = re.compile(r"\b([A-Z][A-Z0-9_]+)\(")
+_CLASSES: Final = {
+    "alnum": "A-Za-z0-9",
+    "alpha": "A-Za-z",
+    "cntrl": r"\x00-\x1f\x7f",
+    "digit": "0-9",
+    "space": r"\s",
+}
 _SETTING: Final = re.compile(r"([^=]+?)\s*=>?\s*(.*)")
 
 
@@ -170,11 +177,17 @@ def passes_filters(event: str, filters: list[str]) -> bool | None:
     including = [each for each in filters if not each.startswith("!")]
     excluding = [each[1:] for each in filters if each.startswith("!")]
     try:
-        included = not including or any(re.search(each, text) for each in including)
-        return included and not any(re.search(each, text) for each in excluding)
+        included = not including or any(_posix(each).search(text) for each in including)
+        return included and not any(_posix(each).search(text) for each in excluding)
     except re.error:
-        # POSIX's regular expressions are those of Python, but for rarities.
         return None
+
+
+def _posix(expression: str) -> re.Pattern[str]:
+    """POSIX's regular expressions are those of Python, but for the classes of characters and other rarities."""
+    for name, characters in _CLASSES.items():
+        expression = expression.replace(f"[:{name}:]", characters)
+    return re.compile(expression)
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -346,12 +346,23 @@ class _Look:
         disabled = words(general.last("disabledevents"))
         passing = {event: passes_filters(event, filters) for event in sorted(WANTED)}
         held = [event for event, passes in passing.items() if passes is False or event.lower() in disabled]
+        shipped = [value for key, value in self._needs.user.settings if key.lower() == "eventfilter"]
         if held:
+            including = " and ".join(
+                f"`eventfilter = {each}`" for each in shipped if not each.startswith("!")
+            )
             self._wrong(
                 "manager.conf",
                 f"[{user.name}] `eventfilter`, or [general] `disabledevents`, holds back {', '.join(held)};"
-                f" `eventfilter = {self._needs.user.last('eventfilter')}` would be right",
+                f" {including} would be right",
             )
+        for each in shipped:
+            if each.startswith("!") and each not in filters:
+                self._wrong(
+                    "manager.conf",
+                    f"[{user.name}] lets through what a caller writes into events, with line ends in their number;"
+                    f" `eventfilter = {each}` beside the other would be right",
+                )
         if None in passing.values():
             self._unseen("manager.conf", f"what [{user.name}] `eventfilter` lets through")
 

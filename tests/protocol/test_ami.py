@@ -390,6 +390,26 @@ def test_hostile_input_ends_the_connection_and_the_next_one_works() -> None:
     scene.is_up()
 
 
+def test_what_came_before_hostile_input_is_still_an_event() -> None:
+    scene = Scene()
+    asterisk = scene.is_up()
+    asterisk.says(an_event("Hangup", N="1") + an_event("Newstate", N="\0") + an_event("Hangup", N="2"))
+    assert asterisk.closed
+    assert [event["N"] for event in scene.events if event.name == "Hangup"] == ["1"]
+
+
+def test_an_event_into_which_a_caller_has_written_is_not_believed() -> None:
+    scene = Scene()
+    asterisk = scene.is_up()
+    with the_log() as lines:
+        asterisk.says(an_event("Hangup", CallerIDNum="23125\r\nUniqueid: victim", Uniqueid="1"))
+    asterisk.says(an_event("Hangup", Uniqueid="2"))
+    assert [event["Uniqueid"] for event in scene.events if event.name == "Hangup"] == ["2"]
+    (line,) = lines
+    assert "23125" not in line
+    assert scene.client.up
+
+
 # Actions
 
 

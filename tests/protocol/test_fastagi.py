@@ -310,14 +310,28 @@ def test_a_handler_that_fails_closes_its_session_and_the_log_names_no_caller(ear
     assert "23125" not in line
 
 
-@pytest.mark.parametrize("nonsense", [b"hello\n", b"200 result=1\n200 result=1\n"])
-def test_nonsense_closes_the_connection(nonsense: bytes) -> None:
+def test_nonsense_closes_the_connection() -> None:
     recorder = Recorder()
     asterisk = Asterisk(a_factory(recorder))
     waiting = recorder.session.set_variable("A", "1")
     with the_log() as lines:
-        asterisk.says(nonsense)
+        asterisk.says(b"hello\n")
     assert isinstance(outcome(waiting), AgiHangup)
+    assert asterisk.closed
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b"200 result=1\n200 result=1\n"], [b"200 result=1\n", b"200 result=1\n"]]
+)
+def test_an_answer_too_many_closes_the_connection_however_the_network_cuts_it(pieces: list[bytes]) -> None:
+    recorder = Recorder()
+    asterisk = Asterisk(a_factory(recorder))
+    waiting = recorder.session.set_variable("A", "1")
+    with the_log() as lines:
+        for piece in pieces:
+            asterisk.says(piece)
+    assert outcome(waiting) is None
     assert asterisk.closed
     assert len(lines) == 1
 
