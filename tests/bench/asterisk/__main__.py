@@ -1,0 +1,56 @@
+"""`python -m tests.bench.asterisk`: libraries, then delay, in one run of some minutes; a Markdown report.
+
+What a busy machine spoils first are rates and tails; each part takes turns, so that ratios and differences
+hold better. Give the parts by name to run only some: `libraries`, `delay`.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab.tree import cache_directory
+from tests.bench.asterisk import libraries
+from tests.bench.asterisk.rivals import ensure_rivals
+from tests.bench.processes import cores
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.asterisk", description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["libraries", "delay"], metavar="PART")
+    parser.add_argument("--rounds", type=int, default=5, help="of the libraries")
+    parser.add_argument("--requests", type=int, default=3000, help="to each FastAGI server in each round")
+    parser.add_argument("--events", type=int, default=60_000, help="to each AMI client in each round")
+    options = parser.parse_args(arguments)
+    # On a real disk: where /tmp is memory, flushing to it costs nothing.
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=cache_directory()) as directory:
+        work = Path(directory)
+        if "libraries" in options.parts:
+            _libraries(work, options.rounds, options.requests, options.events)
+
+
+def _libraries(work: Path, rounds: int, requests: int, events: int) -> None:
+    rivals, where = ensure_rivals(), cores()
+    print(f"{rounds} rounds in turns; who is measured on core {where[0]}, the other side on core {where[1]}.")
+    asked = libraries.requests(work, rivals, where, rounds, requests)
+    _print(
+        f"FastAGI, {requests:,} requests a round: 25 headers, 1 GET and 3 SET VARIABLE, 16 at once",
+        libraries.table(asked, "requests"),
+        libraries.goal(asked, 1),
+    )
+    for calls, what in ((True, "of whole calls, a quarter of them wanted"), (False, "all of them wanted")):
+        told = libraries.events(rivals, where, rounds, events, calls=calls)
+        _print(
+            f"AMI, {events:,} events a round, {what}; three headers read of each wanted one",
+            libraries.table(told, "events"),
+            libraries.goal(told, 2.5),
+        )
+
+
+def _print(title: str, table: Sequence[str], *more: str) -> None:
+    print(f"\n{title}\n", *table, "", *more, sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
