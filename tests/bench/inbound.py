@@ -49,8 +49,10 @@ class Server:
     results: list[dict[str, Any]] = field(factory=list)
 
 
-def settings_of(directory: Path, http_port: int, agi_port: int, ami_port: int) -> dict[str, Any]:
-    """A company of twenty agents whose last rule takes most of its calls."""
+def settings_of(
+    directory: Path, http_port: int, agi_port: int, ami_port: int, *, agents: int = AGENTS
+) -> dict[str, Any]:
+    """A company of so many agents whose last rule takes most of its calls."""
     rules = [
         {"name": "platinum", "when": {"party.tier": "platinum"}, "dial": {"group": "first"}},
         {"name": "slovene", "when": {"party.language": "sl"}, "dial": {"group": "first"}},
@@ -75,7 +77,7 @@ def settings_of(directory: Path, http_port: int, agi_port: int, ami_port: int) -
                 "crm": {"directory": f"user-{number}"},
                 "state": "ready",
             }
-            for number in range(AGENTS)
+            for number in range(agents)
         },
         "services": {
             "sales": {

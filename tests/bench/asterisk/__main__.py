@@ -8,10 +8,11 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from lab.tree import cache_directory
-from tests.bench.asterisk import libraries
+from tests.bench.asterisk import delay, libraries
 from tests.bench.asterisk.rivals import ensure_rivals
 from tests.bench.processes import cores
 
@@ -22,12 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of the libraries")
     parser.add_argument("--requests", type=int, default=3000, help="to each FastAGI server in each round")
     parser.add_argument("--events", type=int, default=60_000, help="to each AMI client in each round")
+    parser.add_argument("--rates", type=int, nargs="+", default=[20, 80, 150], help="of calls a second")
+    parser.add_argument("--seconds", type=float, default=10, help="of each rate and dialplan in each round")
+    parser.add_argument("--call-rounds", type=int, default=2)
     options = parser.parse_args(arguments)
     # On a real disk: where /tmp is memory, flushing to it costs nothing.
     with tempfile.TemporaryDirectory(prefix="bench-", dir=cache_directory()) as directory:
         work = Path(directory)
         if "libraries" in options.parts:
             _libraries(work, options.rounds, options.requests, options.events)
+        if "delay" in options.parts:
+            _delay(work, options.rates, options.call_rounds, options.seconds)
 
 
 def _libraries(work: Path, rounds: int, requests: int, events: int) -> None:
@@ -46,6 +52,12 @@ def _libraries(work: Path, rounds: int, requests: int, events: int) -> None:
             libraries.table(told, "events"),
             libraries.goal(told, 2.5),
         )
+
+
+def _delay(work: Path, rates: Sequence[int], rounds: int, seconds: float) -> None:
+    with closing(delay.Delay(work)) as laboratory:
+        results = laboratory.measure(rates, rounds, seconds)
+    _print(f"Delay on a real Asterisk, {rounds} rounds of {seconds:g} s", delay.table(results))
 
 
 def _print(title: str, table: Sequence[str], *more: str) -> None:
