@@ -19,6 +19,7 @@ from typing import Any, Final
 from attrs import define, field, frozen
 
 from lab.asterisk import AsteriskInstance
+from lab.company import DESKTOP
 from lab.configuration import PbxConfiguration, StaticPhone
 from lab.daemon import ROOT, Daemon
 from lab.ports import LOOPBACK, PortBlock, udp_listener_exists
@@ -138,15 +139,14 @@ class Delay:
             }
             self._asterisks[CURL] = self._asterisks[DIRECT]
             ours = self._asterisks[OURS]
+            settings = settings_of(
+                directory_of(_PEOPLE, cache_directory()), http_port, agi_port, ours.ami_port, agents=_AGENTS
+            )
+            # With it, each phone is sent a link to the card.
+            settings["http"]["url"] = DESKTOP
             self.daemon = Daemon(
                 directory=work / "daemon",
-                settings=settings_of(
-                    directory_of(_PEOPLE, cache_directory()),
-                    http_port,
-                    agi_port,
-                    ours.ami_port,
-                    agents=_AGENTS,
-                ),
+                settings=settings,
                 http_port=http_port,
                 agi_port=agi_port,
                 environment={"AMI_SECRET": ours.ami_secret},
