@@ -99,7 +99,7 @@ class World:
     def unit(self) -> RecordingUnit:
         return RecordingUnit()
 
-    def commit(self, unit: RecordingUnit) -> "Deferred[Sequence[Any]]":
+    def commit(self, unit: RecordingUnit, *, at_leisure: bool = False) -> "Deferred[Sequence[Any]]":
         self.units.append(unit)
         if not self.slow:
             return succeed(())
