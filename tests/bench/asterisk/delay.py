@@ -166,7 +166,10 @@ class Delay:
             manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
             # One SIPp is all phones.
             phones=[StaticPhone(f"agent{number:02d}", self._phone_port) for number in range(_AGENTS)],
-            extra={"logger.conf": _LOGGER},
+            extra={
+                "logger.conf": _LOGGER,
+                "stasis.conf": (ROOT / "asterisk-conf" / "stasis.conf").read_text(encoding="utf-8"),
+            },
         )
         instance = AsteriskInstance(ensure_asterisk(), self._work / name, configuration, name)
         started.callback(instance.release)
