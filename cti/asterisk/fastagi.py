@@ -168,9 +168,10 @@ class AgiSession(Protocol):
         """Send the first command of several, or the only one."""
         self._parser.expect_reply()
         self._deadline = self._clock.seconds() + self._factory.command_timeout
-        self._write(line)
+        # Behind everything that was written to other connections before, such as a card to its agent.
+        self._wire.write(line)
 
-    def _write(self, line: bytes) -> None:
+    def _write_next(self, line: bytes) -> None:
         # At once: Twisted's own `write` waits for the loop's next turn, and asks the kernel twice to get one. Nothing
         # is in its buffer that this could overtake, as the command before was answered.
         sent = 0 if self._write_now is None else self._write_now(line)
@@ -188,7 +189,7 @@ class AgiSession(Protocol):
             self._resolve(AgiCommandFailed(200, f"result={reply.result}"))
         elif (line := next(commands, None)) is not None:
             self._parser.expect_reply()
-            self._write(line)
+            self._write_next(line)
         else:
             self._resolve(None)
 
@@ -249,7 +250,7 @@ class AgiSession(Protocol):
             and (line := next(commands, None)) is not None
         ):
             # The way of nearly all bytes; the rest of this method made a session 10 % slower.
-            self._write(line)
+            self._write_next(line)
             return
         try:
             events = self._parser.feed(data)

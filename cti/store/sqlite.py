@@ -463,7 +463,8 @@ class SqliteStore:
                 if events is not None:
                     from_thread(self._foreign_change, events)
         writer.close()
-        from_thread(self._close)
+        # Behind those whom `_deliver` still has to tell.
+        from_thread(from_thread, self._close)
 
     def _take(self, busy_until: float) -> tuple[list[_Waiting], bool, bool]:
         """What waits, at least for a moment; whether somebody waits for it; and whether more may come."""
@@ -491,6 +492,17 @@ class SqliteStore:
         self._fault = written.fault
         handed_in = [self._handed_in.popleft() for _ in waiting]
         self._tell(written.events)
+        # In the next turn of the reactor, when what the listeners wrote has left: of the sockets that can be written
+        # to, the kernel names the one first that was read from last, and that may be the one of who waits here.
+        self._reactor.callFromThread(self._settle, written, waiting, handed_in, at)
+
+    def _settle(
+        self,
+        written: Written,
+        waiting: "Sequence[Deferred[Sequence[StoredEvent]]]",
+        handed_in: Sequence[float],
+        at: float,
+    ) -> None:
         for done, outcome in zip(waiting, written.outcomes, strict=True):
             if isinstance(outcome, StoreError):
                 done.errback(outcome)
