@@ -1,7 +1,7 @@
 """`python -m tests.bench.asterisk`: libraries, then delay, in one run of some minutes; a Markdown report.
 
 What a busy machine spoils first are rates and tails; each part takes turns, so that ratios and differences
-hold better. Give the parts by name to run only some: `libraries`, `delay`.
+hold better. Parts may be named to run only some, `libraries` and `delay`; or `profile`, which samples the daemon.
 """
 
 import argparse
@@ -34,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _libraries(work, options.rounds, options.requests, options.events)
         if "delay" in options.parts:
             _delay(work, options.rates, options.call_rounds, options.seconds)
+        if "profile" in options.parts:
+            rate = options.rates[-1]
+            _print(
+                f"The daemon at {rate} calls/s",
+                delay.profile(work / "profile", rate, int(rate * options.seconds)),
+            )
 
 
 def _libraries(work: Path, rounds: int, requests: int, events: int) -> None:
@@ -55,7 +61,7 @@ def _libraries(work: Path, rounds: int, requests: int, events: int) -> None:
 
 
 def _delay(work: Path, rates: Sequence[int], rounds: int, seconds: float) -> None:
-    with closing(delay.Delay(work)) as laboratory:
+    with closing(delay.Delay(work / "delay")) as laboratory:
         results = laboratory.measure(rates, rounds, seconds)
     _print(f"Delay on a real Asterisk, {rounds} rounds of {seconds:g} s", delay.table(results))
 

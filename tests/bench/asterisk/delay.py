@@ -5,13 +5,14 @@ with the daemon: look-up of the caller, five rules, hundreds of agents, a durabl
 of the first two runs on an Asterisk that the daemon does not know, so that it costs them nothing.
 """
 
+import json
 import os
 import random
 import resource
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +29,7 @@ from lab.tree import cache_directory, ensure_asterisk, ensure_sipp
 from tests.bench.asterisk import sipp_scenarios
 from tests.bench.inbound import settings_of
 from tests.bench.people import directory_of
-from tests.bench.processes import listens, whole_cpu_seconds
+from tests.bench.processes import cpu_seconds, listens, whole_cpu_seconds
 
 DIRECT: Final = "dials only"
 CURL: Final = "asks CURL() for a constant"
@@ -38,6 +39,7 @@ VARIANTS: Final = (DIRECT, CURL, OURS)
 _AGENTS: Final = 400
 _PEOPLE: Final = 100_000
 _WARM_UP: Final = 60
+_PATIENCE: Final = 15
 _P50_GOAL_MS: Final = 5.0
 _P99_GOAL_MS: Final = 15.0
 
@@ -115,6 +117,7 @@ class Delay:
 
     def __init__(self, work: Path, *, command: Sequence[str] | None = None) -> None:
         """`command`: what is run instead of `python -m cti`, such as the sampler."""
+        work.mkdir()
         self._work = work
         self._sipp = ensure_sipp()
         self._runs = 0
@@ -190,7 +193,7 @@ class Delay:
         return results
 
     def run(self, variant: str, rate: int, calls: int) -> Calls:
-        """`calls` calls, `rate` a second, through one dialplan. Raises TimeoutError if they do not end."""
+        """`calls` calls, `rate` a second, through one dialplan. Raises RuntimeError if none is answered."""
         self._runs += 1
         pbx = self._asterisks[variant]
         place = self._work / f"run-{self._runs}"
@@ -209,14 +212,14 @@ class Delay:
             *(f"{LOOPBACK}:{pbx.sip_port}", "-inf", place / "numbers"),
             *("-m", calls, "-l", calls, "-r", rate),
         )
-        try:
-            # Whatever does not end by itself shows in what was answered.
-            eventually(lambda: caller.poll() is not None, calls / rate + 40, what="the callers")
-        finally:
-            end(caller)
-            # Phones leave when their calls are over.
-            phone.send_signal(signal.SIGUSR1)
-            eventually(lambda: phone.poll() is not None, 10, what="the phones' end")
+        # What does not end in time is not counted as answered; phones leave when their calls are over.
+        with suppress(TimeoutError):
+            eventually(lambda: caller.poll() is not None, calls / rate + _PATIENCE, what="the callers")
+        end(caller)
+        phone.send_signal(signal.SIGUSR1)
+        with suppress(TimeoutError):
+            eventually(lambda: phone.poll() is not None, _PATIENCE, what="the phones")
+        end(phone)
         cpu = {name: whole_cpu_seconds(pid) - before[name] for name, pid in processes.items()}
         cpu["SIPp"] = _children_cpu_seconds() - children
         sent, to_answer = {}, []
@@ -230,6 +233,9 @@ class Delay:
         ]
         if not to_answer:
             raise RuntimeError(f"no call was answered\n{tail(place / 'caller.output')}")
+        # One run's leftovers are not to burden the next one.
+        with suppress(TimeoutError):
+            eventually(lambda: "0 active channels" in pbx.cli("core show channels count"), _PATIENCE)
         return Calls(calls, to_answer, to_phone, cpu)
 
     def _start(self, place: Path, name: str, scenario: str, port: int, *more: object) -> Any:
@@ -301,6 +307,32 @@ def table(results: Mapping[tuple[int, str], Runs]) -> list[str]:
         "",
         f"Goal p50 under {_P50_GOAL_MS:g} ms more, p99 under {_P99_GOAL_MS:g}: {'; '.join(goals)}",
     ]
+
+
+def profile(work: Path, rate: int, calls: int) -> list[str]:
+    """Where the CPU time of the daemon goes, in lines; sampled, in the reactor's thread."""
+    result = work.with_suffix(".json")
+    command = [sys.executable, "-m", "tests.bench.sampled", str(result)]
+    with closing(Delay(work, command=command)) as laboratory:
+        laboratory.run(OURS, rate, calls)
+        pid = laboratory.daemon.pid
+        os.kill(pid, signal.SIGUSR1)
+        before = cpu_seconds(pid)
+        laboratory.run(OURS, rate, calls)
+        spent = {name: seconds - before.get(name, 0.0) for name, seconds in cpu_seconds(pid).items()}
+        os.kill(pid, signal.SIGUSR2)
+        eventually(result.exists, 10, what="the profile")
+    each = 1e6 / calls
+    found = json.loads(result.read_text())
+    lines = [f"| {seconds * each:.0f} | {part} |" for part, seconds in _largest(found["parts"])]
+    others = sum(seconds for name, seconds in spent.items() if name != "main")
+    lines.append(f"| {others * each:.0f} | in the writing thread, beside it |")
+    calling = [f"| {seconds * each:.0f} | {line} |" for line, seconds in _largest(found["lines"])[:25]]
+    return ["| CPU µs a call | part |", "| --- | --- |", *lines, "| of which: | |", *calling]
+
+
+def _largest(found: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(found.items(), key=lambda entry: -entry[1])
 
 
 def _pair(values: Sequence[float]) -> str:
