@@ -366,7 +366,7 @@ class AmiClient(Service):
 
     def happened(self, event: Event) -> None:
         """Hand an event to the owner."""
-        if self._wanted is not None and event.name not in self._wanted:
+        if self._wanted is not None and event.headers["Event"] not in self._wanted:
             return
         try:
             self._on_event(event)
@@ -507,9 +507,14 @@ class _Connection(Protocol):
             self._happened(messages)
 
     def _happened(self, messages: Sequence[AmiEvent]) -> None:
+        happened = self._client.happened
         for message in messages:
             if isinstance(message, Event):
-                self._event(message)
+                if self._booting or "ActionID" in message.headers:
+                    self._event(message)
+                else:
+                    # The way of nearly all: it is no entry of a list.
+                    happened(message)
             elif isinstance(message, Response):
                 self._response(message)
             elif isinstance(message, Banner):

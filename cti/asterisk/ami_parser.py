@@ -260,13 +260,13 @@ def read_headers(
     """First values and repeated values of the headers in `block`. Raises AmiProtocolError."""
     if b"\0" in block:
         raise AmiProtocolError("a message with a NUL byte")
-    if block.count(b"\r\n") >= max_headers:
-        raise AmiProtocolError(f"a message of more than {max_headers} headers")
     try:
         lines = block.decode().split("\r\n")
     except UnicodeDecodeError:
         # By line: one old name must not spoil the others.
         lines = [decode(line) for line in block.split(b"\r\n")]
+    if len(lines) > max_headers:
+        raise AmiProtocolError(f"a message of more than {max_headers} headers")
     try:
         headers = dict([line.split(": ", 1) for line in lines])
     except ValueError:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.logger import LogLevel, globalLogPublisher
@@ -486,3 +487,30 @@ def test_many_connections_may_wait_to_be_accepted() -> None:
     factory = a_factory(nothing)
     listen(reactor, factory, "127.0.0.1", 4573)
     assert reactor.tcpServers == [(4573, factory, 1024, "127.0.0.1")]
+
+
+# Sending at once.
+
+
+@pytest.mark.parametrize(
+    ("taken", "left"),
+    [(1 << 20, b""), (4, b'VARIABLE B "2"\n'), (ConnectionLost(), b'SET VARIABLE B "2"\n')],
+)
+def test_the_next_of_several_goes_to_the_kernel_at_once_and_what_it_does_not_take_the_ordinary_way(
+    taken, left
+):
+    handler = Recorder()
+    asterisk = Asterisk(a_factory(handler))
+    sent: list[bytes] = []
+
+    def write_some_data(data: bytes) -> Any:
+        sent.append(data)
+        return min(taken, len(data)) if isinstance(taken, int) else taken
+
+    asterisk.protocol._write_now = write_some_data
+    handler.session.set_variables([("A", "1"), ("B", "2")])
+    assert (asterisk.heard(), sent) == (b'SET VARIABLE A "1"\n', [])
+    asterisk.says(b"200 result=1\n")
+
+    assert sent == [b'SET VARIABLE B "2"\n']
+    assert asterisk.heard() == left

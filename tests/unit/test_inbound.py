@@ -104,7 +104,7 @@ class World:
     def unit(self) -> RecordingUnit:
         return RecordingUnit()
 
-    def commit(self, unit: RecordingUnit) -> "Deferred[Sequence[Any]]":
+    def commit(self, unit: RecordingUnit, *, at_leisure: bool = False) -> "Deferred[Sequence[Any]]":
         self.units.append(unit)
         if not self.slow:
             return succeed(())
@@ -174,12 +174,13 @@ def test_the_answer_names_the_agent_the_caller_and_the_card_and_ends_with_the_ac
     assert world.learned == [("main", "494066969100")]
 
 
-def test_nothing_is_said_to_asterisk_before_it_is_durable():
+def test_asterisk_has_no_answer_before_it_is_durable_but_all_that_it_will_be_told():
     world, session = World(), Session()
     world.slow = True
     ended = world.ask(session)
 
-    assert (session.set, ended) == ({}, [])
+    assert ("CTI_ACTION" in session.set, ended) == (False, [])
+    assert session.set["CTI_TARGET"] == "PJSIP/anna"
     world.commits[0].callback(())
     assert session.set["CTI_ACTION"] == "dial"
 

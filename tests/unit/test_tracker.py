@@ -34,7 +34,7 @@ class MemoryStore:
     def unit(self) -> RecordingUnit:
         return RecordingUnit()
 
-    def commit(self, unit: RecordingUnit) -> Deferred[Sequence[Any]]:
+    def commit(self, unit: RecordingUnit, *, at_leisure: bool = False) -> Deferred[Sequence[Any]]:
         self.units.append(unit)
         return succeed(())
 
