@@ -510,10 +510,10 @@ class _Connection(Protocol):
         happened = self._client.happened
         for message in messages:
             if isinstance(message, Event):
-                if self._booting or "ActionID" in message.headers:
+                if self._booting or message.repeated or "ActionID" in message.headers:
                     self._event(message)
                 else:
-                    # The way of nearly all: it is no entry of a list.
+                    # The way of nearly all: no entry of a list, and nothing added to it.
                     happened(message)
             elif isinstance(message, Response):
                 self._response(message)
