@@ -14,11 +14,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from attrs import field, frozen
 from cattrs import BaseValidationError, ClassValidationError, Converter, IterableValidationError
 from cattrs.errors import AttributeValidationNote, ForbiddenExtraKeysError, IterableValidationNote
 
+from cti.asterisk.cdr import CdrFile
 from cti.event_types import EVENT_TYPES
 from cti.numbers import NumberKind, NumberPlan
 from cti.secret import Secret, SecretError, read_secret
@@ -108,7 +110,10 @@ class Tls:
 
 @frozen
 class Asterisk:
-    """`login`: `md5`, or `plain` where nobody can listen; `tls`: None for a connection without."""
+    """`login`: `md5`, or `plain` where nobody can listen; `tls`: None for a connection without.
+
+    `cdr`: where its call records can be read; None if nobody has said it.
+    """
 
     name: str
     ami: Address
@@ -116,6 +121,7 @@ class Asterisk:
     secret: Secret
     login: Literal["md5", "plain"] = "md5"
     tls: Tls | None = None
+    cdr: CdrFile | None = None
 
 
 @frozen
@@ -356,7 +362,7 @@ class _Reader:
     def _asterisks(self, top: Section) -> dict[str, Asterisk]:
         asterisks = {}
         for name, place in self._file.named(top.need("asterisks", "{main: {ami: …}}"), at_least_one=True):
-            section = self._file.section(place, ("ami", "username", "secret", "login", "tls"))
+            section = self._file.section(place, ("ami", "username", "secret", "login", "tls", "cdr"))
             ami_place = section.need("ami", '"127.0.0.1:5038"')
             ami = self._connect(ami_place)
             tls = self._tls(section.get("tls"), ami)
@@ -367,6 +373,7 @@ class _Reader:
                 self._secret(section.need("secret", "{env: AMI_SECRET}")),
                 self._login(section.get("login"), exposed=tls is None and not is_here(ami.host)),
                 tls,
+                self._cdr(section.get("cdr")),
             )
             if ami_place is not None and tls is None and ami.host and not is_here(ami.host):
                 self._file.advise(
@@ -421,6 +428,22 @@ class _Reader:
             self._wrong(place, f"{quoted(name)} holds no certificate; one in PEM, or several, would be right")
             return None
         return pem
+
+    def _cdr(self, place: Place | None) -> CdrFile | None:
+        if place is None:
+            return None
+        section = self._file.section(place, ("file", "zone"))
+        name = self._file.text(section.need("file", "/var/log/asterisk/cdr-csv/Master.csv"), one_line=True)
+        zone_place = section.get("zone")
+        zone = self._file.text(zone_place, one_line=True) or "UTC"
+        try:
+            found = ZoneInfo(zone)
+        except (ValueError, ZoneInfoNotFoundError, OSError):
+            self._wrong(
+                zone_place or place, f"{quoted(zone)} is no time zone; such as Europe/Berlin would be right"
+            )
+            return None
+        return None if name is None else CdrFile(self._file.base / name, found)
 
     def _adapters(self, place: Place | None) -> Iterator[tuple[str, AdapterSettings]]:
         for name, each in self._file.named(place):

@@ -12,12 +12,23 @@ from attrs import frozen
 
 #: Action → the module that brings it, None for Asterisk's core. All that this server ever asks for.
 ACTIONS: Final[Mapping[str, str | None]] = {
+    "BridgeList": None,
     "CoreSettings": None,
     "CoreShowChannels": None,
     "DBDel": None,
     "DBGetTree": None,
     "DBPut": None,
     "DeviceStateList": "res_manager_devicestate",
+}
+
+#: What there is only with a module that many an Asterisk does without.
+OPTIONAL: Final[Mapping[str, str]] = {
+    "app_chanspy": "listening, whispering and barging in",
+    "app_confbridge": "conferences",
+    "app_directed_pickup": "picking up what rings elsewhere",
+    "app_mixmonitor": "recording",
+    "app_voicemail": "rules with `voicemail`",
+    "res_parking": "parking",
 }
 
 # Module → the applications and functions that it brings; those of Asterisk's core are in no module.
@@ -36,7 +47,7 @@ _BRINGS: Final[Mapping[str, str]] = {
     "app_mixmonitor": "MixMonitor StopMixMonitor MIXMONITOR",
     "app_originate": "Originate",
     "app_playback": "Playback",
-    "app_playtones": "PlayTones StopPlayTones",
+    "app_playtones": "PlayTones Playtones StopPlayTones StopPlaytones",
     "app_read": "Read",
     "app_record": "Record",
     "app_senddtmf": "SendDTMF ReceiveDTMF",
