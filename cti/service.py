@@ -128,7 +128,7 @@ class CtiService(Service):
         self.roster = Roster(self._now, self.calls.agent_changed)
         self.unseen = Unseen(self.calls, self._services, self._identifier, self._now)
         self._channels = {name: Channels(reactor) for name in settings.asterisks}
-        self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier)
+        self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier, self._presentation)
         self.tracker = Tracker(
             self.calls, self.roster, self._now, self.unseen.record, self._channels, self.unasked.begin
         )
@@ -353,6 +353,12 @@ class CtiService(Service):
             return (await pbx.client.action("CoreSettings")).get("AsteriskVersion")
         except AMI_ERRORS:
             return None
+
+    async def _presentation(self, pbx: str, channel: str) -> str:
+        """Whether the number of this channel's caller may be shown, in Asterisk's words: `prohib…` if not."""
+        client = self._pbxes[pbx].client
+        answer = await client.action("Getvar", Channel=channel, Variable="CALLERID(num-pres)")
+        return answer.get("Value")
 
     def _learn(self, pbx: str, did: str, service: RoutedService) -> None:
         services, client = self._services(), self._pbxes[pbx].client

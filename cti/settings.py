@@ -383,6 +383,22 @@ class _Reader:
                 )
         return asterisks
 
+    def _cdr(self, place: Place | None) -> CdrFile | None:
+        if place is None:
+            return None
+        section = self._file.section(place, ("file", "zone"))
+        name = self._file.text(section.need("file", "/var/log/asterisk/cdr-csv/Master.csv"), one_line=True)
+        zone_place = section.get("zone")
+        zone = self._file.text(zone_place, one_line=True) or "UTC"
+        try:
+            found = ZoneInfo(zone)
+        except (ValueError, ZoneInfoNotFoundError, OSError):
+            self._wrong(
+                zone_place or place, f"{quoted(zone)} is no time zone; such as Europe/Berlin would be right"
+            )
+            return None
+        return None if name is None else CdrFile(self._file.base / name, found)
+
     def _login(self, place: Place | None, *, exposed: bool) -> Literal["md5", "plain"]:
         if self._file.choice(place, "md5", "way to log in", ("md5", "plain")) == "md5" or place is None:
             return "md5"
@@ -428,22 +444,6 @@ class _Reader:
             self._wrong(place, f"{quoted(name)} holds no certificate; one in PEM, or several, would be right")
             return None
         return pem
-
-    def _cdr(self, place: Place | None) -> CdrFile | None:
-        if place is None:
-            return None
-        section = self._file.section(place, ("file", "zone"))
-        name = self._file.text(section.need("file", "/var/log/asterisk/cdr-csv/Master.csv"), one_line=True)
-        zone_place = section.get("zone")
-        zone = self._file.text(zone_place, one_line=True) or "UTC"
-        try:
-            found = ZoneInfo(zone)
-        except (ValueError, ZoneInfoNotFoundError, OSError):
-            self._wrong(
-                zone_place or place, f"{quoted(zone)} is no time zone; such as Europe/Berlin would be right"
-            )
-            return None
-        return None if name is None else CdrFile(self._file.base / name, found)
 
     def _adapters(self, place: Place | None) -> Iterator[tuple[str, AdapterSettings]]:
         for name, each in self._file.named(place):

@@ -19,6 +19,7 @@ ACTIONS: Final[Mapping[str, str | None]] = {
     "DBGetTree": None,
     "DBPut": None,
     "DeviceStateList": "res_manager_devicestate",
+    "Getvar": None,
 }
 
 #: What there is only with a module that many an Asterisk does without.
