@@ -22,6 +22,16 @@ ACTIONS: Final[Mapping[str, str | None]] = {
     "Getvar": None,
 }
 
+#: What there is only with a module that many an Asterisk does without.
+OPTIONAL: Final[Mapping[str, str]] = {
+    "app_chanspy": "listening, whispering and barging in",
+    "app_confbridge": "conferences",
+    "app_directed_pickup": "picking up what rings elsewhere",
+    "app_mixmonitor": "recording",
+    "app_voicemail": "rules with `voicemail`",
+    "res_parking": "parking",
+}
+
 # Module → the applications and functions that it brings; those of Asterisk's core are in no module.
 _BRINGS: Final[Mapping[str, str]] = {
     "app_bridgeaddchan": "BridgeAdd",
@@ -38,7 +48,7 @@ _BRINGS: Final[Mapping[str, str]] = {
     "app_mixmonitor": "MixMonitor StopMixMonitor MIXMONITOR",
     "app_originate": "Originate",
     "app_playback": "Playback",
-    "app_playtones": "PlayTones StopPlayTones",
+    "app_playtones": "PlayTones Playtones StopPlayTones StopPlaytones",
     "app_read": "Read",
     "app_record": "Record",
     "app_senddtmf": "SendDTMF ReceiveDTMF",

@@ -14,6 +14,7 @@ from cti.asterisk.ami import AmiActionFailed, AmiClient
 from cti.asterisk.ami_tls import AmiTls
 from cti.asterisk.needs import (
     ACTIONS,
+    OPTIONAL,
     VERSION_CONTEXT,
     Category,
     Dialplan,
@@ -34,13 +35,16 @@ _CONNECT_SECONDS: Final = 5.0
 _LOGIN_SECONDS: Final = 5.0
 _BOOT_SECONDS: Final = 5.0
 
-Kind = Literal["wrong", "unseen"]
+_SAID_FIRST: Final = {"wrong": "", "advice": "advice: ", "unseen": "cannot be seen: "}
+
+Kind = Literal["wrong", "advice", "unseen"]
 
 
 @frozen
 class Finding:
-    """Something to change, or (`unseen`) something that nobody can see from here. `keys`: where in the YAML file it
-    belongs to, `where`: the file or part of Asterisk's.
+    """Something to change; or to know (`advice`); or that nobody can see from here (`unseen`).
+
+    `keys`: where in the YAML file it belongs to; `where`: the file or part of Asterisk's.
     """
 
     kind: Kind
@@ -51,7 +55,7 @@ class Finding:
     @property
     def said(self) -> str:
         """With the place in Asterisk, for a line of its own."""
-        return f"{self.where}: {'cannot be seen: ' if self.kind == 'unseen' else ''}{self.text}"
+        return f"{self.where}: {_SAID_FIRST[self.kind]}{self.text}"
 
 
 @define
@@ -275,6 +279,12 @@ class _Look:
             try:
                 await self._client.action("ModuleCheck", Module=module)
             except AmiActionFailed:
+                only_for = OPTIONAL.get(module)
+                if only_for is not None:
+                    self._note(
+                        "advice", "modules.conf", f"{module} is not loaded: without it no {only_for}", ()
+                    )
+                    continue
                 self._wrong(
                     "modules.conf",
                     f"{module} is not loaded, and {why}; `load = {module}.so`, or `autoload = yes` without a"

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from cti.asterisk.ami import AmiActionFailed
 from cti.asterisk.ami_parser import Response
+from cti.asterisk.needs import ACTIONS, Dialplan, read_dialplan
 from cti.commands.configuration import read_settings
 from cti.commands.live import Finding, Needs, Report, _Look, of_all
 from cti.settings import Settings
@@ -64,11 +66,17 @@ class SaysOnly:
 
 
 def looked(
-    settings: Settings, answers: Mapping[str, Mapping[str, str]], ami: type[SaysOnly] = SaysOnly
+    settings: Settings,
+    answers: Mapping[str, Mapping[str, str]],
+    ami: type[SaysOnly] = SaysOnly,
+    dialplan: Dialplan | None = None,
 ) -> list[Finding]:
+    needs = Needs.shipped()
+    if dialplan is not None:
+        needs = evolve(needs, dialplan=dialplan)
     report = Report("main")
     client: Any = ami(answers)
-    look = _Look(client, settings.asterisks["main"], settings, PHONES, Needs.shipped(), report)
+    look = _Look(client, settings.asterisks["main"], settings, PHONES, needs, report)
     Deferred.fromCoroutine(look.around())
     return report.findings
 
@@ -85,9 +93,19 @@ def test_a_version_that_nobody_has_tried_is_named(settings: Settings, version: s
 def test_who_may_do_nothing_is_told_which_rights_and_that_the_rest_is_not_seen(settings: Settings) -> None:
     found = looked(settings, {"ListCommands": {"Ping": ""}})
     (wrong,) = [finding for finding in found if finding.kind == "wrong"]
-    assert "may not do CoreSettings, CoreShowChannels, DBDel, DBGetTree, DBPut" in wrong.text
+    of_core = [name for name, module in ACTIONS.items() if module is None]
+    assert f"may not do {', '.join(of_core)};" in wrong.text
     unseen = {finding.where for finding in found if finding.kind == "unseen"}
     assert unseen == {"Asterisk", "modules.conf", "manager.conf", "extensions.conf", "AstDB", "pjsip.conf"}
+
+
+def test_a_module_that_many_do_without_is_advice(settings: Settings) -> None:
+    dialplan = read_dialplan("[a]\nexten => 1,1,VoiceMail(1)\n same => n,Dial(PJSIP/anna)\n")
+    found = looked(settings, {"ListCommands": {"ModuleCheck": ""}}, dialplan=dialplan)
+    kinds = {
+        finding.text.partition(" ")[0]: finding.kind for finding in found if finding.where == "modules.conf"
+    }
+    assert (kinds["app_voicemail"], kinds["app_dial"]) == ("advice", "wrong")
 
 
 @pytest.mark.parametrize(("version", "seen"), [("22.1.0", False), ("16.30.1", True)])

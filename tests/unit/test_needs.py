@@ -62,7 +62,7 @@ def actions_asked_for() -> Iterator[str]:
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("action", "list_action")
+                and node.func.attr in ("action", "list_action", "_do")
                 and node.args
                 and isinstance(node.args[0], ast.Constant)
             ):
