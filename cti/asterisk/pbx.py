@@ -213,14 +213,7 @@ class Pbx:
         async with self._alone(agent):
             channel = self._channel(agent)
             if channel.on_hold:
-                if not self._capable(channel.device):
-                    raise NotPossible(f"{channel.device} holds the call itself: take it back there")
-                await self._notify(
-                    channel,
-                    "talk",
-                    lambda: self._is(agent, lambda now: not now.on_hold),
-                    "the phone has the call back",
-                )
+                await self._off_hold(channel)
                 return
             if self._channels.partners(agent):
                 raise NotPossible("the agent is talking: alternate or reconnect")
@@ -246,6 +239,8 @@ class Pbx:
         _check_variables(settings)
         async with self._alone(agent):
             channel = self._channel(agent)
+            if channel.on_hold:
+                await self._off_hold(channel)
             held = await self._held(agent)
             if held is not None and self._channels.partners(agent):
                 raise NotPossible("the agent has somebody on hold already")
@@ -706,6 +701,18 @@ class Pbx:
         """Tell a phone within its call to go on or off the hook, and wait until it has."""
         await self._do("PJSIPNotify", Channel=channel.name, Variable=f"Event={word}")
         await self._until(come_true, what, PHONE_SECONDS)
+
+    async def _off_hold(self, channel: Channel) -> None:
+        """Take a call back that the phone itself holds."""
+        if not self._capable(channel.device):
+            raise NotPossible(f"{channel.device} holds the call itself: take it back there")
+        uniqueid = channel.uniqueid
+        await self._notify(
+            channel,
+            "talk",
+            lambda: self._is(uniqueid, lambda now: not now.on_hold),
+            "the phone has the call back",
+        )
 
     async def _speak(self, channel: str, sound: str) -> None:
         """Play a sound to both sides of a conversation."""
