@@ -16,7 +16,7 @@ from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTim
 from cti.calls.identification import Identification, Identifier, Outcome
 from cti.calls.life import LiveCall, is_call_id, mint_call_id
 from cti.calls.log import CallLog
-from cti.calls.route_request import BadRouteRequest, RouteRequest
+from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
 from cti.logs import get_logger
@@ -142,11 +142,7 @@ class Inbound:
     # The steps.
 
     def _understand(self, request: RouteRequest, at: float) -> Asked:
-        if request.pbx not in self._pbxes:
-            known = ", ".join(sorted(self._pbxes)) or "none"
-            raise BadRouteRequest(
-                f"no Asterisk here is called {request.pbx[:40]!r} (CTI_PBX); known: {known}"
-            )
+        check_pbx(request, self._pbxes)
         services = self._services()
         service, called = services.of(request.did)
         if service is not None:
@@ -177,8 +173,9 @@ class Inbound:
             )
             record.linkedid = request.linkedid
             call = LiveCall(record)
-        if request.uniqueid not in call.channels:
-            call.channels[request.uniqueid] = ChannelRecord(
+        key = request.pbx, request.uniqueid
+        if key not in call.channels:
+            call.channels[key] = ChannelRecord(
                 pbx=request.pbx,
                 uniqueid=request.uniqueid,
                 call=call.id,
@@ -208,7 +205,7 @@ class Inbound:
         unit = self._calls.unit()
         if asked.service is not None:
             call.record.service, call.record.mode = asked.service.name, str(asked.service.mode)
-        channel = call.channels[asked.request.uniqueid]
+        channel = call.channels[asked.request.pbx, asked.request.uniqueid]
         self._tracker.let_go(unit, call, call.ask(unit, asked.at, channel, asked.request.last))
         # If the caller leaves before the decision, this is written before the end of the call.
         call.unwritten = unit
@@ -371,13 +368,15 @@ class Inbound:
         variables = {
             "__CTI_CALL_ID": call.id,
             "CTI_TARGET": target,
+            "CTI_NEXT": decision.then if action is Action.ANNOUNCE else "",
             "CTI_TIMEOUT": str(decision.timeout) if action is Action.DIAL else "",
             "CTI_REASON": decision.reason,
         }
-        if action is Action.DIAL:
-            party: Mapping[str, Any] = call.party or {}
-            variables["CTI_CALLER_NAME"] = party.get("name") or ""
+        party: Mapping[str, Any] = call.party or {}
+        if action is not Action.FALLBACK:
             variables["CTI_LANGUAGE"] = party.get("language") or ""
+        if action is Action.DIAL:
+            variables["CTI_CALLER_NAME"] = party.get("name") or ""
             if self._card_url is not None:
                 variables["CTI_CARD_URL"] = self._card_url.replace("{call}", call.id)
         return [*((name, value) for name, value in variables.items() if value), ("CTI_ACTION", str(action))]
@@ -400,7 +399,7 @@ class Inbound:
     @staticmethod
     def _still_there(asked: Asked, call: LiveCall) -> None:
         """Raises `CallIsOver` if AMI has told meanwhile that the channel that asks is gone."""
-        if call.over or call.channels[asked.request.uniqueid].ended is not None:
+        if call.over or call.channels[asked.request.pbx, asked.request.uniqueid].ended is not None:
             raise CallIsOver
 
     async def _fall_open(self, session: AgiSession, asked: Asked, call: LiveCall) -> None:
@@ -447,12 +446,22 @@ def new_record(
     caller: Number,
     called: Number,
     service: Service | None,
+    *,
+    direction: str = "inbound",
+    agent: str | None = None,
+    parent: str | None = None,
 ) -> CallRecord:
-    """The row of an inbound call of which only who called whom, and when, is known."""
+    """The row of a call of which only who called whom, and when, is known.
+
+    `agent` is who calls, of a call that one of us makes, and `parent` the call that it is a consultation of.
+    """
     return CallRecord(
         id=id,
         pbx=pbx,
         started=started,
+        direction=direction,
+        parent=parent,
+        agent=agent,
         uniqueid=uniqueid,
         from_number=caller.dialable,
         from_raw=caller.raw,
@@ -488,14 +497,14 @@ def brief_party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def card_body(call: LiveCall, identified: Identification, service: Service) -> dict[str, Any]:
-    """The client card: everything that is known of the caller, and what the dialled service asks of the agent."""
+def card_body(call: LiveCall, identified: Identification, service: Service | None) -> dict[str, Any]:
+    """The client card: everything that is known of the other side, and what the dialled service asks of the agent."""
     return {
         "from": call.record.from_number,
         "from_kind": call.record.from_kind,
         "to": call.record.to_number,
-        "service": service.name,
-        "instruction": service.instruction,
+        "service": service.name if service is not None else None,
+        "instruction": service.instruction if service is not None else None,
         "parties": [party.as_json(identified.owner_of(party)) for party in identified.parties],
         "reason": call.record.reason,
     }
