@@ -70,12 +70,12 @@ _AUTO_ANSWER: Final = (
     r"PJSIP_HEADER(add,Alert-Info)=info=alert-autoanswer",
 )
 
-# Why an Originate failed: the last frame that came from the phone (include/asterisk/frame.h).
-_WHY_NOT: Final[Mapping[str, str]] = {
-    "1": "it refused the call",
-    "3": "nobody answered",
-    "5": "it is busy",
-    "8": "it cannot be reached",
+# Why a phone did not ring: Q.850's causes, as in the Hangup of its channel. An OriginateResponse does not tell.
+_CAUSES: Final[Mapping[str, str]] = {
+    "17": "it is busy",
+    "18": "nobody answered",
+    "19": "nobody answered",
+    "21": "it refused the call",
 }
 _DIALSTATUS: Final[Mapping[str, str]] = {
     "BUSY": "is busy",
@@ -676,8 +676,9 @@ class Pbx:
 
         def settled(event: Event) -> bool:
             channel = self._channels.get(own)
-            rings = channel is not None and channel.state in ("Ringing", "Up")
-            return rings or (event.name == "OriginateResponse" and event.get("Uniqueid") == own)
+            if channel is not None:
+                return channel.state in ("Ringing", "Up")
+            return event.name in ("Hangup", "OriginateResponse") and event.get("Uniqueid") == own
 
         ringing = self._channels.until_event(settled, PHONE_SECONDS, f"{phone.name} rings")
         try:
@@ -685,8 +686,8 @@ class Pbx:
         except PbxError:
             await self._release(own)
             raise
-        if event.name == "OriginateResponse" and event.get("Response") != "Success":
-            why = _WHY_NOT.get(event.get("Reason"), "it cannot be reached")
+        if self._channels.get(own) is None:
+            why = _CAUSES.get(event.get("Cause"), "it cannot be reached")
             raise Refused(f"{phone.name} does not ring: {why}")
         return own
 

@@ -399,16 +399,28 @@ def test_only_capable_phones_are_told_to_answer_and_to_hold():
     assert desk.ami.did("Redirect") == []
 
 
-def test_a_phone_that_rings_and_then_is_gone_before_it_is_heard_is_no_call(desk):
+def test_a_phone_that_is_busy_is_told_by_the_end_of_its_channel(desk):
     ringing = desk.does("make_call", "PJSIP/anna", "0171")
     own = desk.ami.did("Originate")[0]["ChannelId"]
+    desk.hears("Newchannel", Uniqueid=own, Channel="PJSIP/anna-00000009", ChannelStateDesc="Down")
 
-    desk.hears("OriginateResponse", Uniqueid="another", Response="Failure", Reason="5")
+    desk.hears("OriginateResponse", Uniqueid=own, Response="Failure", Reason="0")
     assert ringing == []
-    desk.hears("OriginateResponse", Uniqueid=own, Response="Failure", Reason="5")
+    desk.hears("Hangup", Uniqueid=own, Cause="17")
 
     assert isinstance(ringing[0], Refused)
     assert str(ringing[0]) == "PJSIP/anna does not ring: it is busy"
+
+
+def test_a_phone_that_is_not_there_never_gets_a_channel(desk):
+    ringing = desk.does("make_call", "PJSIP/anna", "0171")
+    own = desk.ami.did("Originate")[0]["ChannelId"]
+
+    desk.hears("OriginateResponse", Uniqueid="another", Response="Failure", Reason="0")
+    assert ringing == []
+    desk.hears("OriginateResponse", Uniqueid=own, Response="Failure", Reason="0")
+
+    assert str(ringing[0]) == "PJSIP/anna does not ring: it cannot be reached"
 
 
 def test_a_phone_that_never_rings_is_released(desk):
