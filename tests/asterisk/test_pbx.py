@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from cti.asterisk.pbx import NotDone, NotPossible, Refused
 from lab.laboratory import Answers, Busy, Call, Lab, Phone, eventually
+from lab.sipp import Handset
 from tests.asterisk.control import Control
 
 ROOT = Path(__file__).parents[2]
@@ -21,12 +23,11 @@ OFFICE = "+494066969100"
 EXTENSIONS = """
 [globals]
 CTI_SERVER = 127.0.0.1:1
-CTI_FALLBACK = last-resort,s,1
+CTI_FALLBACK = front,s,1
 CTI_OUTBOUND = way-out
 
 [from-trunk]
-exten => _X.,1,Dial(PJSIP/anna,30)
- same => n,Hangup()
+exten => _X.,1,Goto(cti-inbound,${EXTEN},1)
 
 [way-out]
 exten => 21,1,Dial(PJSIP/ben,30)
@@ -45,8 +46,13 @@ exten => _0.,1,Dial(PJSIP/${EXTEN}@trunk,30)
 exten => 7,1,Answer()
  same => n,MusicOnHold()
 
-[last-resort]
-exten => s,1,Dial(PJSIP/reception,30)
+[front]
+; No server answers here, so that each call comes to its fallback; who comes again gets somebody else.
+exten => s,1,Set(TIMES=$[0${TIMES} + 1])
+ same => n,GotoIf($[${TIMES} > 1]?again)
+ same => n,Dial(PJSIP/anna,30)
+ same => n,Hangup()
+ same => n(again),Dial(PJSIP/reception,30)
  same => n,Hangup()
 """
 
@@ -82,6 +88,15 @@ class House:
             return any(m.sent and word in (m.method, str(m.status)) for m in self.phones[name].leg.messages)
 
         eventually(sent, 10, what=f"{word} from {name}")
+
+    def hears(self, listener: Handset, speaker: Handset, key: str) -> bool:
+        """Whether a key that is pressed at one phone is heard at the other; no is only sure after a second."""
+        before = listener.heard
+        speaker.press(key)
+        try:
+            return eventually(lambda: listener.heard == before + key, 1, what="the key")
+        except TimeoutError:
+            return False
 
     def goes_on(self, call: Call) -> bool:
         return call.result.ended is None
@@ -174,10 +189,13 @@ def test_hold_gives_music_and_retrieve_brings_both_together(house):
 
     house.control.do("hold_call", anna)
     assert not house.control.together(anna, customer)
-    assert house.control.ask(lambda: house.control.channels.get(anna).up)
+    assert not house.hears(call, house.phones["anna"], "1")
+    assert re.search("StartMusicOnHold.*", house.pbx.log("Executing.*@cti-control-hold:1")[-1].text)
     house.control.do("retrieve_call", anna)
 
     assert house.control.together(anna, customer)
+    assert house.hears(call, house.phones["anna"], "2")
+    assert house.hears(house.phones["anna"], call, "3")
     house.ends(call)
 
 
@@ -277,8 +295,60 @@ def test_transfer_connects_the_two_and_releases_the_agent(house):
     assert control.together(ben, customer)
     assert not control.phones("PJSIP/anna")
     assert house.goes_on(call)
+    control.do("hold_call", ben)
+    control.do("retrieve_call", ben)
+    assert control.together(ben, customer)
+    assert house.hears(call, house.phones["ben"], "1")
     house.phones["ben"].hang_up()
     assert call.wait(10).ended_by == "asterisk"
+
+
+def test_an_end_is_written_down_whatever_was_done_with_the_call(house):
+    control = house.control
+    call, anna, customer = house.a_call()
+    control.do("hold_call", anna)
+    control.do("retrieve_call", anna)
+    control.do("single_step_transfer", customer, "way-out,21,1")
+    house.ends(call)
+
+    eventually(
+        lambda: f"/cti/ended/{customer}" in house.pbx.cli("database show cti/ended"),
+        10,
+        what="the ended-record",
+    )
+
+
+def test_a_call_that_the_agent_made_is_held_consulted_and_transferred_like_any_other(house):
+    control = house.control
+    anna = control.do("make_call", "PJSIP/anna", "0049152", office_number=OFFICE)
+    customer = control.phone("PJSIP/trunk", up=True)
+    eventually(lambda: control.together(anna, customer), 10, what="the conversation")
+
+    control.do("hold_call", anna)
+    control.do("retrieve_call", anna)
+    assert control.together(anna, customer)
+    control.do("consultation_call", anna, "21")
+    ben = control.phone("PJSIP/ben", up=True)
+    eventually(lambda: control.together(anna, ben), 10, what="the consultation")
+    control.do("transfer_call", anna)
+
+    assert control.together(ben, customer)
+    assert not control.phones("PJSIP/anna")
+    house.phones["line"].hang_up()
+    eventually(lambda: not house.channels(), 10, what="the end of both")
+
+
+def test_whom_we_called_is_not_left_on_hold_either(house):
+    control = house.control
+    anna = control.do("make_call", "PJSIP/anna", "0049152", office_number=OFFICE)
+    customer = control.phone("PJSIP/trunk", up=True)
+    eventually(lambda: control.together(anna, customer), 10, what="the conversation")
+    control.do("hold_call", anna)
+
+    house.phones["anna"].hang_up()
+
+    somebody = control.phone("PJSIP/anna", up=True)
+    eventually(lambda: control.together(somebody, customer), 10, what="the company's fallback")
 
 
 def test_transfer_before_the_consulted_has_answered_changes_nothing(house):
