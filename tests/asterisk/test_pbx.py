@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import array
+import contextlib
+import itertools
 import re
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +15,7 @@ from typing import Any
 import pytest
 
 from cti.asterisk.pbx import NotDone, NotPossible, Refused
+from lab.company import AnAgent, Company
 from lab.laboratory import Answers, Busy, Call, Lab, Phone, eventually
 from lab.sipp import Handset
 from tests.asterisk.control import Control
@@ -379,6 +384,19 @@ def test_a_transfer_in_one_step_goes_where_it_is_told(house):
     house.ends(call)
 
 
+def test_who_is_on_hold_is_transferred_in_one_step_and_the_agent_is_released(house):
+    control = house.control
+    call, anna, customer = house.a_call()
+    control.do("hold_call", anna)
+
+    control.do("single_step_transfer", customer, "way-out,21,1")
+
+    assert not control.phones("PJSIP/anna")
+    ben = control.phone("PJSIP/ben", up=True)
+    eventually(lambda: control.together(ben, customer), 10, what="Ben")
+    house.ends(call)
+
+
 def test_three_talk_in_a_conference_and_two_go_on_without_the_agent(house):
     control = house.control
     call, anna, customer = house.a_call()
@@ -434,20 +452,44 @@ def test_a_parked_customer_is_found_in_the_space_that_was_told(house):
     house.ends(call)
 
 
-def test_a_recording_is_paused_goes_on_and_ends(house):
+def test_a_recording_has_silence_where_it_was_paused(house):
     control = house.control
-    call, anna, _customer = house.a_call()
-
-    recording = control.do("start_recording", anna, "2026/c-1.wav")
-    control.do("pause_recording", anna)
-    control.do("resume_recording", anna)
-    control.do("stop_recording", anna, recording)
-
+    call, _anna, customer = house.a_call()
+    control.do("single_step_transfer", customer, "queue,7,1")
     file = house.pbx.directory / "spool" / "monitor" / "2026" / "c-1.wav"
-    eventually(file.exists, 10, what="the recording's file")
+
+    def more_is_recorded() -> None:
+        before = file.stat().st_size if file.exists() else 0
+        eventually(
+            lambda: file.exists() and file.stat().st_size > before + 16_000, 20, what="a second of sound"
+        )
+
+    recording = control.do("start_recording", customer, "2026/c-1.wav")
+    more_is_recorded()
+    control.do("pause_recording", customer)
+    more_is_recorded()
+    control.do("resume_recording", customer)
+    more_is_recorded()
+    control.do("stop_recording", customer, recording)
+
+    def is_complete() -> bool:
+        with contextlib.suppress(EOFError, wave.Error), wave.open(str(file)) as sound:
+            return sound.getnframes() > 0
+        return False
+
+    eventually(is_complete, 10, what="the recording's file")
+    loud = [max(map(abs, part)) > 500 for part in tenths_of_a_second(file)]
+    assert [loudness for loudness, _ in itertools.groupby(loud)] == [True, False, True]
     with pytest.raises(Refused):
-        control.do("stop_recording", anna, "0x123")
+        control.do("stop_recording", customer, "0x123")
     house.ends(call)
+
+
+def tenths_of_a_second(file: Path) -> list[tuple[int, ...]]:
+    """The samples of each; 8,000 of 16 bits are a second."""
+    with wave.open(str(file)) as sound:
+        samples = array.array("h", sound.readframes(sound.getnframes()))
+    return [tuple(samples[start : start + 800]) for start in range(0, len(samples) - 800, 800)]
 
 
 @pytest.mark.parametrize("how", ["listen", "whisper", "barge"])
@@ -656,3 +698,28 @@ def test_a_full_parking_lot_leaves_both_talking(house):
 
     assert control.together(anna, customer)
     house.ends(call)
+
+
+def test_whose_agent_has_gone_while_on_hold_is_routed_anew_by_the_server(tmp_path):
+    with Company(tmp_path, agents=[AnAgent("anna"), AnAgent("ben")]) as company:
+        company.start()
+        with Control(company.pbx) as control:
+            call = company.call()
+            call.wait_for(200)
+            agents = ["anna", "ben"]
+            first = eventually(
+                lambda: next((name for name in agents if control.phones(f"PJSIP/{name}")), None),
+                10,
+                what="an agent",
+            )
+            agents.remove(first)
+            customer = control.phone("PJSIP/trunk", up=True)
+            agent = control.phone(f"PJSIP/{first}", up=True)
+            eventually(lambda: control.together(agent, customer), 10, what="the conversation")
+            control.do("hold_call", agent)
+
+            company.phones[first].hang_up()
+
+            second = control.phone(f"PJSIP/{agents[0]}", up=True)
+            eventually(lambda: control.together(second, customer), 10, what="the other agent")
+            call.hang_up()
