@@ -206,6 +206,8 @@ class Pbx:
                     "the phone holds the call",
                 )
                 return
+            if await self._held(agent) is not None:
+                raise NotPossible("the agent has somebody on hold already: alternate")
             await self._part(channel, partner, "cti-control-wait", "s")
 
     async def retrieve_call(self, agent: str) -> None:
@@ -251,8 +253,8 @@ class Pbx:
             try:
                 await self._part(channel, partner, "cti-control-consult", number)
                 return await self._settled(consulted)
-            except (Refused, NotDone):
-                await self._bring_back(agent)
+            except PbxError:
+                await self._bring_back(agent, partner)
                 raise
             finally:
                 _give_up(consulted)
@@ -266,10 +268,10 @@ class Pbx:
             try:
                 await self._part(channel, partner, "cti-control-join", "s")
                 await self._together([agent, held.uniqueid])
-            except (Refused, NotDone):
-                await self._set(agent, {"CTI_HOLDS": held.uniqueid})
+            except PbxError:
                 if self._channels.get(partner.uniqueid) and not self._channels.partners(agent):
                     await self._join(channel, partner)
+                await self._set(agent, {"CTI_HOLDS": held.uniqueid, **_call_id_of(partner)})
                 raise
 
     async def reconnect_call(self, agent: str) -> None:
@@ -584,13 +586,14 @@ class Pbx:
     async def _join_held(self, agent: Channel) -> None:
         await self._join(agent, await self._the_held(agent.uniqueid))
 
-    async def _bring_back(self, agent: str) -> None:
-        """After a consultation that failed: the agent talks to the first one again, if both are there."""
+    async def _bring_back(self, agent: str, first: Channel) -> None:
+        """After a consultation that failed: the agent is in the first call again, if both are there."""
         channel = self._channels.get(agent)
-        if channel is not None and not self._channels.partners(agent):
-            held = await self._held(agent)
-            if held is not None:
-                await self._join(channel, held)
+        if channel is None:
+            return
+        await self._set(agent, _call_id_of(first))
+        if not self._channels.partners(agent) and await self._held(agent) is first:
+            await self._join(channel, first)
 
     async def _redirect(self, places: Mapping[str, tuple[str, str]]) -> None:
         """Send one channel, or two that are in one bridge, each to a context and extension of the dialplan."""

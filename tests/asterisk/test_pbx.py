@@ -257,6 +257,21 @@ def test_reconnect_after_alternating_releases_the_consulted_and_not_the_customer
     house.ends(call)
 
 
+def test_when_the_consulted_hangs_up_the_customer_still_waits_for_the_agent(house):
+    control = house.control
+    call, anna, customer = house.a_call()
+    control.do("consultation_call", anna, "21")
+    ben = control.phone("PJSIP/ben", up=True)
+    eventually(lambda: control.together(anna, ben), 10, what="the consultation")
+
+    house.phones["ben"].hang_up()
+    eventually(lambda: not control.phones("PJSIP/ben"), 10, what="the end of the consultation")
+    control.do("reconnect_call", anna)
+
+    assert control.together(anna, customer)
+    house.ends(call)
+
+
 def test_reconnect_while_the_consulted_still_rings_stops_the_ringing(house):
     control = house.control
     call, anna, customer = house.a_call()

@@ -462,6 +462,105 @@ def test_a_consultation_that_fails_brings_the_customer_back(desk):
     assert desk.channels.get(ANNA).bridge == desk.channels.get(KATJA).bridge == "c"
 
 
+def a_desk_with_a_consultation() -> Desk:
+    """Anna talks to Ben and holds Katja; each call has its id."""
+    desk = Desk()
+    desk.holds()
+    for uniqueid, name, call in (
+        (KATJA, "PJSIP/trunk-00000002", "c-1"),
+        (BEN, "PJSIP/ben-00000003", "c-2"),
+        (ANNA, "PJSIP/anna-00000001", "c-2"),
+    ):
+        headers = {"Event": "Newstate", "Uniqueid": uniqueid, "Channel": name, "ChannelStateDesc": "Up"}
+        desk.channels.take(Event({**headers, "ChanVariable": f"CTI_CALL_ID={call}"}))
+        desk.ami.variables[uniqueid, "CTI_CALL_ID"] = call
+    desk.ami.variables[ANNA, "CTI_CONSULTS_FOR"] = KATJA
+    for uniqueid in (ANNA, BEN):
+        desk.hears("BridgeEnter", Uniqueid=uniqueid, BridgeUniqueid="b")
+    desk.ami.done.clear()
+    return desk
+
+
+def test_two_are_not_put_on_hold_at_once_since_one_would_be_forgotten():
+    desk = a_desk_with_a_consultation()
+
+    for operation, more in (("hold_call", ()), ("consultation_call", ("22",))):
+        (error,) = desk.does(operation, ANNA, *more)
+        assert "on hold already" in str(error)
+    assert desk.ami.did("Redirect") == []
+
+
+def test_an_alternation_that_is_refused_leaves_everything_as_it_was():
+    desk = a_desk_with_a_consultation()
+    desk.ami.answers["Redirect"] = AmiActionFailed("Channel does not exist: x")
+
+    (error,) = desk.does("alternate_call", ANNA)
+
+    assert isinstance(error, Refused)
+    assert desk.ami.variables[ANNA, "CTI_HOLDS"] == KATJA
+    assert desk.ami.variables[ANNA, "CTI_CALL_ID"] == "c-2"
+
+
+def test_an_alternation_whose_other_side_hangs_up_goes_back_to_who_is_left():
+    desk = a_desk_with_a_consultation()
+
+    def redirected(fields: dict[str, Any]) -> None:
+        desk.parted(fields)
+        if "ExtraChannel" in fields:
+            desk.hears("Hangup", Uniqueid=KATJA)
+        else:
+            for uniqueid in (ANNA, BEN):
+                desk.hears("BridgeEnter", Uniqueid=uniqueid, BridgeUniqueid="c")
+
+    desk.ami.answers["Redirect"] = redirected
+    (error,) = desk.does("alternate_call", ANNA)
+
+    assert str(error) == "that call has ended"
+    assert desk.channels.get(ANNA).bridge == desk.channels.get(BEN).bridge == "c"
+
+
+def test_who_talks_again_is_in_that_call_again():
+    desk = a_desk_with_a_consultation()
+
+    desk.does("reconnect_call", ANNA)
+
+    assert desk.ami.variables[ANNA, "CTI_CALL_ID"] == "c-1"
+    assert desk.ami.variables[ANNA, "CTI_WITH"] == "PJSIP/trunk-00000002"
+
+
+def test_who_is_transferred_to_is_in_the_customer_s_call_from_then_on():
+    desk = a_desk_with_a_consultation()
+
+    desk.does("transfer_call", ANNA)
+
+    assert desk.ami.variables[BEN, "CTI_CALL_ID"] == "c-1"
+    (redirect,) = desk.ami.did("Redirect")
+    assert (redirect["Channel"], redirect["Context"]) == (BEN, "cti-control-join")
+    assert (redirect["ExtraChannel"], redirect["ExtraContext"]) == (ANNA, "cti-control-wait")
+
+
+def test_a_consultation_that_is_refused_leaves_the_agent_in_the_first_call(desk):
+    desk.channels.take(
+        Event(
+            {
+                "Event": "Newstate",
+                "Uniqueid": KATJA,
+                "Channel": "PJSIP/t-2",
+                "ChanVariable": "CTI_CALL_ID=c-1",
+            }
+        )
+    )
+    desk.ami.answers["Redirect"] = AmiActionFailed("Redirect failed")
+
+    (error,) = desk.does("consultation_call", ANNA, "21", variables={"__CTI_CALL_ID": "c-2"})
+
+    assert isinstance(error, Refused)
+    assert [value["Value"] for value in desk.ami.did("Setvar") if value["Variable"] == "__CTI_CALL_ID"] == [
+        "c-2",
+        "c-1",
+    ]
+
+
 def test_a_place_that_the_dialplan_does_not_have_is_told_before_anybody_is_moved(desk):
     (error,) = desk.does("single_step_transfer", KATJA, "queue,7,1")
 
