@@ -177,7 +177,7 @@ class Channels:
         heard: list[Event] = []
 
         def listen(event: Event) -> None:
-            if not heard and match(event):
+            if match(event):
                 heard.append(event)
 
         # Nothing can have been heard yet, so `until` waits, under the key that it takes next.
@@ -221,7 +221,6 @@ class Channels:
             uniqueid = entry.get("Uniqueid")
             known = before.get(uniqueid)
             if known is not None:
-                known.bridge = None
                 self._channels[uniqueid] = known
             channel = self._of(entry, "")
             if channel is not None:

@@ -275,28 +275,30 @@ def test_a_wish_that_fails_is_told_to_who_waits_and_to_nobody_else(mirror):
 
 
 def test_who_gives_up_waiting_leaves_nothing_behind(mirror):
+    heard: list[Event] = []
     for waiting in (
         mirror.channels.until(lambda: None, 5, "x"),
-        mirror.channels.until_event(lambda event: True, 5, "x"),
+        mirror.channels.until_event(lambda event: bool(heard.append(event)), 5, "x"),
     ):
         results = outcome(waiting)
         waiting.cancel()
         assert results[0].check(CancelledError)
 
-    assert mirror.clock.getDelayedCalls() == []
     mirror.has("1.1", "PJSIP/anna-1")
+    assert heard == []
+    assert mirror.clock.getDelayedCalls() == []
 
 
 def test_who_waits_may_wait_again_or_give_up_another_when_told(mirror):
-    second = mirror.channels.until(lambda: mirror.channels.get("1.2"), 5, "x")
-    cancelled = outcome(second)
     later: list[Any] = []
 
     def told(_: object) -> None:
         second.cancel()
         mirror.channels.until(lambda: mirror.channels.get("1.2"), 5, "y").addCallback(later.append)
 
-    mirror.channels.until(lambda: mirror.channels.get("1.1"), 5, "z").addCallback(told)
+    mirror.channels.until(lambda: mirror.channels.get("1.1"), 5, "x").addCallback(told)
+    second = mirror.channels.until(lambda: mirror.channels.get("1.1"), 5, "x, too")
+    cancelled = outcome(second)
     mirror.has("1.1", "PJSIP/anna-1")
     mirror.has("1.2", "PJSIP/ben-2")
 

@@ -399,6 +399,46 @@ def test_only_capable_phones_are_told_to_answer_and_to_hold():
     assert desk.ami.did("Redirect") == []
 
 
+def test_a_phone_that_was_put_on_hold_by_hand_is_taken_off_by_hand(desk):
+    desk.hears("Hold", Uniqueid=ANNA)
+
+    for operation, more in (("retrieve_call", ()), ("consultation_call", ("21",))):
+        (error,) = desk.does(operation, ANNA, *more)
+        assert str(error) == "PJSIP/anna holds the call itself: take it back there"
+    assert desk.ami.done == []
+
+
+def test_a_call_is_deflected_once_the_phone_is_silent(desk):
+    desk.ami.variables[KATJA, "DIALPLAN_EXISTS(queue,7,1)"] = "1"
+    desk.ami.answers["Redirect"] = desk.parted
+    desk.hears(
+        "DialBegin", Uniqueid=KATJA, DestUniqueid=BEN, DestChannel="PJSIP/ben-00000003", DialString="ben"
+    )
+
+    deflecting = desk.does("deflect_call", BEN, "queue,7,1")
+    assert deflecting == []
+    desk.hears("Hangup", Uniqueid=BEN)
+
+    assert deflecting == [None]
+    assert [fields["Channel"] for fields in desk.ami.did("Redirect")] == [KATJA]
+
+
+def test_who_rings_is_found_behind_local_channels_and_a_circle_of_them_is_nobody(desk):
+    desk.ami.variables[KATJA, "DIALPLAN_EXISTS(queue,7,1)"] = "1"
+    desk.hears("DialBegin", Uniqueid=KATJA, DestUniqueid="2.1", DestChannel="Local/b@x-1;1", DialString="b@x")
+    desk.hears("Newchannel", Uniqueid="2.2", Channel="Local/b@x-1;2")
+    desk.hears("LocalBridge", LocalOneUniqueid="2.1", LocalTwoUniqueid="2.2")
+    desk.hears("DialBegin", Uniqueid="2.2", DestUniqueid=BEN, DestChannel="PJSIP/ben-3", DialString="ben")
+
+    desk.does("deflect_call", BEN, "queue,7,1")
+    assert [fields["Channel"] for fields in desk.ami.did("Redirect")] == [KATJA]
+    desk.clock.pump([5, 5])
+    desk.hears("DialBegin", Uniqueid="2.2", DestUniqueid="2.1", DestChannel="Local/b@x-1;1", DialString="b@x")
+    (error,) = desk.does("deflect_call", BEN, "queue,7,1")
+
+    assert str(error) == "nobody is calling that phone"
+
+
 def test_a_phone_that_is_busy_is_told_by_the_end_of_its_channel(desk):
     ringing = desk.does("make_call", "PJSIP/anna", "0171")
     own = desk.ami.did("Originate")[0]["ChannelId"]
