@@ -56,8 +56,9 @@ def test_a_call_reaches_the_phone_and_both_ends_tell_when_and_what(lab):
     assert 180 in result.codes
     assert result.final == 200
     assert result.ended_by == "caller"
-    assert 0.3 <= result.answered - result.started < 1.3
-    assert 0.4 <= result.ended - result.answered < 1.4
+    # SIPp counts in whole milliseconds.
+    assert 0.29 <= result.answered - result.started < 1.3
+    assert 0.39 <= result.ended - result.answered < 1.4
     (invite,) = anna.invites
     assert (invite.from_name, invite.from_number) == ("Žana Кузнецова", "015228817386")
     assert invite.to_number == "anna"
@@ -83,7 +84,7 @@ def test_a_caller_gives_up_while_a_silent_phone_rings(lab):
     result = lab.call(pbx, NUMBER, cancel_after_ms=700).wait()
 
     assert (result.final, result.ended_by, result.answered) == (487, "caller", None)
-    assert 0.7 <= result.ended - result.started < 1.5
+    assert 0.69 <= result.ended - result.started < 1.5
     assert len(anna.received("CANCEL")) == 1
 
 
@@ -127,7 +128,7 @@ def test_a_phone_may_hang_up_by_itself_or_when_told(lab):
     ben.hang_up()
 
     assert by_itself.ended_by == "asterisk"
-    assert 0.3 <= by_itself.ended - by_itself.answered < 1.3
+    assert 0.29 <= by_itself.ended - by_itself.answered < 1.3
     assert told.wait().ended_by == "asterisk"
 
 
@@ -151,6 +152,7 @@ exten => _X.,1,Dial(PJSIP/anna,10)
 
 [from-phones]
 exten => _[a-z][a-z]!,1,Dial(PJSIP/${EXTEN},10)
+exten => 17,1,Dial(PJSIP/ben,10)
 """
 
 
@@ -226,6 +228,7 @@ def test_a_phone_joins_a_call_with_one_that_still_rings(lab):
     ben.answer()
 
     lab.eventually(lambda: answered(ben) and hung_up(anna), what="the transfer")
+    assert len(ben.invites) == 1
     assert call.result.ended is None
     ben.hang_up()
     assert call.wait().ended_by == "asterisk"
@@ -234,7 +237,7 @@ def test_a_phone_joins_a_call_with_one_that_still_rings(lab):
 def test_a_call_of_a_phone_holds_transfers_and_is_cancelled_too(lab):
     anna, ben, cleo = lab.phone("anna"), lab.phone("ben"), lab.phone("cleo", RingsForever())
     pbx = lab.asterisk(extensions=INTERNAL, phones=[anna, ben, cleo])
-    call = lab.dial(anna, pbx, "ben")
+    call = lab.dial(anna, pbx, "17")
     call.wait_for(200)
     call.hold()
     call.retrieve()
