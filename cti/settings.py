@@ -14,11 +14,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from attrs import field, frozen
 from cattrs import BaseValidationError, ClassValidationError, Converter, IterableValidationError
 from cattrs.errors import AttributeValidationNote, ForbiddenExtraKeysError, IterableValidationNote
 
+from cti.asterisk.cdr import CdrFile
 from cti.event_types import EVENT_TYPES
 from cti.numbers import NumberKind, NumberPlan
 from cti.secret import Secret, SecretError, read_secret
@@ -93,10 +95,13 @@ class Http:
 
 @frozen
 class Asterisk:
+    """`cdr`: where its call records can be read; None if nobody has said it."""
+
     name: str
     ami: Address
     username: str
     secret: Secret
+    cdr: CdrFile | None = None
 
 
 @frozen
@@ -335,14 +340,31 @@ class _Reader:
     def _asterisks(self, top: Section) -> dict[str, Asterisk]:
         asterisks = {}
         for name, place in self._file.named(top.need("asterisks", "{main: {ami: …}}"), at_least_one=True):
-            section = self._file.section(place, ("ami", "username", "secret"))
+            section = self._file.section(place, ("ami", "username", "secret", "cdr"))
             asterisks[name] = Asterisk(
                 name,
                 self._connect(section.need("ami", '"127.0.0.1:5038"')),
                 self._file.text(section.need("username", "cti"), one_line=True) or "",
                 self._secret(section.need("secret", "{env: AMI_SECRET}")),
+                self._cdr(section.get("cdr")),
             )
         return asterisks
+
+    def _cdr(self, place: Place | None) -> CdrFile | None:
+        if place is None:
+            return None
+        section = self._file.section(place, ("file", "zone"))
+        name = self._file.text(section.need("file", "/var/log/asterisk/cdr-csv/Master.csv"), one_line=True)
+        zone_place = section.get("zone")
+        zone = self._file.text(zone_place, one_line=True) or "UTC"
+        try:
+            found = ZoneInfo(zone)
+        except (ValueError, ZoneInfoNotFoundError, OSError):
+            self._wrong(
+                zone_place or place, f"{quoted(zone)} is no time zone; such as Europe/Berlin would be right"
+            )
+            return None
+        return None if name is None else CdrFile(self._file.base / name, found)
 
     def _adapters(self, place: Place | None) -> Iterator[tuple[str, AdapterSettings]]:
         for name, each in self._file.named(place):
