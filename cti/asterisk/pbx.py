@@ -371,8 +371,9 @@ class Pbx:
 
         def settled(event: Event) -> bool:
             now = self._channels.get(own)
-            missed = _is_control(event) and event.get("Uniqueid") == own
-            return missed or now is None or now.bridge is not None
+            if now is None or (_is_control(event) and event.get("Uniqueid") == own):
+                return True
+            return now.bridge is not None and self._channels.get(ringing) is None
 
         taken = self._channels.until_event(settled, ring_seconds + CONFIRM_SECONDS, f"{phone} has the call")
         try:
