@@ -371,6 +371,30 @@ def test_whom_we_called_is_not_left_on_hold_either(house):
     eventually(lambda: control.together(somebody, customer), 10, what="the company's fallback")
 
 
+def test_once_there_is_sound_the_local_channels_go_and_everything_works_as_before(house):
+    control = house.control
+    call, anna, customer = house.a_call()
+    ben = control.do("consultation_call", anna, "21")
+    eventually(lambda: control.together(anna, ben), 10, what="the consultation")
+
+    def they_talk_directly() -> bool:
+        house.phones["anna"].talk()
+        house.phones["ben"].talk()
+        return len(house.channels()) == 3
+
+    eventually(they_talk_directly, 20, what="the end of the Local channels")
+    assert control.together(anna, ben)
+    control.do("alternate_call", anna)
+    assert control.together(anna, customer)
+    control.do("alternate_call", anna)
+    assert control.together(anna, ben)
+    control.do("transfer_call", anna)
+
+    assert control.together(ben, customer)
+    assert not control.phones("PJSIP/anna")
+    house.ends(call)
+
+
 def test_transfer_before_the_consulted_has_answered_changes_nothing(house):
     control = house.control
     call, anna, customer = house.a_call()
@@ -545,13 +569,14 @@ def test_digits_reach_the_other_end(house):
 def test_a_supervisor_stops_listening_by_hanging_up(house):
     """ChanSpy() ends with the next sound in the conversation, so there must be some."""
     control = house.control
-    call, _anna, customer = house.a_call()
-    control.do("single_step_transfer", customer, "queue,7,1")
+    call, anna, customer = house.a_call()
+    ben = control.do("monitor", "PJSIP/ben", anna, "listen")
 
-    ben = control.do("monitor", "PJSIP/ben", customer, "listen")
-    control.do("clear_connection", ben)
+    ended = control.start("clear_connection", ben)
+    house.phones["anna"].talk(0.5)
+    ended()
 
-    assert house.goes_on(call)
+    assert control.together(anna, customer)
     house.ends(call)
 
 
