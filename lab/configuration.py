@@ -41,8 +41,9 @@ _MODULES = """
     app_channelredirect app_chanspy app_confbridge app_controlplayback app_db app_dial
     app_directed_pickup app_echo app_exec app_mixmonitor app_originate app_playback app_playtones
     app_read app_record app_senddtmf app_softhangup app_stack app_transfer app_userevent app_verbose
-    app_while func_callerid func_cdr func_channel func_curl func_cut func_db func_devstate func_dialplan
-    func_evalexten func_global func_groupcount func_hangupcause func_logic func_math func_pjsip_aor
+    app_voicemail app_while func_callerid func_cdr func_channel func_curl func_cut func_db func_devstate
+    func_dialplan func_evalexten func_global func_groupcount func_hangupcause func_logic func_math
+    func_periodic_hook func_pjsip_aor
     func_pjsip_contact func_pjsip_endpoint func_rand func_sprintf func_strings func_timeout func_uri
     bridge_builtin_features bridge_builtin_interval_features bridge_holding bridge_native_rtp
     bridge_simple bridge_softmix codec_a_mu codec_alaw codec_gsm codec_resample codec_ulaw format_gsm
@@ -135,6 +136,7 @@ def configuration_files(
         "indications.conf": _INDICATIONS,
         "cdr.conf": "[general]\nenable = yes\n\n[csv]\nusegmtime = yes\nloguniqueid = yes\n",
         "confbridge.conf": _CONFBRIDGE,
+        "voicemail.conf": _VOICEMAIL,
         "musiconhold.conf": f"[default]\nmode = files\ndirectory = {directories.instance}/hold-music\n",
         "rtp.conf": f"[general]\nrtpstart = {ports.rtp[0]}\nrtpend = {ports.rtp[1]}\nicesupport = no\n",
         "pjsip.conf": _pjsip(configuration, ports),
@@ -210,6 +212,17 @@ type = user
 
 [default_menu]
 type = menu
+"""
+
+# One mailbox; a message may be empty, as a caller of the lab says nothing.
+_VOICEMAIL = """\
+[general]
+format = wav
+minsecs = 0
+attach = no
+
+[default]
+17 => ,Sales
 """
 
 

@@ -68,6 +68,10 @@ class Handset(ABC):
         """Presses keys of `0123456789*#ABCD`, a fifth of a second for each (RFC 4733)."""
         self.leg.press(keys)
 
+    def talk(self, seconds: float = 0.2) -> None:
+        """Says something for so long."""
+        self.leg.talk(seconds)
+
     @property
     def heard(self) -> str:
         """The keys that the other side has pressed so far."""
@@ -191,6 +195,9 @@ class Leg(Handset):
 
     def press(self, keys: str) -> None:
         self._sipp.sound.press(keys, self._sound_ports()[-1])
+
+    def talk(self, seconds: float = 0.2) -> None:
+        self._sipp.sound.talk(self._sound_ports()[-1], seconds)
 
     @property
     def keys_heard(self) -> str:

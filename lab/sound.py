@@ -17,6 +17,8 @@ from lab.ports import LOOPBACK
 _KEYS = "0123456789*#ABCD"
 # As the SDP of lab.scenarios announces it.
 _PAYLOAD_TYPE = 101
+_PCMA = 8
+_HUM = bytes([0x55, 0xD5, 0x75, 0xF5]) * 40
 _VERSION = 0x80
 _MARKER = 0x80
 _END = 0x80
@@ -65,6 +67,13 @@ class Sound:
             self._clock += 2 * _PACKETS * _PACKET_CLOCK
             time.sleep(_PACKETS * _PACKET_SECONDS)
 
+    def talk(self, port: int, seconds: float) -> None:
+        """Sends a hum for so long: what Asterisk does only once there is sound, it does then."""
+        for _ in range(round(seconds / _PACKET_SECONDS)):
+            self._clock += _PACKET_CLOCK
+            self._socket.sendto(self._header(_PCMA) + _HUM, (LOOPBACK, port))
+            time.sleep(_PACKET_SECONDS)
+
     def close(self) -> None:
         """Ends the thread, and gives the port back."""
         # Whatever is no RTP; closing alone would not end a wait for a datagram.
@@ -73,13 +82,13 @@ class Sound:
         self._socket.close()
 
     def _send(self, key: str, packets: int, port: int, *, end: bool = False) -> None:
-        self._sequence = (self._sequence + 1) & 0xFFFF
-        marker = _MARKER if packets == 1 else 0
-        header = struct.pack(
-            "!BBHII", _VERSION, marker | _PAYLOAD_TYPE, self._sequence, self._clock, self._source
-        )
+        header = self._header(_PAYLOAD_TYPE | (_MARKER if packets == 1 else 0))
         event = struct.pack("!BBH", _KEYS.index(key), (_END if end else 0) | _VOLUME, packets * _PACKET_CLOCK)
         self._socket.sendto(header + event, (LOOPBACK, port))
+
+    def _header(self, kind: int) -> bytes:
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        return struct.pack("!BBHII", _VERSION, kind, self._sequence, self._clock, self._source)
 
     def _listen(self) -> None:
         while True:

@@ -30,6 +30,19 @@ MIRRORED: Final = frozenset(
     }
 )
 
+#: Further events that confirm what was asked for; who asks an Asterisk for events must ask for these, too.
+AWAITED: Final = frozenset(
+    {
+        "ChanSpyStart",
+        "MixMonitorMute",
+        "MixMonitorStart",
+        "MixMonitorStop",
+        "OriginateResponse",
+        "ParkedCall",
+        "UserEvent",
+    }
+)
+
 MAX_CHANNELS: Final = 50_000
 """Several thousand agents never have as many; beyond it the oldest is forgotten, as if it had hung up."""
 
@@ -86,9 +99,9 @@ def device_of(channel: str) -> str:
 class Channels:
     """All channels of one Asterisk.
 
-    `take` is given every event of `MIRRORED`, in order, before anybody else looks at it; `tell` afterwards,
-    when everybody has, so that who waits finds all in step. `replace` is given what CoreShowChannels lists,
-    once events come again after an outage.
+    `take` is given every event of `MIRRORED` and `AWAITED`, in order, before anybody else looks at it; `tell`
+    afterwards, when everybody has, so that who waits finds all in step. `replace` is given what
+    CoreShowChannels lists, once events come again after an outage.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -97,6 +110,7 @@ class Channels:
         self._by_name: dict[str, str] = {}
         self._bridges: dict[str, dict[str, None]] = {}
         self._waiting: dict[int, _Waiting] = {}
+        self._listening: dict[int, Callable[[Event], None]] = {}
         self._last_waiting = 0
         self._handlers: Mapping[str, Callable[[Event], None]] = {
             "Newchannel": self._new_state,
@@ -158,6 +172,19 @@ class Channels:
         self._waiting[key] = _Waiting(come_true, result, deadline)
         return result
 
+    def until_event(self, match: Callable[[Event], bool], seconds: float, what: str) -> "Deferred[Event]":
+        """The first event from now on that `match` says is the one; else as `until`."""
+        heard: list[Event] = []
+
+        def listen(event: Event) -> None:
+            if match(event):
+                heard.append(event)
+
+        # Nothing can have been heard yet, so `until` waits, under the key that it takes next.
+        result = self.until(lambda: heard[0] if heard else None, seconds, what)
+        self._listening[self._last_waiting] = listen
+        return result
+
     # Being told.
 
     def take(self, event: Event) -> None:
@@ -165,6 +192,11 @@ class Channels:
         handler = self._handlers.get(event.name)
         if handler is not None:
             handler(event)
+        for key, listen in list(self._listening.items()):
+            try:
+                listen(event)
+            except Exception as error:  # noqa: BLE001 - who waits is told; the event is everybody's
+                self._fail(key, error)
 
     def tell(self) -> None:
         """Let those go on whose wishes have come true."""
@@ -189,7 +221,6 @@ class Channels:
             uniqueid = entry.get("Uniqueid")
             known = before.get(uniqueid)
             if known is not None:
-                known.bridge = None
                 self._channels[uniqueid] = known
             channel = self._of(entry, "")
             if channel is not None:
@@ -314,6 +345,7 @@ class Channels:
                 del self._by_name[channel.name]
 
     def _forget(self, key: int) -> None:
+        self._listening.pop(key, None)
         waiting = self._waiting.pop(key, None)
         if waiting is not None and waiting.deadline.active():
             waiting.deadline.cancel()

@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import frozen
 
-#: Action → the module that brings it, None for Asterisk's core. All that this server ever asks for.
+#: Action → the module that brings it, None for Asterisk's core. All that this server must be able to ask for.
 ACTIONS: Final[Mapping[str, str | None]] = {
     "BridgeList": None,
     "CoreSettings": None,
@@ -22,6 +22,23 @@ ACTIONS: Final[Mapping[str, str | None]] = {
     "Getvar": None,
 }
 
+#: The same of what only call control asks for.
+CALL_CONTROL: Final[Mapping[str, str | None]] = {
+    "Hangup": None,
+    "MixMonitor": "app_mixmonitor",
+    "MixMonitorMute": "app_mixmonitor",
+    "Originate": None,
+    "PJSIPNotify": "res_pjsip_notify",
+    "Park": "res_parking",
+    "PlayDTMF": "app_senddtmf",
+    "Redirect": None,
+    "Setvar": None,
+    "StopMixMonitor": "app_mixmonitor",
+}
+
+#: What of `read` only call control needs.
+CALL_CONTROL_READS: Final = frozenset({"user"})
+
 #: What there is only with a module that many an Asterisk does without.
 OPTIONAL: Final[Mapping[str, str]] = {
     "app_chanspy": "listening, whispering and barging in",
@@ -29,7 +46,9 @@ OPTIONAL: Final[Mapping[str, str]] = {
     "app_directed_pickup": "picking up what rings elsewhere",
     "app_mixmonitor": "recording",
     "app_voicemail": "rules with `voicemail`",
+    "app_senddtmf": "sending digits",
     "res_parking": "parking",
+    "res_pjsip_notify": "answering and holding at the phone itself",
 }
 
 # Module → the applications and functions that it brings; those of Asterisk's core are in no module.

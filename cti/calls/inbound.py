@@ -16,7 +16,7 @@ from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTim
 from cti.calls.identification import Identification, Identifier, Outcome
 from cti.calls.life import LiveCall, is_call_id, mint_call_id
 from cti.calls.log import CallLog
-from cti.calls.route_request import BadRouteRequest, RouteRequest
+from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
 from cti.logs import get_logger
@@ -146,11 +146,7 @@ class Inbound:
     # The steps.
 
     def _understand(self, request: RouteRequest, at: float) -> Asked:
-        if request.pbx not in self._pbxes:
-            known = ", ".join(sorted(self._pbxes)) or "none"
-            raise BadRouteRequest(
-                f"no Asterisk here is called {request.pbx[:40]!r} (CTI_PBX); known: {known}"
-            )
+        check_pbx(request, self._pbxes)
         services = self._services()
         service, called = services.of(request.did)
         if service is not None:
@@ -403,13 +399,15 @@ class Inbound:
         variables = {
             "__CTI_CALL_ID": call.id,
             "CTI_TARGET": target,
+            "CTI_NEXT": decision.then if action is Action.ANNOUNCE else "",
             "CTI_TIMEOUT": str(decision.timeout) if action is Action.DIAL else "",
             "CTI_REASON": decision.reason,
         }
-        if action is Action.DIAL:
-            party: Mapping[str, Any] = call.party or {}
-            variables["CTI_CALLER_NAME"] = party.get("name") or ""
+        party: Mapping[str, Any] = call.party or {}
+        if action is not Action.FALLBACK:
             variables["CTI_LANGUAGE"] = party.get("language") or ""
+        if action is Action.DIAL:
+            variables["CTI_CALLER_NAME"] = party.get("name") or ""
             if self._card_url is not None:
                 variables["CTI_CARD_URL"] = self._card_url.replace("{call}", call.id)
         return [*((name, value) for name, value in variables.items() if value), ("CTI_ACTION", str(action))]
@@ -530,14 +528,14 @@ def brief_party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def card_body(call: LiveCall, identified: Identification, service: Service) -> dict[str, Any]:
-    """The client card: everything that is known of the caller, and what the dialled service asks of the agent."""
+def card_body(call: LiveCall, identified: Identification, service: Service | None) -> dict[str, Any]:
+    """The client card: everything that is known of the other side, and what the dialled service asks of the agent."""
     return {
         "from": call.record.from_number,
         "from_kind": call.record.from_kind,
         "to": call.record.to_number,
-        "service": service.name,
-        "instruction": service.instruction,
+        "service": service.name if service is not None else None,
+        "instruction": service.instruction if service is not None else None,
         "parties": [party.as_json(identified.owner_of(party)) for party in identified.parties],
         "reason": call.record.reason,
     }

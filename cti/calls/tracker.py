@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from cti.agents.roster import Roster
 from cti.asterisk.ami import AmiClient
 from cti.asterisk.ami_parser import Event
-from cti.asterisk.channels import MIRRORED, Channel, Channels, device_of
+from cti.asterisk.channels import AWAITED, MIRRORED, Channel, Channels, device_of
 from cti.calls.life import SEGMENT_RESULTS, LiveCall, is_call_id
 from cti.calls.log import CallLog
 from cti.calls.meeting import CONFERENCE, HOLDING, half_of, meeting
@@ -34,16 +34,19 @@ from cti.store.records import ChannelRecord, Key
 log = get_logger("cti.calls.tracker")
 
 #: The events that are parsed at all; everything else is passed over by its name.
-WANTED: Final = MIRRORED | {
-    "DialState",
-    "DialEnd",
-    "DeviceStateChange",
-    "BlindTransfer",
-    "AttendedTransfer",
-    "Pickup",
-    "ParkedCall",
-    "ParkedCallTimeOut",
-}
+WANTED: Final = (
+    MIRRORED
+    | AWAITED
+    | {
+        "DialState",
+        "DialEnd",
+        "DeviceStateChange",
+        "BlindTransfer",
+        "AttendedTransfer",
+        "Pickup",
+        "ParkedCallTimeOut",
+    }
+)
 
 #: Seconds that an agent stays held for a call that nobody has confirmed since. Twice the sweep and a half.
 CONNECTED_LEASE: Final = 75.0
@@ -64,10 +67,15 @@ _NO_PERSON: Final = ("CBAnn/", "CBRec/", "Announcer/", "Recorder/")
 
 @frozen
 class EndedRecord:
-    """What the dialplan's hangup handler knew. Times are epoch seconds, whole ones: AstDB's come from EPOCH."""
+    """What the dialplan's hangup handler knew. Times are epoch seconds, whole ones: AstDB's come from EPOCH.
+
+    `way`: `outbound` of a call that began in cti-outbound. `channel`: the name of the caller's.
+    """
 
     uniqueid: str
     call: str | None
+    way: str
+    channel: str
     did: str
     caller: str
     presentation: str
@@ -87,6 +95,8 @@ class EndedRecord:
         return cls(
             uniqueid=uniqueid,
             call=call if is_call_id(call) else None,
+            way=given.get("way", ""),
+            channel=given.get("channel", ""),
             did=given.get("did", ""),
             caller=given.get("from", ""),
             presentation=given.get("pres", ""),

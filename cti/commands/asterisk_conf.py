@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from cti import __version__
-from cti.asterisk.needs import ACTIONS, read_dialplan
+from cti.asterisk.needs import ACTIONS, CALL_CONTROL, read_dialplan
 from cti.calls.services import Services
 from cti.commands import CommandFailed, WrongUse
 from cti.commands.configuration import configuration, reading
@@ -178,7 +178,10 @@ def _modules() -> Iterator[str]:
     for module, names in read_dialplan(text_of(DIALPLAN)).modules.items():
         yield f"; dialplan: {', '.join(names)}"
         yield f"load = {module}.so"
-    for action, bringing in ACTIONS.items():
+    actions: dict[str, list[str]] = {}
+    for action, bringing in {**ACTIONS, **CALL_CONTROL}.items():
         if bringing is not None:
-            yield f"; manager: {action}"
-            yield f"load = {bringing}.so"
+            actions.setdefault(bringing, []).append(action)
+    for module, asked_for in actions.items():
+        yield f"; manager: {', '.join(asked_for)}"
+        yield f"load = {module}.so"

@@ -14,6 +14,8 @@ from cti.asterisk.ami import AmiActionFailed, AmiClient
 from cti.asterisk.ami_tls import AmiTls
 from cti.asterisk.needs import (
     ACTIONS,
+    CALL_CONTROL,
+    CALL_CONTROL_READS,
     OPTIONAL,
     VERSION_CONTEXT,
     Category,
@@ -251,6 +253,20 @@ class _Look:
                 f"[{self._asterisk.username}] may not do {', '.join(missing)};"
                 f" `write = {self._needs.user.last('write')}` would be right",
             )
+        missing = [
+            name for name, module in CALL_CONTROL.items() if module is None and name not in self._allowed
+        ]
+        if missing:
+            self._advise_call_control(f"may not do {', '.join(missing)}", "write")
+
+    def _advise_call_control(self, what: str, key: str) -> None:
+        self._note(
+            "advice",
+            "manager.conf",
+            f"[{self._asterisk.username}] {what}: without it no call control;"
+            f" `{key} = {self._needs.user.last(key)}` would allow it",
+            (),
+        )
 
     async def _version(self) -> None:
         if "CoreSettings" not in self._allowed:
@@ -269,7 +285,8 @@ class _Look:
             module: f"dialplan/cti.conf uses {', '.join(names)}"
             for module, names in self._needs.dialplan.modules.items()
         }
-        used |= {module: f"the server asks for {name}" for name, module in ACTIONS.items() if module}
+        asked_for = {**CALL_CONTROL, **ACTIONS}
+        used |= {module: f"the server asks for {name}" for name, module in asked_for.items() if module}
         if any(phone.startswith("PJSIP/") for phones in self._phones.values() for phone in phones):
             used["chan_pjsip"] = "agents have PJSIP phones"
         if "ModuleCheck" not in self._allowed:
@@ -313,12 +330,15 @@ class _Look:
             return
         needed = words(self._needs.user.last("read"))
         had = words(user.last("read"))
-        if "all" not in had and not needed <= had:
+        unread = frozenset() if "all" in had else needed - had
+        if unread - CALL_CONTROL_READS:
             self._wrong(
                 "manager.conf",
-                f"[{name}] `read` lacks {', '.join(sorted(needed - had))}:"
+                f"[{name}] `read` lacks {', '.join(sorted(unread))}:"
                 f" `read = {self._needs.user.last('read')}` would be right",
             )
+        elif unread:
+            self._advise_call_control(f"`read` lacks {', '.join(sorted(unread))}", "read")
         if (general.last("timestampevents") or "").lower() not in ("yes", "true", "y", "t", "1", "on"):
             self._wrong(
                 "manager.conf",
@@ -370,7 +390,7 @@ class _Look:
             if each.startswith("!") and each not in filters:
                 self._wrong(
                     "manager.conf",
-                    f"[{user.name}] lets through what a caller writes into events, with line ends in their number;"
+                    f"[{user.name}] passes on what a caller writes into events, by line ends in their number;"
                     f" `eventfilter = {each}` beside the other would be right",
                 )
         if None in passing.values():

@@ -8,6 +8,7 @@ import pytest
 
 from cti.asterisk.needs import (
     ACTIONS,
+    CALL_CONTROL,
     UnknownToUs,
     passes_filters,
     read_categories,
@@ -62,15 +63,15 @@ def actions_asked_for() -> Iterator[str]:
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("action", "list_action", "_do")
-                and node.args
-                and isinstance(node.args[0], ast.Constant)
+                and node.func.attr in ("action", "list_action", "_do", "_confirming")
             ):
-                yield str(node.args[0].value)
+                # `_confirming` has first what is to come true.
+                name = node.args[1:2] if node.func.attr == "_confirming" else node.args[:1]
+                yield from (str(each.value) for each in name if isinstance(each, ast.Constant))
 
 
 def test_every_action_that_the_server_asks_for_is_checked_and_no_other() -> None:
-    assert set(actions_asked_for()) - {"Ping"} == set(ACTIONS)
+    assert set(actions_asked_for()) - {"Ping"} == {*ACTIONS, *CALL_CONTROL}
 
 
 def test_every_event_that_the_server_wants_passes_the_shipped_filter() -> None:
