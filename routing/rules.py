@@ -556,7 +556,7 @@ class _Compiler:
 # The keys of a rule that say where to go, each with an example.
 _WAYS: Final[Mapping[str, str]] = {
     "dial": "dial: owner",
-    "goto": "goto: old-context,s,1",
+    "goto": 'goto: "old-context,s,1"',
     "voicemail": 'voicemail: "17"',
     "announce": "announce: custom/closed",
     "reject": "reject: busy",

@@ -126,3 +126,36 @@ def test_several_servers_are_asked_for_by_hagi(tmp_path):
         assert company.call(talk_ms=100).wait().final == 200
         assert rung(company) == {"anna": 1}
         assert company.pbx.log(r"AGI\(.*hagi://127.0.0.1")
+
+
+ACROSS = """
+[from-peers]
+exten => 494066969100,1,Goto(cti-inbound-trusted,${EXTEN},1)
+[to-branch]
+exten => s,1,Dial(PJSIP/494066969100@peer-branch,20,b(cti-peer^s^1))
+"""
+
+
+def test_a_call_that_goes_to_another_asterisk_of_the_company_has_one_record(tmp_path):
+    rules = [
+        {"name": "to the branch", "when": {"attempt": 1}, "goto": "to-branch,s,1"},
+        {"name": "at the branch", "dial": {"agent": "ben"}},
+    ]
+    with Company(
+        tmp_path,
+        [AnAgent("anna")],
+        branches={"branch": [AnAgent("ben")]},
+        service={"rules": rules},
+        more_extensions=ACROSS,
+    ) as company:
+        company.knows(a_customer())
+        company.start()
+        eventually(lambda: company.daemon.metric("cti_ami_up", pbx="branch") == 1, what="AMI of the branch")
+
+        call = company.call(from_number=CUSTOMER)
+        call.wait_for(200)
+        assert company.phones["ben"].invites[0].from_name == "Katrin Öhlmann"
+        call.hang_up()
+        record = company.daemon.the_call()
+        assert (record["agent"], record["outcome"], rung(company)) == ("ben", "answered", {"ben": 1})
+        assert {channel["pbx"] for channel in record["channels"]} == {"main", "branch"}
