@@ -105,8 +105,8 @@ class Company:
     """Everything in one place, started when the `with` block is entered but for the daemon.
 
     @ivar service: what replaces the entries of the service `sales`; `settings` those of the whole file.
-    @ivar trunk: how whoever is called over the trunk behaves; the phone `trunk` then, None where nobody is.
     @ivar more_extensions: dialplan after the usual one; a context in it adds to the one of the same name.
+    @ivar trunk: how those behave who are dialled at `PJSIP/NUMBER@trunk`; their phone is the one called `outside`.
     @ivar branches: further Asterisks by name, and the agents whose phones they have; where a call ends that nobody
         there takes, `reception-NAME` rings. Each is joined with the first (`PJSIP/…@peer-main`, `@peer-NAME`), and
         all have one daemon.
@@ -117,11 +117,11 @@ class Company:
     service: Mapping[str, Any] = field(factory=dict)
     settings: Mapping[str, Any] = field(factory=dict)
     softphone: RegisteringPhone | None = None
-    trunk: Behaviour | None = None
     command: Sequence[str] | None = None
     environment: Mapping[str, str] = field(factory=dict)
     global_fallback: str = "last-resort,s,1"
     more_extensions: str = ""
+    trunk: Behaviour | None = None
     branches: Mapping[str, Sequence[AnAgent]] = field(factory=dict)
     lab: Lab = field(init=False)
     pbxes: dict[str, AsteriskInstance] = field(factory=dict, init=False)
@@ -166,9 +166,9 @@ class Company:
         phones = {agent.id: self.lab.phone(agent.id, agent.behaviour) for agent in agents}
         phones[reception] = self.lab.phone(reception, Answers(after_ms=100))
         self.phones |= phones
-        trunk = self.lab.phone("trunk", self.trunk) if self.trunk and name == "main" else None
-        if trunk is not None:
-            self.phones["trunk"] = trunk
+        outside = self.lab.phone("outside", self.trunk) if self.trunk and name == "main" else None
+        if outside is not None:
+            self.phones["outside"] = outside
         softphones = [self.softphone] if self.softphone and name == "main" else []
         extensions = EXTENSIONS.format(
             agi_port=agi_port, fallback=self.global_fallback, pbx=name, reception=reception
@@ -179,7 +179,7 @@ class Company:
             dialplan_files=[ROOT / "dialplan" / "cti.conf"],
             manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
             phones=[*phones.values(), *softphones],
-            trunk=trunk,
+            trunk=outside,
             peers=[self.pbx] if self.pbxes else [],
         )
 

@@ -19,6 +19,7 @@ from typing import Final
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from cti.agents.roster import Roster
 from cti.asterisk.ami import AmiClient
@@ -134,6 +135,7 @@ class Tracker:
         self._expected: dict[str, float] = {}
         self._to_look: set[str] = set()
         self._being_recorded: set[tuple[str, str]] = set()
+        self._deleted: dict[Key, None] = {}
         self._handlers: Mapping[str, Callable[[str, Event, float], None]] = {
             "Newchannel": self._channel,
             "Newstate": self._channel_state,
@@ -233,9 +235,19 @@ class Tracker:
             self._rang(call, channel, at)
 
     def _dial_began(self, pbx: str, event: Event, at: float) -> None:
-        call, _ = self._find(pbx, event, "Dest", at)
-        if call is None:
+        call, channel = self._find(pbx, event, "Dest", at)
+        if call is None or channel is None:
             self._begin(pbx, event, at)
+            return
+        # Its own events may have come before, and do not tell what was dialled to reach it.
+        agent = self._agent_at(pbx, channel.uniqueid, channel.name)
+        if channel.role == "other" and agent is not None and not call.over:
+            unit = self._calls.unit()
+            call.recognise(unit, at, channel, agent)
+            self._calls.keep(call)
+            if event.get("DestChannelStateDesc") == "Ringing":
+                call.rang(unit, at, channel)
+            self._calls.write(call, unit)
 
     def _dial_state(self, pbx: str, event: Event, at: float) -> None:
         call, channel = self._find(pbx, event, "Dest", at)
@@ -560,6 +572,7 @@ class Tracker:
         """Make our picture Asterisk's again. `since`: when AMI was lost, the best guess for ends nobody saw."""
         for entry in await ami.list_action("DeviceStateList", complete="DeviceStateListComplete"):
             self._device_state(pbx, entry, since)
+        self._roster.has_told(pbx)
         # Channels that come while we ask are not in the lists, and live.
         before = [
             (call, [channel for channel in call.living if channel.pbx == pbx])
@@ -749,13 +762,17 @@ class Tracker:
 
     def _delete_ended(self, pbx: str, uniqueid: str) -> None:
         """Clear away what the hangup handler left; where that fails, the next sweep does it."""
-        ami = self._amis.get(pbx)
-        if ami is not None:
-            Deferred.fromCoroutine(ami.action("DBDel", Family=_ENDED_FAMILY, Key=uniqueid)).addErrback(
-                lambda failure: log.debug(
-                    "an ended record stays until the next sweep", why=str(failure.value)
-                )
-            )
+        ami, key = self._amis.get(pbx), (pbx, uniqueid)
+        if ami is None or key in self._deleted:
+            # Asterisk warns of a key that is not there, and a sweep may have listed it before it was deleted.
+            return
+        _remember(self._deleted, key)
+
+        def stays(failure: Failure) -> None:
+            self._deleted.pop(key, None)
+            log.debug("an ended record stays until the next sweep", why=str(failure.value))
+
+        Deferred.fromCoroutine(ami.action("DBDel", Family=_ENDED_FAMILY, Key=uniqueid)).addErrback(stays)
 
 
 def _called(call: LiveCall) -> str | None:

@@ -42,8 +42,8 @@ def test_the_agent_who_calls_a_customer_has_the_card_before_it_rings_there(tmp_p
         result = dial(company, CUSTOMER, talk_ms=600).wait()
         record = company.daemon.the_call()
 
-        assert (result.final, rung(company)) == (200, {"trunk": 1})
-        (invite,) = company.phones["trunk"].invites
+        assert (result.final, rung(company)) == (200, {"outside": 1})
+        (invite,) = company.phones["outside"].invites
         assert invite.to_number == CUSTOMER
         card = anna.wait_for("card.offered")
         assert card.data["card"]["parties"][0]["name"] == "Katrin Öhlmann"
@@ -119,7 +119,7 @@ def test_while_nobody_listens_calls_go_out_at_once_and_into_the_log_later(tmp_pa
         inside = dial(company, BEN, talk_ms=300).wait()
 
         assert [outside.final, inside.final] == [200, 200]
-        assert rung(company) == {"trunk": 1, "ben": 1}
+        assert rung(company) == {"outside": 1, "ben": 1}
         company.start()
         eventually(lambda: len(company.daemon.calls()) == 2, what="both calls in the log")
         calls = company.daemon.calls()
@@ -139,7 +139,7 @@ def test_a_frozen_daemon_holds_a_call_on_its_way_out_for_three_seconds(tmp_path)
         result = dial(company, CUSTOMER, talk_ms=300).wait()
         company.daemon.signal(signal.SIGCONT)
 
-        assert (result.final, rung(company)) == (200, {"trunk": 1})
+        assert (result.final, rung(company)) == (200, {"outside": 1})
         (guard,) = guard_seconds(company.pbx)
         assert 2.9 < guard < 4
         record = company.daemon.the_call()

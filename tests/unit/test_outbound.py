@@ -123,7 +123,7 @@ def test_the_call_is_in_the_log_before_anybody_knows_who_is_called():
     office.answer.callback(Identification(Number("", "withheld"), ()))
     # Who left is not shown to anybody.
     assert (ended, office.events) == ([None], ["call.offered", "call.ended"])
-    assert office.record.outcome == "failed"
+    assert office.record.outcome == "abandoned"
 
 
 @pytest.mark.parametrize("how", ["too late", "refused"])
