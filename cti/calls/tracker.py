@@ -553,8 +553,13 @@ class Tracker:
 
     def _clear_away(self, written: bool, call: LiveCall) -> None:
         for channel in call.channels.values():
-            if written and channel.role == "caller":
+            if not written or channel.role != "caller":
+                continue
+            if call.record.attempt:
                 self._delete_ended(channel.pbx, channel.uniqueid)
+            else:
+                # Nobody asked about it: only a call that came by our dialplan all the same has left something.
+                self._to_look.add(channel.pbx)
 
     # After an outage.
 
