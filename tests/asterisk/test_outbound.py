@@ -18,6 +18,7 @@ exten => _[0-9+]!,1,Goto(cti-outbound,${EXTEN},1)
 
 [way-out]
 exten => 21,1,Dial(PJSIP/ben,20)
+exten => 30,1,Goto(cti-inbound,494066969100,1)
 exten => _[0+]X!,1,Dial(PJSIP/${EXTEN}@trunk,20)
 """
 BEN = "21"
@@ -95,6 +96,23 @@ def test_colleagues_who_call_each_other_are_in_the_log_without_a_card(tmp_path):
         company.phones["ben"].behave(Busy())
         assert dial(company, BEN).wait().final == 486
         eventually(lambda: company.daemon.calls(outcome="busy"), what="the busy colleague in the log")
+
+
+def test_a_colleague_who_calls_a_service_is_routed_like_any_caller_in_one_record(tmp_path):
+    with a_company(tmp_path) as company:
+        company.start()
+        company.daemon.run("agents", "set", "anna", "--state", "paused")
+
+        result = dial(company, "30", talk_ms=300).wait()
+        record = company.daemon.the_call()
+
+        assert (result.final, rung(company)) == (200, {"ben": 1})
+        assert (record["direction"], record["service"], record["outcome"]) == (
+            "internal",
+            "sales",
+            "answered",
+        )
+        assert [segment["agent"] for segment in record["segments"]] == ["ben"]
 
 
 def test_a_consultation_is_a_call_of_its_own_that_names_the_one_it_belongs_to(tmp_path):
