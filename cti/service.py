@@ -21,9 +21,11 @@ from cti.agents.roster import AgentView, Roster
 from cti.agents.states import Wish
 from cti.asterisk.ami import AmiClient
 from cti.asterisk.ami_parser import Event
+from cti.asterisk.ami_tls import AmiTls
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiSession, FastAgiFactory, listen
 from cti.calls.explain import explain
+from cti.calls.gaps import Gaps
 from cti.calls.identification import Identifier
 from cti.calls.inbound import Inbound
 from cti.calls.log import CallLog
@@ -87,13 +89,17 @@ def seeds(settings: Settings, now: float) -> list[AgentRecord]:
 
 @define
 class _Pbx:
-    """One Asterisk of the configuration. `lost`: since when its AMI has been away (epoch seconds)."""
+    """One Asterisk of the configuration.
+
+    `lost`: since when its AMI has been away (epoch seconds); `in_step`: nothing that it said since is missing.
+    """
 
     name: str
     client: AmiClient
     channels: Channels
     lost: float
     sweeping: bool = False
+    in_step: bool = False
 
 
 class CtiService(Service):
@@ -123,9 +129,16 @@ class CtiService(Service):
         self.roster = Roster(self._now, self.calls.agent_changed)
         self.unseen = Unseen(self.calls, self.roster, self._services, self._identifier, self._now)
         self._channels = {name: Channels(reactor) for name in settings.asterisks}
-        self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier)
+        self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier, self._presentation)
         self.tracker = Tracker(
             self.calls, self.roster, self._now, self.unseen.record, self._channels, self.unasked.begin
+        )
+        self.gaps = Gaps(
+            self.calls,
+            {name: pbx.cdr for name, pbx in settings.asterisks.items() if pbx.cdr is not None},
+            make_up=self.unasked.made_up,
+            in_thread=self._in_thread,
+            measure=self.metrics.ami_gap,
         )
         self.inbound = Inbound(
             calls=self.calls,
@@ -173,6 +186,7 @@ class CtiService(Service):
             self._answered,
             reactor,
             overflow=self._overflow,
+            shed=self.metrics.shed,
             allow=settings.fastagi.allow,
             max_sessions=settings.fastagi.max_in_flight,
         )
@@ -330,6 +344,8 @@ class CtiService(Service):
             on_down=lambda reason: self._down(name, reason),
             wanted=WANTED,
             jitter=random.random,
+            login=asterisk.login,
+            tls=None if asterisk.tls is None else AmiTls(asterisk.tls.name, asterisk.tls.ca),
         )
         return _Pbx(name, client, channels, self._now())
 
@@ -346,11 +362,26 @@ class CtiService(Service):
 
     async def _up(self, name: str) -> None:
         pbx = self._pbxes[name]
-        log.info("AMI is up", pbx=name)
         self.metrics.ami_up(name, True)
         self.tracker.up(name, pbx.client)
+        at = self._now()
+        log.info("AMI is up", pbx=name, asterisk=await self._version(pbx))
         await self.tracker.resync(name, pbx.client, pbx.lost)
+        await self.gaps.close(name, pbx.lost, at)
+        pbx.in_step = True
         await self._services().write_fallbacks(pbx.client)
+
+    async def _version(self, pbx: _Pbx) -> str | None:
+        try:
+            return (await pbx.client.action("CoreSettings")).get("AsteriskVersion")
+        except AMI_ERRORS:
+            return None
+
+    async def _presentation(self, pbx: str, channel: str) -> str:
+        """Whether the number of this channel's caller may be shown, in Asterisk's words: `prohib…` if not."""
+        client = self._pbxes[pbx].client
+        answer = await client.action("Getvar", Channel=channel, Variable="CALLERID(num-pres)")
+        return answer.get("Value")
 
     def _learn(self, pbx: str, did: str, service: RoutedService) -> None:
         services, client = self._services(), self._pbxes[pbx].client
@@ -362,6 +393,7 @@ class CtiService(Service):
     def _down(self, name: str, reason: str) -> None:
         log.warning("AMI is down", pbx=name, why=reason)
         self._pbxes[name].lost = self._now()
+        self._pbxes[name].in_step = False
         self.metrics.ami_up(name, False)
         self.tracker.down(name)
 
@@ -409,10 +441,15 @@ class CtiService(Service):
         for pbx in self._pbxes.values():
             if pbx.client.up and not pbx.sweeping and only(pbx.name):
                 pbx.sweeping = True
-                swept = self._background(
-                    "a sweep failed", self.tracker.sweep(pbx.name, pbx.client), pbx=pbx.name
-                )
+                swept = self._background("a sweep failed", self._sweep_one(pbx), pbx=pbx.name)
                 swept.addBoth(_not_sweeping, pbx)
+
+    async def _sweep_one(self, pbx: _Pbx) -> None:
+        at = self._now()
+        await self.tracker.sweep(pbx.name, pbx.client)
+        if pbx.in_step:
+            # It has answered: what it said before has been heard.
+            await self.gaps.heard(pbx.name, at)
 
     def _look_at_adapters(self) -> None:
         for adapter in self._adapters.values():
@@ -483,7 +520,6 @@ class CtiService(Service):
 
     def _make_site(self) -> Site:
         http = self.settings.http
-        pool = self._reactor.getThreadPool
         return make_site(
             WebServices(
                 calls=self.store,
@@ -496,10 +532,13 @@ class CtiService(Service):
                 hub=self.hub,
                 tokens=self.tokens,
                 clock=self._reactor,
-                in_thread=lambda work: deferToThreadPool(self._reactor, pool(), work),
+                in_thread=self._in_thread,
                 options=Options(behind_proxy=http.behind_proxy, metrics_allow=http.metrics_allow),
             )
         )
+
+    def _in_thread(self, work: Callable[[], Any]) -> "Deferred[Any]":
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
 
     def identify(self, number: Any) -> Any:
         """Who has a number, with the adapters of this moment."""
