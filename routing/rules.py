@@ -147,6 +147,11 @@ class Service:
     rules: tuple[Rule, ...]
     ring_timeout: int = RING_TIMEOUT
 
+    @property
+    def has_mailbox(self) -> bool:
+        """Whether a rule sends calls to a mailbox of Asterisk's."""
+        return any(isinstance(rule.target, ToVoicemail) for rule in self.rules)
+
 
 @frozen
 class Problem:

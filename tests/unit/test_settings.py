@@ -131,6 +131,7 @@ def test_the_sample_beyond_ringing_has_every_way_that_a_rule_may_go() -> None:
     settings = load_settings(CONFIG / "beyond.yaml", adapter_kinds=KINDS, environ={})
     targets = [rule.target for service in settings.services.values() for rule in service.rules]
     assert {type(target) for target in targets} == {Announce, DialGroup, DialOwner, GoTo, Reject, ToVoicemail}
+    assert [name for name, service in settings.services.items() if service.has_mailbox] == ["sales"]
     assert settings.agents["boris"].phones == ("PJSIP/boris", "PJSIP/+4915228895456@trunk")
 
 
