@@ -108,7 +108,6 @@ class Company:
     """Everything in one place, started when the `with` block is entered but for the daemon.
 
     @ivar service: what replaces the entries of the service `sales`; `settings` those of the whole file.
-    @ivar trunk: how whoever is called over the trunk behaves; the phone `trunk` then, None where nobody is.
     @ivar more_extensions: dialplan after the usual one; a context in it adds to the one of the same name.
     @ivar branches: further Asterisks by name, and the agents whose phones they have; where a call ends that nobody
         there takes, `reception-NAME` rings. Each is joined with the first (`PJSIP/…@peer-main`, `@peer-NAME`), and

@@ -41,7 +41,7 @@ _MODULES = """
     app_channelredirect app_chanspy app_confbridge app_controlplayback app_db app_dial
     app_directed_pickup app_echo app_exec app_mixmonitor app_originate app_playback app_playtones
     app_read app_record app_senddtmf app_softhangup app_stack app_transfer app_userevent app_verbose
-    app_voicemail app_while func_callerid func_cdr func_channel func_curl func_cut func_db func_devstate
+    app_while func_callerid func_cdr func_channel func_curl func_cut func_db func_devstate
     func_dialplan func_evalexten func_global func_groupcount func_hangupcause func_logic func_math
     func_periodic_hook func_pjsip_aor
     func_pjsip_contact func_pjsip_endpoint func_rand func_sprintf func_strings func_timeout func_uri
@@ -214,7 +214,7 @@ type = user
 type = menu
 """
 
-# One mailbox; a message may be empty, as a caller of the lab says nothing.
+# For app_voicemail, which a test loads that wants it. A message may be empty, as a caller of the lab says nothing.
 _VOICEMAIL = """\
 [general]
 format = wav

@@ -147,6 +147,11 @@ class Service:
     rules: tuple[Rule, ...]
     ring_timeout: int = RING_TIMEOUT
 
+    @property
+    def has_mailbox(self) -> bool:
+        """Whether a rule sends calls to a mailbox of Asterisk's."""
+        return any(isinstance(rule.target, ToVoicemail) for rule in self.rules)
+
 
 @frozen
 class Problem:
@@ -556,7 +561,7 @@ class _Compiler:
 # The keys of a rule that say where to go, each with an example.
 _WAYS: Final[Mapping[str, str]] = {
     "dial": "dial: owner",
-    "goto": "goto: old-context,s,1",
+    "goto": 'goto: "old-context,s,1"',
     "voicemail": 'voicemail: "17"',
     "announce": "announce: custom/closed",
     "reject": "reject: busy",

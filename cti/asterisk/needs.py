@@ -114,6 +114,8 @@ _MODULE_OF: Final[Mapping[str, str]] = {
     name: module for module, names in _BRINGS.items() for name in names.split()
 }
 
+_OF_MAILBOXES: Final = "app_voicemail"
+
 #: The context of our dialplan whose only extension is the number of its state.
 VERSION_CONTEXT: Final = "cti-version"
 
@@ -145,6 +147,10 @@ class Dialplan:
     version: str
     contexts: tuple[str, ...]
     modules: Mapping[str, tuple[str, ...]]
+
+    def modules_for(self, *, voicemail: bool) -> Mapping[str, tuple[str, ...]]:
+        """Those that the company needs: one for mailboxes only if a rule sends calls to one."""
+        return {name: used for name, used in self.modules.items() if voicemail or name != _OF_MAILBOXES}
 
 
 def read_dialplan(text: str) -> Dialplan:

@@ -50,6 +50,7 @@ async def explain(
             "action": str(decision.action),
             "agents": list(decision.agents),
             "target": decision.target,
+            "then": decision.then,
             "timeout": decision.timeout,
             "rule": decision.rule,
             "reason": decision.reason,

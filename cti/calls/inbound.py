@@ -34,7 +34,7 @@ LET_IN: Final = 0.05
 
 _FALL_OPEN: Final = [("CTI_ACTION", "fallback")]
 #: What a CRM sends may be longer than an AGI line; a shortened name is better than none.
-_MAY_BE_CUT: Final = frozenset({"CTI_CALLER_NAME", "CTI_REASON"})
+_MAY_BE_CUT: Final = frozenset({"CTI_CALLER_NAME", "CTI_LANGUAGE", "CTI_REASON"})
 
 
 class CallIsOver(Exception):

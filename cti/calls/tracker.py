@@ -19,6 +19,7 @@ from typing import Final
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from cti.agents.roster import Roster
 from cti.asterisk.ami import AmiClient
@@ -137,6 +138,7 @@ class Tracker:
         self._expected: dict[str, float] = {}
         self._to_look: set[str] = set()
         self._being_recorded: set[tuple[str, str]] = set()
+        self._deleted: dict[Key, None] = {}
         self._handlers: Mapping[str, Callable[[str, Event, float], None]] = {
             "Newchannel": self._channel,
             "Newstate": self._channel_state,
@@ -554,8 +556,13 @@ class Tracker:
 
     def _clear_away(self, written: bool, call: LiveCall) -> None:
         for channel in call.channels.values():
-            if written and channel.role == "caller":
+            if not written or channel.role != "caller":
+                continue
+            if call.record.attempt:
                 self._delete_ended(channel.pbx, channel.uniqueid)
+            else:
+                # Nobody asked about it: only a call that came by our dialplan all the same has left something.
+                self._to_look.add(channel.pbx)
 
     # After an outage.
 
@@ -763,13 +770,17 @@ class Tracker:
 
     def _delete_ended(self, pbx: str, uniqueid: str) -> None:
         """Clear away what the hangup handler left; where that fails, the next sweep does it."""
-        ami = self._amis.get(pbx)
-        if ami is not None:
-            Deferred.fromCoroutine(ami.action("DBDel", Family=_ENDED_FAMILY, Key=uniqueid)).addErrback(
-                lambda failure: log.debug(
-                    "an ended record stays until the next sweep", why=str(failure.value)
-                )
-            )
+        ami, key = self._amis.get(pbx), (pbx, uniqueid)
+        if ami is None or key in self._deleted:
+            # Asterisk warns of a key that is not there, and a sweep may have listed it before it was deleted.
+            return
+        _remember(self._deleted, key)
+
+        def stays(failure: Failure) -> None:
+            self._deleted.pop(key, None)
+            log.debug("an ended record stays until the next sweep", why=str(failure.value))
+
+        Deferred.fromCoroutine(ami.action("DBDel", Family=_ENDED_FAMILY, Key=uniqueid)).addErrback(stays)
 
 
 def _called(call: LiveCall) -> str | None:

@@ -33,7 +33,7 @@ def print_asterisk_conf(arguments: Namespace) -> int:
         "manager": lambda: _manager(asterisk, settings, arguments.with_secret),
         "extensions": lambda: _extensions(asterisk, settings),
         "pjsip": lambda: _pjsip(phones),
-        "modules": _modules,
+        "modules": lambda: _modules(settings),
     }
     wanted = list(parts) if arguments.part == "all" else [arguments.part]
     print(f"; Cordboard {__version__}, for the Asterisk {asterisk.name} of {settings.path}")
@@ -172,10 +172,11 @@ def _pjsip(phones: Mapping[str, Sequence[str]]) -> Iterator[str]:
                 yield f";[{name}] of {agent}: type = endpoint"
 
 
-def _modules() -> Iterator[str]:
+def _modules(settings: Settings) -> Iterator[str]:
+    voicemail = any(service.has_mailbox for service in settings.services.values())
     yield "; With `autoload = yes` these come by themselves; take care that none is in a `noload`."
     yield "[modules]"
-    for module, names in read_dialplan(text_of(DIALPLAN)).modules.items():
+    for module, names in read_dialplan(text_of(DIALPLAN)).modules_for(voicemail=voicemail).items():
         yield f"; dialplan: {', '.join(names)}"
         yield f"load = {module}.so"
     actions: dict[str, list[str]] = {}

@@ -281,9 +281,10 @@ class _Look:
             )
 
     async def _modules(self) -> None:
+        voicemail = any(service.has_mailbox for service in self._settings.services.values())
         used: dict[str, str] = {
             module: f"dialplan/cti.conf uses {', '.join(names)}"
-            for module, names in self._needs.dialplan.modules.items()
+            for module, names in self._needs.dialplan.modules_for(voicemail=voicemail).items()
         }
         asked_for = {**CALL_CONTROL, **ACTIONS}
         used |= {module: f"the server asks for {name}" for name, module in asked_for.items() if module}

@@ -166,6 +166,8 @@ def _explanation(answer: Mapping[str, Any], settings: Settings) -> Iterator[tupl
     if decision["target"]:
         timeout = f" for {decision['timeout']} s" if decision["timeout"] else ""
         yield "target", decision["target"] + timeout
+    if decision["then"]:
+        yield "then", decision["then"]
     if decision["rule"]:
         yield "rule", decision["rule"]
     yield "reason", decision["reason"]

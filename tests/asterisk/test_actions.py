@@ -125,6 +125,7 @@ def test_no_answer_leads_into_the_contexts_of_cordboard_itself(tmp_path, place):
 
 def test_a_rule_lets_the_caller_leave_a_message(tmp_path):
     with a_company(tmp_path, "20", "21") as company:
+        company.pbx.cli("module load app_voicemail.so")
         company.start()
         box = company.pbx.directory / "spool" / "voicemail" / "default" / "17"
         box.mkdir(parents=True)

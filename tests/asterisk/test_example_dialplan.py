@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from lab.daemon import ROOT, Daemon
-from lab.laboratory import Answers, Lab
+from lab.laboratory import Answers, Lab, eventually
 
 ADDRESS = "CTI_SERVER = 127.0.0.1:4573"
 
@@ -37,6 +37,7 @@ def test_the_example_dialplan_carries_its_calls_with_the_small_sample_configurat
             extensions=the_example(agi_port),
             manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
             phones=list(phones.values()),
+            trunk=(trunk := lab.phone("trunk")),
             extra={"cti.conf": (ROOT / "dialplan" / "cti.conf").read_text(encoding="utf-8")},
         )
         daemon = Daemon(
@@ -55,12 +56,21 @@ def test_the_example_dialplan_carries_its_calls_with_the_small_sample_configurat
             handed_over = lab.call(pbx, "494066969100", from_number="015228817386", talk_ms=200).wait()
             record = daemon.the_call()
             left_alone = lab.call(pbx, "494066969109", from_number="015228817386", talk_ms=200).wait()
+            gone_out = [
+                lab.dial(phones["anna"], pbx, number, talk_ms=200).wait()
+                for number in ("22", "015228817386", "112")
+            ]
+            eventually(lambda: len(daemon.calls()) == 5, what="all calls in the log")
+            told = {call["to"]: call["direction"] for call in daemon.calls(agent="anna")}
         finally:
             daemon.stop()
 
         assert (handed_over.final, left_alone.final) == (200, 200)
         assert (record["agent"], record["rule"], record["outcome"]) == ("anna", "owner", "answered")
         rung = {name: len(phone.invites) for name, phone in phones.items() if phone.invites}
-        assert rung == {"anna": 1, "reception": 1}
+        assert rung == {"anna": 1, "boris": 1, "reception": 1}
+        assert (told["22"], told["+4915228817386"]) == ("internal", "outbound")
+        assert [result.final for result in gone_out] == [200] * 3
+        assert [invite.to_number for invite in trunk.invites] == ["015228817386", "112"]
         assert phones["anna"].invites[0].from_name == "Katrin Öhlmann"
         assert [line for line in pbx.log() if line.level in ("WARNING", "ERROR")] == []

@@ -18,6 +18,7 @@ exten => _[0-9+]!,1,Goto(cti-outbound,${EXTEN},1)
 
 [way-out]
 exten => 21,1,Dial(PJSIP/ben,20)
+exten => 30,1,Goto(cti-inbound,494066969100,1)
 exten => _[0+]X!,1,Dial(PJSIP/${EXTEN}@trunk,20)
 """
 BEN = "21"
@@ -42,8 +43,8 @@ def test_the_agent_who_calls_a_customer_has_the_card_before_it_rings_there(tmp_p
         result = dial(company, CUSTOMER, talk_ms=600).wait()
         record = company.daemon.the_call()
 
-        assert (result.final, rung(company)) == (200, {"trunk": 1})
-        (invite,) = company.phones["trunk"].invites
+        assert (result.final, rung(company)) == (200, {"outside": 1})
+        (invite,) = company.phones["outside"].invites
         assert invite.to_number == CUSTOMER
         card = anna.wait_for("card.offered")
         assert card.data["card"]["parties"][0]["name"] == "Katrin Öhlmann"
@@ -97,6 +98,23 @@ def test_colleagues_who_call_each_other_are_in_the_log_without_a_card(tmp_path):
         eventually(lambda: company.daemon.calls(outcome="busy"), what="the busy colleague in the log")
 
 
+def test_a_colleague_who_calls_a_service_is_routed_like_any_caller_in_one_record(tmp_path):
+    with a_company(tmp_path) as company:
+        company.start()
+        company.daemon.run("agents", "set", "anna", "--state", "paused")
+
+        result = dial(company, "30", talk_ms=300).wait()
+        record = company.daemon.the_call()
+
+        assert (result.final, rung(company)) == (200, {"ben": 1})
+        assert (record["direction"], record["service"], record["outcome"]) == (
+            "internal",
+            "sales",
+            "answered",
+        )
+        assert [segment["agent"] for segment in record["segments"]] == ["ben"]
+
+
 def test_a_consultation_is_a_call_of_its_own_that_names_the_one_it_belongs_to(tmp_path):
     with a_company(tmp_path) as company:
         company.start()
@@ -119,7 +137,7 @@ def test_while_nobody_listens_calls_go_out_at_once_and_into_the_log_later(tmp_pa
         inside = dial(company, BEN, talk_ms=300).wait()
 
         assert [outside.final, inside.final] == [200, 200]
-        assert rung(company) == {"trunk": 1, "ben": 1}
+        assert rung(company) == {"outside": 1, "ben": 1}
         company.start()
         eventually(lambda: len(company.daemon.calls()) == 2, what="both calls in the log")
         calls = company.daemon.calls()
@@ -139,7 +157,7 @@ def test_a_frozen_daemon_holds_a_call_on_its_way_out_for_three_seconds(tmp_path)
         result = dial(company, CUSTOMER, talk_ms=300).wait()
         company.daemon.signal(signal.SIGCONT)
 
-        assert (result.final, rung(company)) == (200, {"trunk": 1})
+        assert (result.final, rung(company)) == (200, {"outside": 1})
         (guard,) = guard_seconds(company.pbx)
         assert 2.9 < guard < 4
         record = company.daemon.the_call()

@@ -27,6 +27,8 @@ def test_every_application_and_function_of_our_dialplan_has_a_module_and_the_fil
     assert ours.version.isdecimal()
     assert ours.modules["res_agi"] == ("AGI",)
     assert {"cti-inbound", "cti-fallback"} <= set(ours.contexts)
+    with_mailboxes, without = (ours.modules_for(voicemail=needed) for needed in (True, False))
+    assert set(with_mailboxes) - set(without) == {"app_voicemail"}
 
 
 def test_a_dialplan_is_read_without_its_comments() -> None:

@@ -19,7 +19,7 @@ from cti import yaml_file
 from cti.event_types import EVENT_TYPES
 from cti.secret import Secret
 from cti.settings import Address, Settings, SettingsError, Tls, load_settings
-from routing.rules import DialGroup, DialOwner, Mode
+from routing.rules import Announce, DialGroup, DialOwner, GoTo, Mode, Reject, ToVoicemail
 from tests.certificates import Authority
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -127,8 +127,16 @@ def test_the_sample_for_the_trial_weeks_steers_nothing() -> None:
     assert set(settings.numbers) == {"+494066969100", "+494066969101", "+494066969110", "500"}
 
 
+def test_the_sample_beyond_ringing_has_every_way_that_a_rule_may_go() -> None:
+    settings = load_settings(CONFIG / "beyond.yaml", adapter_kinds=KINDS, environ={})
+    targets = [rule.target for service in settings.services.values() for rule in service.rules]
+    assert {type(target) for target in targets} == {Announce, DialGroup, DialOwner, GoTo, Reject, ToVoicemail}
+    assert [name for name, service in settings.services.items() if service.has_mailbox] == ["sales"]
+    assert settings.agents["boris"].phones == ("PJSIP/boris", "PJSIP/+4915228895456@trunk")
+
+
 def test_each_sample_is_tested() -> None:
-    assert {file.name for file in CONFIG.glob("*.yaml")} == {"small.yaml", "observe.yaml"}
+    assert {file.name for file in CONFIG.glob("*.yaml")} == {"small.yaml", "observe.yaml", "beyond.yaml"}
 
 
 def test_what_is_left_out_has_the_contract_s_defaults(tmp_path: Path) -> None:
