@@ -30,6 +30,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.asterisk": LEAVES,
     "cti.store": LEAVES,
     "cti.agents": {"routing.facts", "cti.store.records", "cti.numbers"},
+    "cti.calls.dialling": {"cti.numbers"},
     "cti.calls": {"cti.asterisk", "cti.agents", "routing", "adapters", "cti.store", "cti.settings"} | LEAVES,
     "cti.web": {"cti.calls", "cti.agents", "routing", "adapters", "cti.store", "cti.settings"} | LEAVES,
     # The entry points plug the rooms together.
@@ -42,7 +43,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
 OURS: Final = ("cti", "routing", "adapters", "lab", "tests")
 
 # Rooms that are pure may not even name what does I/O, waits or knows the time.
-PURE: Final = ("routing", "cti.numbers")
+PURE: Final = ("routing", "cti.numbers", "cti.calls.dialling")
 IMPURE: Final = {
     "asyncio",
     "datetime",
