@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cti.calls.dialling import CLASSES, Allowance, DiallingRules, NumberRefused
+from cti.dialling import CLASSES, Allowance, DiallingRules, NumberRefused
 from cti.numbers import NumberPlan
 
 
