@@ -8,6 +8,7 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from cti.agents.roster import AgentView
+from cti.calls.control import Asker, Done
 from cti.calls.identification import Identification
 from cti.metrics import Metrics
 from cti.numbers import Number
@@ -46,6 +47,15 @@ class IAgents(Protocol):
 
     def set_wish(self, agent: str, wish: str, reason: str | None, by: str) -> "Deferred[None]":
         """Fires when it is durable. `by` names the token. Raises or fails with `AgentUnknown`."""
+
+
+class IControl(Protocol):
+    """What can be done to calls. Raises `ControlError`'s subclasses and `StoreError`."""
+
+    async def make_call(self, asker: Asker, agent: str, to: str) -> Done: ...
+
+    async def operate(self, asker: Asker, id: str, operation: str, given: Mapping[str, Any]) -> Done:
+        """`operation` is one of `cti.calls.control.OPERATIONS`; `given` what its body has."""
 
 
 @frozen
@@ -102,6 +112,7 @@ class Services:
     numbers: INumbers
     identifier: IIdentifier
     agents: IAgents
+    control: IControl
     explain: Callable[[DryRun], Awaitable[Mapping[str, Any]]]
     health: IHealth
     metrics: Metrics

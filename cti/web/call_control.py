@@ -1,0 +1,235 @@
+"""The part of the API that does something to calls: its rows of the route table, and what they are answered.
+
+Whose call it is and whether it may be done now is `cti.calls.control`'s to say; which roles may ask at all is said here.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from cti.calls.control import (
+    AsteriskAway,
+    AsteriskRefused,
+    AsteriskSilent,
+    Asker,
+    BadTarget,
+    CallUnknown,
+    ControlError,
+    Done,
+    NotAllowed,
+    NotNow,
+    TooMany,
+)
+from cti.calls.present import call_json
+from cti.web.problems import Problem
+from cti.web.routing_table import Answer, Asked, Handler, Route, own_agent
+from cti.web.schema import Schema
+from cti.web.services import Services
+from cti.web.shapes import SCHEMAS, named
+from cti.web.tokens import ADMIN, AGENT, CRM, SUPERVISOR, Identity
+
+#: What is answered when an operation was not done: the status, and the problem's name within it.
+PROBLEMS: Final[Mapping[type[ControlError], tuple[int, str]]] = {
+    NotAllowed: (403, "not-allowed"),
+    CallUnknown: (404, "no-such-call"),
+    NotNow: (409, "not-now"),
+    BadTarget: (422, "bad-target"),
+    TooMany: (429, "too-many-calls"),
+    AsteriskRefused: (502, "asterisk-refused"),
+    AsteriskAway: (503, "asterisk-away"),
+    AsteriskSilent: (504, "not-confirmed"),
+}
+_WHY: Final[Mapping[int, str]] = {
+    404: "no such call, or an agent who has no part in it",
+    409: "the call, the agent or the phone is not in a state for it; `detail` says in which",
+    422: "something in the request is not as described here, or the number may not be dialled",
+    502: "Asterisk, or the phone, said no",
+    503: "no connection to that Asterisk",
+    504: "Asterisk has not confirmed in time: look at the call before trying again",
+}
+
+_DESK: Final = frozenset({AGENT, SUPERVISOR, ADMIN})
+_CALLERS: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
+_CHIEFS: Final = frozenset({SUPERVISOR, ADMIN})
+
+#: A phone that has to be picked up first may ring so long (`call_control.ring_seconds` is at most 120).
+_RINGING: Final = 130.0
+
+
+async def make_call(services: Services, asked: Asked) -> Answer:
+    who = asked.identity
+    agent = asked.body.get("agent") or who.agent
+    if agent is None:
+        raise Problem(422, "body.agent is missing: whose phone rings first, and who calls")
+    done = await _told(services.control.make_call(asker(who), agent, asked.body["to"]))
+    return Answer(_json(done), 202)
+
+
+def _handler(operation: str) -> Handler:
+    async def handle(services: Services, asked: Asked) -> Answer:
+        work = services.control.operate(asker(asked.identity), asked.path["id"], operation, asked.body)
+        return Answer(_json(await _told(work)))
+
+    return handle
+
+
+def asker(who: Identity) -> Asker:
+    """Who asks, for the part of the server that does it."""
+    agent = own_agent(who) if who.role == AGENT else who.agent
+    return Asker(who.token, who.name, agent, own_only=who.role == AGENT)
+
+
+async def _told(work: Awaitable[Done]) -> Done:
+    try:
+        return await work
+    except ControlError as error:
+        status, kind = PROBLEMS[type(error)]
+        headers = {"Retry-After": str(max(1, round(error.wait)))} if isinstance(error, TooMany) else {}
+        raise Problem(status, str(error), kind=kind, headers=headers) from error
+
+
+def _json(done: Done) -> bytes:
+    return orjson.dumps({**call_json(done.call), **done.more})
+
+
+def _body(needed: Mapping[str, Schema]) -> Schema:
+    return {
+        "type": "object",
+        "required": list(needed),
+        "additionalProperties": False,
+        "properties": {**needed, "agent": _AGENT},
+    }
+
+
+_AGENT: Final[Schema] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 200,
+    "description": "whose connection is meant, for those who ask for others; needed where several agents are in the call",
+}
+_TO: Final = {"to": SCHEMAS["Target"]}
+_DIGITS: Final[Mapping[str, Schema]] = {
+    "digits": {"type": "string", "minLength": 1, "maxLength": 32, "description": "of 0-9, A-D, * and #"}
+}
+_ACTION: Final[Mapping[str, Schema]] = {
+    "action": {
+        "type": "string",
+        "enum": ["start", "pause", "resume", "stop"],
+        "description": "`pause` records silence, as for card data",
+    }
+}
+
+#: Operation, roles, what the body needs, seconds that it may take, summary, description.
+_OPERATIONS: Final[tuple[tuple[str, frozenset[str], Mapping[str, Schema], float, str, str], ...]] = (
+    (
+        "answer",
+        _DESK,
+        {},
+        10,
+        "AnswerCall: the agent's ringing phone picks up",
+        "Only phones in `capable_phones` can.",
+    ),
+    ("hold", _DESK, {}, 10, "HoldCall: the other side hears music", ""),
+    ("retrieve", _DESK, {}, 10, "RetrieveCall: the agent talks again to whom they hold", ""),
+    (
+        "consult",
+        _DESK,
+        _TO,
+        20,
+        "ConsultationCall: ask somebody else, while the other side hears music",
+        "Answered with the consultation, a call of its own whose `parent` is this one. An agent who is asked is reserved,"
+        " and gets the card. What follows may be asked of either call.",
+    ),
+    (
+        "alternate",
+        _DESK,
+        {},
+        10,
+        "AlternateCall: hold whom the agent talks to, and talk to whom they hold",
+        "",
+    ),
+    ("complete", _DESK, {}, 10, "TransferCall: connect the two others, and release the agent", ""),
+    ("reconnect", _DESK, {}, 10, "ReconnectCall: leave the consulted, and talk to who is held", ""),
+    (
+        "transfer",
+        _DESK,
+        _TO,
+        10,
+        "SingleStepTransferCall: the other side goes on to somebody else",
+        "An agent, or the longest idle of a group, is reserved and gets the card; if they do not answer, the service's"
+        " rules go on.",
+    ),
+    ("conference", _DESK, {}, 10, "ConferenceCall: all three together", ""),
+    ("deflect", _DESK, _TO, 10, "DeflectCall: a call that rings goes to somebody else", ""),
+    (
+        "pickup",
+        _DESK,
+        {},
+        _RINGING,
+        "Take a call that rings at a colleague",
+        "An agent takes it from colleagues of their own groups.",
+    ),
+    ("park", _DESK, {}, 10, "Park the other side; the answer has the parking `space`", ""),
+    ("digits", _DESK, _DIGITS, 10, "Send digits to the other side", ""),
+    (
+        "record",
+        _CALLERS,
+        _ACTION,
+        20,
+        "Start, pause, resume or stop recording",
+        "If `call_control.record` allows it; with `record_announcement`, both sides hear that first.",
+    ),
+    *(
+        (
+            kind,
+            _CHIEFS,
+            {},
+            _RINGING,
+            summary,
+            "For the phone of the token's own agent. Off until `call_control.supervise` names it; that it was asked for"
+            " stays among the call's events.",
+        )
+        for kind, summary in (
+            ("listen", "Hear a call"),
+            ("whisper", "Hear a call, and speak to its agent alone"),
+            ("barge", "Join a call"),
+        )
+    ),
+    ("clear", _DESK, {}, 10, "ClearConnection: hang up the agent's phone", ""),
+)
+
+ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        "POST",
+        "/api/v1/calls",
+        make_call,
+        "MakeCall: click to dial",
+        "The agent's phone rings first, and once they answer, `to` is called. An agent calls for themselves, others"
+        " name the `agent`. 202 when the phone rings.",
+        roles=_CALLERS,
+        body=SCHEMAS["MakeCall"],
+        answers=("application/json", named("Call")),
+        status=202,
+        seconds=20,
+        problems={**_WHY, 429: "too many calls in a minute, by this token or for this agent"},
+    ),
+    *(
+        Route(
+            "POST",
+            f"/api/v1/calls/{{id}}/{operation}",
+            _handler(operation),
+            summary,
+            description,
+            roles=roles,
+            body=_body(needed),
+            answers=("application/json", named("Call")),
+            seconds=seconds,
+            problems={
+                **_WHY,
+                **({429: "too many calls in a minute to the outside"} if "to" in needed else {}),
+            },
+        )
+        for operation, roles, needed, seconds, summary, description in _OPERATIONS
+    ),
+)
