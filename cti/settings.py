@@ -26,7 +26,16 @@ from cti.secret import Secret, SecretError, read_secret
 from cti.yaml_file import NAME_IS, Place, Problem, Section, YamlFile, is_name
 from routing.facts import is_phone
 from routing.rules import MAX_TIMEOUT as MAX_RING_TIMEOUT
-from routing.rules import RING_TIMEOUT, Mode, Rule, RulesError, Service, compile_rules, path_text
+from routing.rules import (
+    RING_TIMEOUT,
+    Mode,
+    Rule,
+    RulesError,
+    Service,
+    compile_rules,
+    dialplan_place,
+    path_text,
+)
 from routing.rules import Path as Keys
 from routing.words import quoted, unknown
 
@@ -52,10 +61,6 @@ _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _PUBLIC_URL: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~%/-]*)?", re.IGNORECASE)
 # A file below Asterisk's sounds, without its ending.
 _SOUND: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*")
-# What may stand in CTI_TARGET and AstDB; a priority may be a label.
-_FALLBACK: Final = re.compile(
-    r"[A-Za-z0-9_.-]{1,79},[A-Za-z0-9_.*#+-]{1,79},([1-9][0-9]{0,4}|[A-Za-z][A-Za-z0-9_-]{0,79})"
-)
 
 
 @frozen
@@ -601,12 +606,12 @@ class _Reader:
         text = self._file.text(place)
         if place is None or text is None:
             return ""
-        fallback = ",".join(part.strip() for part in text.split(","))
-        if not _FALLBACK.fullmatch(fallback):
+        fallback = dialplan_place(text)
+        if fallback is None:
             self._wrong(
                 place, f"{quoted(text)} is not `context,exten,prio`; `from-trunk,s,1` is such a place"
             )
-        return fallback
+        return fallback or ""
 
     def _webhooks(self, place: Place | None) -> Iterator[tuple[str, Webhook]]:
         for name, each in self._file.named(place):

@@ -1,4 +1,4 @@
-"""The decision: which agent rings for this call, or that the fallback takes it, and how that came about.
+"""The decision: which agent rings for this call, or where else it goes, and how that came about.
 
 The service's mode is not looked at: a service that only observes gets the decision that it would have had,
 and whoever asked keeps it from being carried out.
@@ -15,7 +15,20 @@ from typing import Any, Final
 from attrs import frozen
 
 from routing.facts import AgentFacts, Facts
-from routing.rules import DialAgent, DialGroup, DialOwner, Rule, Service, ToFallback
+from routing.rules import (
+    Announce,
+    DialAgent,
+    DialGroup,
+    DialOwner,
+    Elsewhere,
+    GoTo,
+    Offered,
+    Reject,
+    Rule,
+    Service,
+    ToFallback,
+    ToVoicemail,
+)
 
 # A trace is kept with every call, so it names this many agents of a group and counts the others.
 MAX_CANDIDATES: Final = 25
@@ -142,7 +155,7 @@ class Step:
         if self.outcome is Outcome.FAILED:
             test = self.tests[-1]
             return f"{test.fact} is {_shown(test.found)}, wanted: {test.wanted}"
-        return TO_FALLBACK if self.offer is None else self.offer.note
+        return _said_of(self.rule) if self.offer is None else self.offer.note
 
     def as_json(self) -> dict[str, Any]:
         """For the record of the decision: the same as `note`, `tests`, `candidates` and `more`.
@@ -154,7 +167,7 @@ class Step:
             {"fact": condition.fact, "wanted": condition.wanted, "found": _short(found), "held": True}
             for condition, found in zip(self.rule.conditions, self.found, strict=False)
         ]
-        note = TO_FALLBACK if offer is None else offer.note
+        note = _said_of(self.rule) if offer is None else offer.note
         if outcome is Outcome.FAILED:
             last = tests[-1]
             last["held"] = False
@@ -173,8 +186,10 @@ class Step:
 class Decision:
     """What to do and why.
 
-    `target`: for `dial` the phones joined with "&", for `fallback` `context,exten,prio`. `timeout`: seconds
-    to ring, 0 where nothing rings. `rule` is None when no rule decided. `reason` is one line.
+    `target`: for `dial` the phones and for `announce` the sounds, joined with "&"; for `goto` and `fallback`
+    `context,exten,prio`; for `voicemail` the mailbox; for `reject` how. `timeout`: seconds to ring, 0 where
+    nothing rings. `rule` is None when no rule decided. `reason` is one line. `then`: where an announcement
+    leads, empty where the caller is hung up on after it.
     """
 
     action: Action
@@ -184,6 +199,7 @@ class Decision:
     rule: str | None
     reason: str
     trace: tuple[Step, ...]
+    then: str = ""
 
 
 def decide(service: Service, facts: Facts) -> Decision:
@@ -204,9 +220,9 @@ def decide(service: Service, facts: Facts) -> Decision:
                 trace.append(Step(rule, Outcome.FAILED, tuple(found)))
                 break
         else:
-            if isinstance(rule.target, ToFallback):
+            if isinstance(rule.target, Elsewhere):
                 trace.append(Step(rule, Outcome.DECIDED, tuple(found)))
-                return _fallback(service, rule.name, f"{rule.name}: {TO_FALLBACK}", trace)
+                return _elsewhere(service, rule, rule.target, trace)
             offer = _offer(rule.target, facts, searched)
             agent = offer.agent
             trace.append(
@@ -227,11 +243,48 @@ def decide(service: Service, facts: Facts) -> Decision:
     return _fallback(service, None, reason, trace)
 
 
+def _elsewhere(service: Service, rule: Rule, target: Elsewhere, trace: list[Step]) -> Decision:
+    then = ""
+    match target:
+        case ToFallback():
+            action, where = Action.FALLBACK, service.fallback
+        case GoTo(place):
+            action, where = Action.GOTO, place
+        case ToVoicemail(mailbox):
+            action, where = Action.VOICEMAIL, mailbox
+        case Announce(sounds, after):
+            action, where = Action.ANNOUNCE, "&".join(sounds)
+            if after is not None:
+                then = after.place if isinstance(after, GoTo) else service.fallback
+        case Reject(how):
+            action, where = Action.REJECT, str(how)
+    reason = _one_line(f"{rule.name}: {_said_of(rule)}")
+    return Decision(action, (), where, 0, rule.name, reason, tuple(trace), then)
+
+
+def _said_of(rule: Rule) -> str:
+    """What a rule that looks for nobody does with the call, in words."""
+    match rule.target:
+        case GoTo(place):
+            return f"the rule sends the call to {place}"
+        case ToVoicemail(mailbox):
+            return f"the rule sends the call to the mailbox {mailbox}"
+        case Announce(sounds, None):
+            return f"the rule plays {', '.join(sounds)} and hangs up"
+        case Announce(sounds, GoTo(place)):
+            return f"the rule plays {', '.join(sounds)} and sends the call to {place}"
+        case Announce(sounds, _):
+            return f"the rule plays {', '.join(sounds)} and sends the call to the fallback"
+        case Reject(how):
+            return f"the rule rejects the call: {how}"
+    return TO_FALLBACK
+
+
 def _fallback(service: Service, rule: str | None, reason: str, trace: list[Step]) -> Decision:
     return Decision(Action.FALLBACK, (), service.fallback, 0, rule, _one_line(reason), tuple(trace))
 
 
-def _offer(target: DialOwner | DialAgent | DialGroup, facts: Facts, searched: dict[str, Offer]) -> Offer:
+def _offer(target: Offered, facts: Facts, searched: dict[str, Offer]) -> Offer:
     match target:
         case DialGroup(group):
             offer = searched.get(group)

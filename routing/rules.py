@@ -6,6 +6,7 @@ left to whoever has the file, who gets each problem with its path inside the rul
 
 import json
 import operator
+import re
 from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from functools import partial
@@ -25,6 +26,18 @@ _MAX_NAME: Final = 64
 _MAX_TEXT: Final = 200
 _MAX_CHOICES: Final = 10_000
 _MAX_DEPTH: Final = 8
+_MAX_SOUNDS: Final = 20
+
+# What may stand in CTI_TARGET and AstDB; a priority may be a label.
+_PLACE: Final = re.compile(
+    r"[A-Za-z0-9_.-]{1,79},[A-Za-z0-9_.*#+-]{1,79},([1-9][0-9]{0,4}|[A-Za-z][A-Za-z0-9_-]{0,79})"
+)
+_MAILBOX: Final = re.compile(r"[A-Za-z0-9_.-]{1,79}(@[A-Za-z0-9_.-]{1,79})?")
+# Below Asterisk's directory of sounds, and without the ending: no dot, so that no way leads out of it.
+_SOUND: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_/-]{0,79}")
+#: The contexts of dialplan/cti.conf, which a rule may not send a call into.
+_OWN_CONTEXTS: Final = "cti-"
+_EXAMPLE_PLACE: Final = "`old-context,s,1` is such a place"
 
 
 class Mode(StrEnum):
@@ -57,7 +70,46 @@ class ToFallback:
     """The service's fallback, on purpose."""
 
 
-Target = DialOwner | DialAgent | DialGroup | ToFallback
+@frozen
+class GoTo:
+    """A place of the company's own dialplan: `context,exten,prio`."""
+
+    place: str
+
+
+@frozen
+class ToVoicemail:
+    """A mailbox of Asterisk's, with its context if that is not `default`."""
+
+    mailbox: str
+
+
+@frozen
+class Announce:
+    """Sounds to play, one after the other; then to the place or the fallback, or, with None, hang up."""
+
+    sounds: tuple[str, ...]
+    then: GoTo | ToFallback | None = None
+
+
+class Rejection(StrEnum):
+    """How a call is turned away, in the dialplan's words."""
+
+    BUSY = "busy"
+    CONGESTION = "congestion"
+    DECLINED = "declined"
+
+
+@frozen
+class Reject:
+    """No agent, no fallback: the caller hears that the call is not taken."""
+
+    how: Rejection
+
+
+Offered = DialOwner | DialAgent | DialGroup
+Elsewhere = ToFallback | GoTo | ToVoicemail | Announce | Reject
+Target = Offered | Elsewhere
 
 
 @frozen
@@ -114,6 +166,12 @@ class RulesError(ValueError):
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+
+
+def dialplan_place(text: str) -> str | None:
+    """`context,exten,prio` without the spaces that people write into it; None where `text` is no such place."""
+    bare = ",".join(part.strip() for part in text.split(","))
+    return bare if _PLACE.fullmatch(bare) else None
 
 
 def path_text(path: Path) -> str:
@@ -268,7 +326,7 @@ class _Compiler:
         return tuple(rules)
 
     def _rule(self, raw: object, path: Path) -> Rule:
-        entries = self._mapping(raw, path, "a rule", ("name", "when", "dial", "fallback", "timeout"))
+        entries = self._mapping(raw, path, "a rule", ("name", "when", *_WAYS, "then", "timeout"))
         whole = isinstance(raw, Mapping)
         name = self._name(entries, path) if whole else ""
         conditions = self._when(entries["when"], (*path, "when")) if "when" in entries else ()
@@ -277,8 +335,10 @@ class _Compiler:
         if "timeout" in entries:
             if not _is_number(timeout) or not 1 <= timeout <= MAX_TIMEOUT:
                 self._wrong((*path, "timeout"), f"whole seconds from 1 to {MAX_TIMEOUT} would be right")
-            elif isinstance(target, ToFallback) and "dial" not in entries:
+            elif "dial" not in entries:
                 self._wrong((*path, "timeout"), "has no meaning without `dial`; leave it out", of_key=True)
+        if "then" in entries and "announce" not in entries:
+            self._wrong((*path, "then"), "has no meaning without `announce`; leave it out", of_key=True)
         return Rule(name, conditions, target, timeout)
 
     def _name(self, entries: Mapping[str, Any], path: Path) -> str:
@@ -292,18 +352,73 @@ class _Compiler:
         return name
 
     def _target(self, entries: Mapping[str, Any], path: Path) -> Target:
-        if ("dial" in entries) == ("fallback" in entries):
-            ways = "`dial: owner`, `dial: {agent: ID}`, `dial: {group: NAME}` or `fallback: true`"
+        ways = [way for way in _WAYS if way in entries]
+        if len(ways) != 1:
+            says = f"says both {' and '.join(ways)}" if ways else "does not say where to go"
+            examples = ", ".join(f"`{example}`" for example in _WAYS.values())
+            self._wrong(path, f"{says}; one of {examples} would be right")
+            return ToFallback()
+        (way,) = ways
+        below = (*path, way)
+        match way:
+            case "dial":
+                return self._dial(entries[way], below)
+            case "goto":
+                return self._goto(entries[way], below, _EXAMPLE_PLACE)
+            case "voicemail":
+                return self._voicemail(entries[way], below)
+            case "announce":
+                then = self._then(entries["then"], (*path, "then")) if "then" in entries else None
+                return Announce(self._sounds(entries[way], below), then)
+            case "reject":
+                return self._reject(entries[way], below)
+        if entries["fallback"] is not True:
+            self._wrong(below, "only `fallback: true` would be right")
+        return ToFallback()
+
+    def _goto(self, raw: object, path: Path, right: str) -> GoTo:
+        found = dialplan_place(raw) if isinstance(raw, str) else None
+        if found is None:
+            self._wrong(path, f"{_shown(raw)} is not `context,exten,prio`; {right}")
+        elif found.startswith(_OWN_CONTEXTS):
             self._wrong(
                 path,
-                f"says {'both' if 'dial' in entries else 'not'} where to go; one of {ways} would be right",
+                f"{_shown(raw)} is a context of Cordboard's own dialplan; one of yours would be right,"
+                f" and {_EXAMPLE_PLACE}",
             )
+        return GoTo(found or "")
+
+    def _voicemail(self, raw: object, path: Path) -> ToVoicemail:
+        # YAML makes a number of a mailbox that nobody put in quotes, and 0017 would have become 15.
+        if isinstance(raw, str) and _MAILBOX.fullmatch(raw):
+            return ToVoicemail(raw)
+        self._wrong(path, f'{_shown(raw)} is no mailbox; its name in quotes would be right, such as "17@default"')
+        return ToVoicemail("")
+
+    def _sounds(self, raw: object, path: Path) -> tuple[str, ...]:
+        listed = isinstance(raw, list | tuple)
+        sounds = list(raw) if isinstance(raw, list | tuple) else [raw]
+        if not 1 <= len(sounds) <= _MAX_SOUNDS:
+            self._wrong(path, f"has {len(sounds)} sounds; 1 to {_MAX_SOUNDS} would be right")
+        for index, each in enumerate(sounds):
+            if not isinstance(each, str) or not _SOUND.fullmatch(each):
+                self._wrong(
+                    (*path, index) if listed else path,
+                    f"{_shown(each)} is no sound; a file's name below Asterisk's directory of sounds, without"
+                    " language and ending, would be right, such as custom/closed",
+                )
+        return tuple(map(str, sounds))
+
+    def _then(self, raw: object, path: Path) -> GoTo | ToFallback:
+        if raw == "fallback":
             return ToFallback()
-        if "fallback" in entries:
-            if entries["fallback"] is not True:
-                self._wrong((*path, "fallback"), "only `fallback: true` would be right")
-            return ToFallback()
-        return self._dial(entries["dial"], (*path, "dial"))
+        return self._goto(raw, path, f"`fallback` would be right, too; {_EXAMPLE_PLACE}")
+
+    def _reject(self, raw: object, path: Path) -> Reject:
+        if isinstance(raw, str) and raw in list(Rejection):
+            return Reject(Rejection(raw))
+        self._wrong(path, unknown("way to reject a call", str(raw), list(Rejection)))
+        return Reject(Rejection.BUSY)
 
     def _dial(self, raw: object, path: Path) -> Target:
         if raw == "owner":
@@ -436,6 +551,15 @@ class _Compiler:
         return False
 
 
+# The keys of a rule that say where to go, each with an example.
+_WAYS: Final[Mapping[str, str]] = {
+    "dial": "dial: owner",
+    "goto": "goto: old-context,s,1",
+    "voicemail": 'voicemail: "17"',
+    "announce": "announce: custom/closed",
+    "reject": "reject: busy",
+    "fallback": "fallback: true",
+}
 _EXAMPLES: Final[Mapping[str, str]] = {
     "a rule": "name: rest, dial: {group: sales}",
     "when": "party.owner: present",
@@ -465,6 +589,11 @@ def _named(value: object) -> str:
         case Mapping():
             return "a mapping"
     return f"a {type(value).__name__}"
+
+
+def _shown(value: object) -> str:
+    """A text as it was written; of anything else, what YAML made of it."""
+    return quoted(value) if isinstance(value, str) else _named(value)
 
 
 def _as_text(value: object) -> str:

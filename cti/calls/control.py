@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from cti.agents.roster import AgentNotReady, AgentUnknown, Roster
-from cti.asterisk.channels import Channel, Channels
+from cti.asterisk.channels import Channels
 from cti.asterisk.pbx import Listening, NotDone, NotPossible, Pbx, PbxAway, PbxError, Refused
 from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, card_body, new_record, party_facts
@@ -193,7 +193,9 @@ class Control:
             call, number, decision = self._new_call(pbx, agent, target, None)
             unit = self._calls.unit()
             # Held until they talk, so that nobody offers them another call meanwhile.
-            held = self._roster.connect(agent, call.id, self._now() + self._settings.ring_seconds + COLLECTED_WITHIN)
+            held = self._roster.connect(
+                agent, call.id, self._now() + self._settings.ring_seconds + COLLECTED_WITHIN
+            )
             if held is not None:
                 unit.put_reservation(held)
             await self._begin(unit, call, decision)
@@ -394,7 +396,11 @@ class Control:
                 # Of several phones that ring or have rung, the one that they talk at.
                 channel = max(found, key=lambda each: (each.answered is not None, each.role == "caller"))
                 return self._leg(asker, call, home, agent, channel)
-        if asker.own_only and agent != call.record.agent and not any(agent in each.agents for each in call.segments):
+        if (
+            asker.own_only
+            and agent != call.record.agent
+            and not any(agent in each.agents for each in call.segments)
+        ):
             raise CallUnknown(_UNKNOWN)
         raise NotNow(f"{agent} is not in this call now")
 
@@ -411,7 +417,9 @@ class Control:
             return inside.pop()
         if call.record.agent is not None and (call.record.agent in inside or not inside):
             return call.record.agent
-        raise BadTarget("agent: say whose connection is meant" + (f": {', '.join(sorted(inside))}" if inside else ""))
+        raise BadTarget(
+            "agent: say whose connection is meant" + (f": {', '.join(sorted(inside))}" if inside else "")
+        )
 
     def _spied(self, asker: Asker, call: LiveCall, agent: str | None) -> Leg:
         """Whom to listen to: an agent who talks."""
@@ -459,19 +467,23 @@ class Control:
         """Raises `BadTarget`, `TooMany`."""
         services = self._services()
         try:
-            target = target_of(to, self._roster.agents, self._roster.groups, services, self._settings.dialling)
+            target = target_of(
+                to, self._roster.agents, self._roster.groups, services, self._settings.dialling
+            )
         except NobodyThere as error:
             raise BadTarget(str(error)) from error
         if isinstance(target, ToAgents) and target.name == agent:
             raise BadTarget("to: nobody calls themselves")
-        if isinstance(target, ToNumber) and (wait := self._allowance.take(f"token {asker.token}", f"agent {agent}")):
+        if isinstance(target, ToNumber) and (
+            wait := self._allowance.take(f"token {asker.token}", f"agent {agent}")
+        ):
             raise TooMany(wait)
         return target
 
     def _new_call(
         self, pbx: str, agent: str, target: Target, parent: LiveCall | None
     ) -> tuple[LiveCall, Number, Decision | None]:
-        """A call from an agent that Asterisk does not know of yet, the number that it goes to, and who is rung for it.
+        """A call from an agent that Asterisk does not know of yet, its number, and who is rung for it.
 
         Raises `NotNow` if no agent of those meant is free.
         """
@@ -522,7 +534,7 @@ class Control:
     # What becomes true with it.
 
     async def _begin(self, unit: Unit, call: LiveCall, decision: Decision | None) -> None:
-        """Write a call that begins here before Asterisk hears of it. Raises `NotNow` if an agent was taken meanwhile."""
+        """Write a call that begins here before Asterisk hears of it. Raises `NotNow`, `StoreError`."""
         if decision is not None:
             self._offer(unit, call, decision, call.card or {})
         unit.put_call(call.record)
@@ -603,9 +615,8 @@ class Control:
             return
         unit = self._calls.unit()
         unit.put_call(call.record)
-        call.show_card(
-            unit, CardRecord(call.id, call.record.agent, call.record.attempt, self._now(), card_body(call, identified, None))
-        )
+        body = card_body(call, identified, None)
+        call.show_card(unit, CardRecord(call.id, call.record.agent, call.record.attempt, self._now(), body))
         self._calls.write(call, unit)
 
     def _variables(self, call: LiveCall) -> dict[str, str]:
@@ -632,7 +643,9 @@ class Control:
             outcome = "refused"
             raise NotNow(str(error)) from error
         except PbxError as error:
-            log.warning("an operation failed at Asterisk", call=call, operation=operation, why=type(error).__name__)
+            log.warning(
+                "an operation failed at Asterisk", call=call, operation=operation, why=type(error).__name__
+            )
             raise _AS_OURS[type(error)](str(error)) from error
         except ControlError:
             outcome = "refused"
@@ -673,6 +686,7 @@ OPERATIONS: Final[Mapping[str, tuple[Find, Operation]]] = {
     "clear": (Control._own, Control._clear),
 }
 
+
 def took_part(detail: CallDetail, agent: str | None) -> bool:
     """Whether this agent talked in the call, or was offered it."""
     return detail.call.agent == agent or any(
@@ -700,7 +714,9 @@ def _other_side(leg: Leg) -> str:
             beside += leg.mirror.partners(channel.other_half)
     if len(found) != 1:
         raise NotNow(
-            "nobody is connected with this phone now" if not found else "this is a conference, and several could be meant"
+            "nobody is connected with this phone now"
+            if not found
+            else "this is a conference, and several could be meant"
         )
     return next(iter(found))
 
@@ -708,4 +724,3 @@ def _other_side(leg: Leg) -> str:
 def _did(record: CallRecord) -> str:
     """The number by which the dialplan asks about this call again, as the trunk sent it."""
     return re.sub(r"[^0-9A-Za-z+*#]", "", record.to_raw) or "s"
-'''

@@ -371,13 +371,15 @@ class Inbound:
         variables = {
             "__CTI_CALL_ID": call.id,
             "CTI_TARGET": target,
+            "CTI_NEXT": decision.then if action is Action.ANNOUNCE else "",
             "CTI_TIMEOUT": str(decision.timeout) if action is Action.DIAL else "",
             "CTI_REASON": decision.reason,
         }
-        if action is Action.DIAL:
-            party: Mapping[str, Any] = call.party or {}
-            variables["CTI_CALLER_NAME"] = party.get("name") or ""
+        party: Mapping[str, Any] = call.party or {}
+        if action is not Action.FALLBACK:
             variables["CTI_LANGUAGE"] = party.get("language") or ""
+        if action is Action.DIAL:
+            variables["CTI_CALLER_NAME"] = party.get("name") or ""
             if self._card_url is not None:
                 variables["CTI_CARD_URL"] = self._card_url.replace("{call}", call.id)
         return [*((name, value) for name, value in variables.items() if value), ("CTI_ACTION", str(action))]

@@ -1,18 +1,19 @@
 """The part of the API that does something to calls: its rows of the route table, and what they are answered.
 
-Whose call it is and whether it may be done now is `cti.calls.control`'s to say; which roles may ask at all is said here.
+Whose call it is and whether it may be done now is `cti.calls.control`'s to say; which roles may ask is said here.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Mapping
+from typing import Final
 
 import orjson
+from attrs import frozen
 
 from cti.calls.control import (
+    Asker,
     AsteriskAway,
     AsteriskRefused,
     AsteriskSilent,
-    Asker,
     BadTarget,
     CallUnknown,
     ControlError,
@@ -23,7 +24,7 @@ from cti.calls.control import (
 )
 from cti.calls.present import call_json
 from cti.web.problems import Problem
-from cti.web.routing_table import Answer, Asked, Handler, Route, own_agent
+from cti.web.routing_table import ANSWER_SECONDS, Answer, Asked, Handler, Route, own_agent
 from cti.web.schema import Schema
 from cti.web.services import Services
 from cti.web.shapes import SCHEMAS, named
@@ -55,6 +56,12 @@ _CHIEFS: Final = frozenset({SUPERVISOR, ADMIN})
 
 #: A phone that has to be picked up first may ring so long (`call_control.ring_seconds` is at most 120).
 _RINGING: Final = 130.0
+#: Asterisk dials, or plays an announcement first.
+_SLOW: Final = 20.0
+_AUDITED: Final = (
+    "For the phone of the token's own agent, which rings first. Off until `call_control.supervise` names it; that it"
+    " was asked for stays among the call's events."
+)
 
 
 async def make_call(services: Services, asked: Asked) -> Answer:
@@ -106,9 +113,9 @@ _AGENT: Final[Schema] = {
     "type": "string",
     "minLength": 1,
     "maxLength": 200,
-    "description": "whose connection is meant, for those who ask for others; needed where several agents are in the call",
+    "description": "whose connection is meant, for those who ask for others; needed where it could be several",
 }
-_TO: Final = {"to": SCHEMAS["Target"]}
+_TO: Final[Mapping[str, Schema]] = {"to": SCHEMAS["Target"]}
 _DIGITS: Final[Mapping[str, Schema]] = {
     "digits": {"type": "string", "minLength": 1, "maxLength": 32, "description": "of 0-9, A-D, * and #"}
 }
@@ -120,84 +127,66 @@ _ACTION: Final[Mapping[str, Schema]] = {
     }
 }
 
-#: Operation, roles, what the body needs, seconds that it may take, summary, description.
-_OPERATIONS: Final[tuple[tuple[str, frozenset[str], Mapping[str, Schema], float, str, str], ...]] = (
-    (
-        "answer",
+
+@frozen
+class _Operation:
+    """`needs`: what the body must have. `seconds`: how long it may take."""
+
+    roles: frozenset[str]
+    summary: str
+    description: str = ""
+    needs: Mapping[str, Schema] = {}
+    seconds: float = ANSWER_SECONDS
+
+
+_OPERATIONS: Final[Mapping[str, _Operation]] = {
+    "answer": _Operation(
         _DESK,
-        {},
-        10,
         "AnswerCall: the agent's ringing phone picks up",
         "Only phones in `capable_phones` can.",
     ),
-    ("hold", _DESK, {}, 10, "HoldCall: the other side hears music", ""),
-    ("retrieve", _DESK, {}, 10, "RetrieveCall: the agent talks again to whom they hold", ""),
-    (
-        "consult",
+    "hold": _Operation(_DESK, "HoldCall: the other side hears music"),
+    "retrieve": _Operation(_DESK, "RetrieveCall: the agent talks again to whom they hold"),
+    "consult": _Operation(
         _DESK,
-        _TO,
-        20,
         "ConsultationCall: ask somebody else, while the other side hears music",
-        "Answered with the consultation, a call of its own whose `parent` is this one. An agent who is asked is reserved,"
-        " and gets the card. What follows may be asked of either call.",
-    ),
-    (
-        "alternate",
-        _DESK,
-        {},
-        10,
-        "AlternateCall: hold whom the agent talks to, and talk to whom they hold",
-        "",
-    ),
-    ("complete", _DESK, {}, 10, "TransferCall: connect the two others, and release the agent", ""),
-    ("reconnect", _DESK, {}, 10, "ReconnectCall: leave the consulted, and talk to who is held", ""),
-    (
-        "transfer",
-        _DESK,
+        "Answered with the consultation, a call of its own whose `parent` is this one. An agent who is asked is"
+        " reserved, and gets the card. What follows may be asked of either call.",
         _TO,
-        10,
-        "SingleStepTransferCall: the other side goes on to somebody else",
-        "An agent, or the longest idle of a group, is reserved and gets the card; if they do not answer, the service's"
-        " rules go on.",
+        _SLOW,
     ),
-    ("conference", _DESK, {}, 10, "ConferenceCall: all three together", ""),
-    ("deflect", _DESK, _TO, 10, "DeflectCall: a call that rings goes to somebody else", ""),
-    (
-        "pickup",
+    "alternate": _Operation(_DESK, "AlternateCall: hold whom the agent talks to, and talk to whom they hold"),
+    "complete": _Operation(_DESK, "TransferCall: connect the two others, and release the agent"),
+    "reconnect": _Operation(_DESK, "ReconnectCall: leave the consulted, and talk to who is held"),
+    "transfer": _Operation(
         _DESK,
-        {},
-        _RINGING,
-        "Take a call that rings at a colleague",
-        "An agent takes it from colleagues of their own groups.",
+        "SingleStepTransferCall: the other side goes on to somebody else",
+        "An agent, or the longest idle of a group, is reserved and gets the card; if they do not answer, the"
+        " service's rules go on.",
+        _TO,
     ),
-    ("park", _DESK, {}, 10, "Park the other side; the answer has the parking `space`", ""),
-    ("digits", _DESK, _DIGITS, 10, "Send digits to the other side", ""),
-    (
-        "record",
+    "conference": _Operation(_DESK, "ConferenceCall: all three together"),
+    "deflect": _Operation(_DESK, "DeflectCall: a call that rings goes to somebody else", needs=_TO),
+    "pickup": _Operation(
+        _DESK,
+        "Take a call that rings at a colleague",
+        "An agent takes it from colleagues of their own groups. The agent's phone rings first.",
+        seconds=_RINGING,
+    ),
+    "park": _Operation(_DESK, "Park the other side; the answer has the parking `space`"),
+    "digits": _Operation(_DESK, "Send digits to the other side", needs=_DIGITS),
+    "record": _Operation(
         _CALLERS,
-        _ACTION,
-        20,
         "Start, pause, resume or stop recording",
         "If `call_control.record` allows it; with `record_announcement`, both sides hear that first.",
+        _ACTION,
+        _SLOW,
     ),
-    *(
-        (
-            kind,
-            _CHIEFS,
-            {},
-            _RINGING,
-            summary,
-            "For the phone of the token's own agent. Off until `call_control.supervise` names it; that it was asked for"
-            " stays among the call's events.",
-        )
-        for kind, summary in (
-            ("listen", "Hear a call"),
-            ("whisper", "Hear a call, and speak to its agent alone"),
-            ("barge", "Join a call"),
-        )
-    ),
-    ("clear", _DESK, {}, 10, "ClearConnection: hang up the agent's phone", ""),
-)
+    "listen": _Operation(_CHIEFS, "Hear a call", _AUDITED, seconds=_RINGING),
+    "whisper": _Operation(_CHIEFS, "Hear a call, and speak to its agent alone", _AUDITED, seconds=_RINGING),
+    "barge": _Operation(_CHIEFS, "Join a call", _AUDITED, seconds=_RINGING),
+    "clear": _Operation(_DESK, "ClearConnection: hang up the agent's phone"),
+}
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
@@ -211,7 +200,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=SCHEMAS["MakeCall"],
         answers=("application/json", named("Call")),
         status=202,
-        seconds=20,
+        seconds=_SLOW,
         problems={**_WHY, 429: "too many calls in a minute, by this token or for this agent"},
     ),
     *(

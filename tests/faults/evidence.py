@@ -61,7 +61,7 @@ def guard_seconds(pbx: AsteriskInstance) -> list[float]:
     for step in steps(pbx):
         if step.application == "AGI":
             asked[step.channel] = step.time
-        elif (step.context, step.exten) == ("cti-route", "T") and step.channel in asked:
+        elif (step.context, step.exten) == ("cti-ask", "T") and step.channel in asked:
             seconds.append(step.time - asked.pop(step.channel))
     return seconds
 
