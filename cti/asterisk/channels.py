@@ -30,6 +30,19 @@ MIRRORED: Final = frozenset(
     }
 )
 
+#: Further events that confirm what was asked for; who asks an Asterisk for events must ask for these, too.
+AWAITED: Final = frozenset(
+    {
+        "ChanSpyStart",
+        "MixMonitorMute",
+        "MixMonitorStart",
+        "MixMonitorStop",
+        "OriginateResponse",
+        "ParkedCall",
+        "UserEvent",
+    }
+)
+
 MAX_CHANNELS: Final = 50_000
 """Several thousand agents never have as many; beyond it the oldest is forgotten, as if it had hung up."""
 
@@ -84,7 +97,7 @@ def device_of(channel: str) -> str:
 class Channels:
     """All channels of one Asterisk.
 
-    `take` is given every event of `MIRRORED`, in order, before anybody else looks at it; `tell` afterwards,
+    `take` is given every event of `MIRRORED` and `AWAITED`, in order, before anybody else looks at it; `tell` afterwards,
     when everybody has, so that who waits finds all in step. `replace` is given what CoreShowChannels lists,
     once events come again after an outage.
     """
@@ -95,6 +108,7 @@ class Channels:
         self._by_name: dict[str, str] = {}
         self._bridges: dict[str, dict[str, None]] = {}
         self._waiting: dict[int, _Waiting] = {}
+        self._listening: dict[int, Callable[[Event], None]] = {}
         self._last_waiting = 0
         self._handlers: Mapping[str, Callable[[Event], None]] = {
             "Newchannel": self._new_state,
@@ -156,6 +170,19 @@ class Channels:
         self._waiting[key] = _Waiting(come_true, result, deadline)
         return result
 
+    def until_event(self, match: Callable[[Event], bool], seconds: float, what: str) -> "Deferred[Event]":
+        """The first event from now on that `match` says is the one; else as `until`."""
+        heard: list[Event] = []
+
+        def listen(event: Event) -> None:
+            if not heard and match(event):
+                heard.append(event)
+
+        # Nothing can have been heard yet, so `until` waits, under the key that it takes next.
+        result = self.until(lambda: heard[0] if heard else None, seconds, what)
+        self._listening[self._last_waiting] = listen
+        return result
+
     # Being told.
 
     def take(self, event: Event) -> None:
@@ -163,6 +190,8 @@ class Channels:
         handler = self._handlers.get(event.name)
         if handler is not None:
             handler(event)
+        for listen in self._listening.values():
+            listen(event)
 
     def tell(self) -> None:
         """Let those go on whose wishes have come true."""
@@ -308,6 +337,7 @@ class Channels:
                 del self._by_name[channel.name]
 
     def _forget(self, key: int) -> None:
+        self._listening.pop(key, None)
         waiting = self._waiting.pop(key, None)
         if waiting is not None and waiting.deadline.active():
             waiting.deadline.cancel()

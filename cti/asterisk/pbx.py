@@ -2,16 +2,90 @@
 
 Channels are known by their uniqueids. Whose they are, who may do what and which numbers may be called is left
 to who asks; the dialplan's part stands under “Call control” in dialplan/cti.conf.
+
+Theory of operation. A phone that is not declared capable cannot be told to hold, and AMI has no action for it; so
+both sides are taken out of their bridge at once, by one Redirect with ExtraChannel: the customer to music, the
+agent to where they wait or call somebody else. (A Redirect of one drops the other.) To come together again, one
+of them is sent to `cti-control-join`, which is the application Bridge: a bridge made by it ends for both when one
+hangs up, while one made by AMI's action Bridge sends each back to wherever its dialplan was. Who holds whom is
+kept in variables of the channels (`CTI_HOLDS`, `CTI_HELD_BY`), so the dialplan can look after a customer whose
+agent has gone, and a restart of ours forgets nobody. Each context says by UserEvent that a channel has arrived.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Literal
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, Literal, TypeVar
 
-from cti.asterisk.ami import AmiClient
-from cti.asterisk.channels import Channels
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from cti.asterisk.ami import (
+    AmiActionFailed,
+    AmiClient,
+    AmiDisconnected,
+    AmiOverloaded,
+    AmiTimeout,
+)
+from cti.asterisk.ami_parser import AmiFieldError, Event, Response
+from cti.asterisk.channels import Channel, Channels, NotConfirmed
 from cti.reactors import Clock
 
 Listening = Literal["listen", "whisper", "barge"]
+
+CONFIRM_SECONDS: Final = 5.0
+"""Within this, Asterisk has done what takes no person and no other machine."""
+PHONE_SECONDS: Final = 10.0
+"""Within this, a phone that was called says that it rings, and one that was told to do something has done it."""
+DIALPLAN_SECONDS: Final = 15.0
+"""Within this, whoever is consulted is being called; the dialplan may ask first, 3 s for each server."""
+SPEAKING_SECONDS: Final = 30.0
+"""No announcement is longer."""
+
+MAX_DIGITS: Final = 32
+"""Asterisk does nothing else on our connection while it sends one digit, so not too many."""
+_DIGIT_MS: Final = 120
+_BETWEEN_DIGITS: Final = 0.08
+
+# A phone as routing.facts knows it: nothing that would start a second device or an option of Dial.
+_PHONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}/[A-Za-z0-9_.@+-]{1,95}")
+_NUMBER: Final = re.compile(r"[0-9+*#]{1,40}")
+_DIGITS: Final = re.compile(rf"[0-9*#A-Da-d]{{1,{MAX_DIGITS}}}")
+_PLACE: Final = re.compile(
+    r"([A-Za-z0-9_.-]{1,79}),([A-Za-z0-9_.*#+-]{1,79}),([0-9]{1,4}|[A-Za-z][A-Za-z0-9_-]{0,39})"
+)
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,79}")
+_SOUND: Final = re.compile(r"[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*")
+_FILE: Final = re.compile(r"/?[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*\.[a-z0-9]{2,6}")
+_VARIABLE: Final = re.compile(r"_{0,2}[A-Za-z][A-Za-z0-9_]{0,62}")
+# What Asterisk takes out of a `Variable` line, or splits it at (main/app.c, __ast_app_separate_args).
+_SPECIAL: Final = re.compile(r'([\\",()\[\]])')
+_CALLER_ID_SPECIAL: Final = re.compile(r'[\x00-\x1f"<>\\]')
+
+# Two headers, because phones differ in which they heed.
+_AUTO_ANSWER: Final = (
+    r"PJSIP_HEADER(add,Call-Info)=<sip:cordboard>;answer-after=0",
+    r"PJSIP_HEADER(add,Alert-Info)=info=alert-autoanswer",
+)
+
+# Why an Originate failed: the last frame that came from the phone (include/asterisk/frame.h).
+_WHY_NOT: Final[Mapping[str, str]] = {
+    "1": "it refused the call",
+    "3": "nobody answered",
+    "5": "it is busy",
+    "8": "it cannot be reached",
+}
+_DIALSTATUS: Final[Mapping[str, str]] = {
+    "BUSY": "is busy",
+    "NOANSWER": "did not answer",
+    "CHANUNAVAIL": "cannot be reached",
+    "CONGESTION": "cannot be reached",
+}
+
+_log = Logger()
+_T = TypeVar("_T")
 
 
 class PbxError(Exception):
@@ -52,10 +126,20 @@ class Pbx:
         channels: Channels,
         clock: Clock,
         *,
-        capable: Callable[[str], bool] = lambda phone: False,
+        capable: Callable[[str], bool] | None = None,
     ) -> None:
         """`capable` tells whether a phone, such as `PJSIP/anna`, obeys NOTIFY `talk` and `hold` in a call."""
-        raise NotPossible("not built yet")
+        self.name = name
+        self._ami = ami
+        self._channels = channels
+        self._clock = clock
+        self._capable = capable or (lambda _: False)
+        self._busy: set[str] = set()
+        # Random, because an Asterisk outlives a restart of ours.
+        self._own_ids = f"cti-{secrets.token_hex(6)}"
+        self._last_id = 0
+
+    # Calls.
 
     async def make_call(
         self,
@@ -75,26 +159,79 @@ class Pbx:
         phone shows, `office_number` what whoever is called is shown. `auto_answer` asks the phone to answer by
         itself.
         """
-        raise NotPossible("not built yet")
+        _check(_NUMBER, number, "a telephone number")
+        return await self._originate(
+            _Phone(phone, caller_id, ring_seconds, auto_answer),
+            "cti-control-dial",
+            number,
+            {**(variables or {}), **_office(office_number)},
+        )
 
     async def answer_call(self, channel: str) -> None:
         """AnswerCall: have the ringing phone of `channel` answer; for capable phones only."""
-        raise NotPossible("not built yet")
+        ringing = self._channel(channel)
+        if ringing.up:
+            return
+        if not self._capable(ringing.device):
+            raise NotPossible(f"{ringing.device} cannot be told to answer: pick it up")
+        await self._notify(
+            ringing, "talk", lambda: self._is(channel, lambda now: now.up), "the phone has answered"
+        )
 
     async def clear_connection(self, channel: str) -> None:
         """ClearConnection: hang up this channel; fine if it has gone already."""
-        raise NotPossible("not built yet")
+        if self._channels.get(channel) is None:
+            return
+        try:
+            await self._do("Hangup", Channel=channel, Cause="16")
+        except Refused:
+            if self._channels.get(channel) is not None:
+                raise
+        await self._until(lambda: self._channels.get(channel) is None, "the channel has hung up")
+
+    # Hold, and a second call.
 
     async def hold_call(self, agent: str) -> None:
         """HoldCall: the other side hears music until `retrieve_call` (or `reconnect_call`)."""
-        raise NotPossible("not built yet")
+        async with self._alone(agent):
+            channel, partner = self._talking(agent)
+            if channel.on_hold:
+                return
+            if self._capable(channel.device):
+                await self._notify(
+                    channel,
+                    "hold",
+                    lambda: self._is(agent, lambda now: now.on_hold),
+                    "the phone holds the call",
+                )
+                return
+            await self._part(channel, partner, "cti-control-wait", "s")
 
     async def retrieve_call(self, agent: str) -> None:
         """RetrieveCall: the agent talks again to whom they hold."""
-        raise NotPossible("not built yet")
+        async with self._alone(agent):
+            channel = self._channel(agent)
+            if channel.on_hold:
+                if not self._capable(channel.device):
+                    raise NotPossible(f"{channel.device} holds the call itself: take it back there")
+                await self._notify(
+                    channel,
+                    "talk",
+                    lambda: self._is(agent, lambda now: not now.on_hold),
+                    "the phone has the call back",
+                )
+                return
+            if self._channels.partners(agent):
+                raise NotPossible("the agent is talking: alternate or reconnect")
+            await self._join_held(channel)
 
     async def consultation_call(
-        self, agent: str, number: str, *, variables: Mapping[str, str] | None = None
+        self,
+        agent: str,
+        number: str,
+        *,
+        variables: Mapping[str, str] | None = None,
+        office_number: str | None = None,
     ) -> str:
         """ConsultationCall: music for whom the agent talks to, while the agent calls `number`.
 
@@ -103,31 +240,112 @@ class Pbx:
         agent talks to the first one again, and the error says why. When it ends later, who is held stays on
         music until `reconnect_call`.
         """
-        raise NotPossible("not built yet")
+        _check(_NUMBER, number, "a telephone number")
+        settings = {**(variables or {}), **_office(office_number)}
+        _check_variables(settings)
+        async with self._alone(agent):
+            channel = self._channel(agent)
+            held = await self._held(agent)
+            if held is not None and self._channels.partners(agent):
+                raise NotPossible("the agent has somebody on hold already")
+            before = {known.uniqueid for known in self._channels}
+            partner = held or self._talking(agent)[1]
+            await self._set(agent, {**settings, "CTI_CONSULTS_FOR": partner.uniqueid})
+            consulted = self._consulted(agent, before)
+            try:
+                await self._part(channel, partner, "cti-control-consult", number)
+                return await self._settled(consulted)
+            except (Refused, NotDone):
+                await self._bring_back(agent)
+                raise
+            finally:
+                _give_up(consulted)
 
     async def alternate_call(self, agent: str) -> None:
         """AlternateCall: hold whom the agent talks to, and talk to whom they hold."""
-        raise NotPossible("not built yet")
+        async with self._alone(agent):
+            channel, partner = self._talking(agent)
+            held = await self._the_held(agent)
+            await self._ready_to_join(channel, held)
+            try:
+                await self._part(channel, partner, "cti-control-join", "s")
+                await self._together([agent, held.uniqueid])
+            except (Refused, NotDone):
+                await self._set(agent, {"CTI_HOLDS": held.uniqueid})
+                if self._channels.get(partner.uniqueid) and not self._channels.partners(agent):
+                    await self._join(channel, partner)
+                raise
 
     async def reconnect_call(self, agent: str) -> None:
-        """ReconnectCall: leave the consulted, answered or still ringing, and talk to who is held again."""
-        raise NotPossible("not built yet")
+        """ReconnectCall: leave the consulted, answered or still ringing, and talk to who is held again.
+
+        After `alternate_call`, when it is the consulted who is on hold, they are released all the same.
+        """
+        async with self._alone(agent):
+            channel = self._channel(agent)
+            held = await self._the_held(agent)
+            if self._channels.partners(agent) and held.uniqueid != await self._get(agent, "CTI_CONSULTS_FOR"):
+                await self._set(agent, {"CTI_HOLDS": ""})
+                await self.clear_connection(held.uniqueid)
+                return
+            consulted = self._channels.partners(agent)
+            await self._join_held(channel)
+            for left in consulted:
+                await self.clear_connection(left.uniqueid)
+
+    # Handing a call on.
 
     async def transfer_call(self, agent: str) -> None:
         """TransferCall: connect whom the agent talks to with whom they hold, and release the agent."""
-        raise NotPossible("not built yet")
+        async with self._alone(agent):
+            held = await self._the_held(agent)
+            if not self._channels.partners(agent):
+                raise NotPossible("whom the agent consults has not answered: transfer in one step, or wait")
+            _, partner = self._talking(agent)
+            await self._ready_to_join(partner, held)
+            await self._redirect(
+                {partner.uniqueid: ("cti-control-join", "s"), agent: ("cti-control-wait", "s")}
+            )
+            await self._together([partner.uniqueid, held.uniqueid])
+            await self.clear_connection(agent)
 
     async def single_step_transfer(self, customer: str, target: str) -> None:
         """SingleStepTransferCall: send the customer to `target` (`context,exten,prio`); the agent is released."""
-        raise NotPossible("not built yet")
+        async with self._alone(customer):
+            self._channel(customer)
+            left = [partner.uniqueid for partner in self._channels.partners(customer)]
+            if not left:
+                left = [await self._get(customer, "CTI_HELD_BY")]
+            await self._send(customer, target)
+            if len(left) == 1:
+                await self.clear_connection(left[0])
 
     async def conference_call(self, agent: str, room: str) -> None:
-        """ConferenceCall: the agent, whom they talk to and whom they hold, together in the room `room`."""
-        raise NotPossible("not built yet")
+        """ConferenceCall: the agent, whom they talk to and whom they hold, together in the room `room`.
+
+        It goes on without the agent. Who was held leaves it with the last of the others.
+        """
+        _check(_NAME, room, "a room of letters, digits, - and _")
+        async with self._alone(agent):
+            held = await self._the_held(agent)
+            channel, partner = self._talking(agent)
+            for member in (channel, partner, held):
+                await self._set(member.uniqueid, {**_call_id_of(held), "CTI_ROOM": room})
+            place = ("cti-control-conference", "s")
+            await self._redirect({agent: place, partner.uniqueid: place})
+            await self._together([agent, partner.uniqueid])
+            await self._redirect({held.uniqueid: ("cti-control-guest", "s")})
+            await self._together([agent, partner.uniqueid, held.uniqueid])
+            await self._set(agent, {"CTI_HOLDS": ""})
 
     async def deflect_call(self, ringing: str, target: str) -> None:
         """DeflectCall: send who is ringing the phone of `ringing` to `target` (`context,exten,prio`) instead."""
-        raise NotPossible("not built yet")
+        async with self._alone(ringing):
+            phone = self._channel(ringing)
+            if phone.up:
+                raise NotPossible("the phone has answered: transfer the call")
+            await self._send(self._who_rings(phone).uniqueid, target)
+            await self._until(lambda: self._channels.get(ringing) is None, "the phone has stopped ringing")
 
     async def pickup(
         self,
@@ -141,17 +359,68 @@ class Pbx:
     ) -> None:
         """Take the call that rings at `ringing`: rings `phone`, which gets the call when it answers.
 
-        `ringing` lives on as the channel of `phone`. If the call is gone by then, `NotPossible`.
+        `ringing` lives on as the channel of `phone`. If the call is gone by then, `Refused`.
         """
-        raise NotPossible("not built yet")
+        target = self._channel(ringing)
+        if target.up:
+            raise NotPossible("somebody has answered the call already")
+        own = await self._originate(
+            _Phone(phone, caller_id, ring_seconds, auto_answer),
+            "cti-control-pickup",
+            "s",
+            {**(variables or {}), "CTI_PICKUP": target.name},
+        )
+
+        def picked() -> bool:
+            now = self._channels.get(ringing)
+            if now is None:
+                raise Refused("the call has gone")
+            if now.up and now.device != phone:
+                raise Refused("somebody else has answered the call")
+            if not now.up and self._channels.get(own) is None:
+                raise Refused(f"{phone} did not answer")
+            return now.up
+
+        try:
+            await self._until(picked, f"{phone} has the call", ring_seconds + CONFIRM_SECONDS)
+        except PbxError:
+            await self._release(own)
+            raise
 
     async def park(self, customer: str, *, lot: str | None = None, seconds: int | None = None) -> str:
         """Park the customer, release the agent; gives the parking space. `seconds` until it comes back."""
-        raise NotPossible("not built yet")
+        if lot is not None:
+            _check(_NAME, lot, "a parking lot of letters, digits, - and _")
+        async with self._alone(customer):
+            channel, agent = self._talking(customer)
+            parked = self._channels.until_event(
+                lambda event: event.name == "ParkedCall" and event.get("ParkeeUniqueid") == customer,
+                CONFIRM_SECONDS,
+                "the call is parked; perhaps no space is free",
+            )
+            # Both by name: where the second is not who talks to the first, Asterisk parks without telling it.
+            fields = {"Channel": channel.name, "TimeoutChannel": agent.name}
+            if lot is not None:
+                fields["Parkinglot"] = lot
+            if seconds is not None:
+                fields["Timeout"] = str(max(1, seconds) * 1000)
+            _, event = await self._confirming(parked, "Park", **fields)
+            await self.clear_connection(agent.uniqueid)
+            return event.get("ParkingSpace")
+
+    # In a call.
 
     async def digits(self, channel: str, text: str) -> None:
-        """Send DTMF to this channel's other end (the customer's channel, for a menu of theirs)."""
-        raise NotPossible("not built yet")
+        """Send DTMF to this channel's other end (the customer's channel, for a menu of theirs).
+
+        Asterisk answers when it has sent a digit; no event tells of it.
+        """
+        _check(_DIGITS, text, f"1 to {MAX_DIGITS} of 0-9, *, # and A-D")
+        if not self._channel(channel).up:
+            raise NotPossible("digits can be sent to whom has answered")
+        for digit in text.upper():
+            await self._do("PlayDTMF", Channel=channel, Digit=digit, Duration=str(_DIGIT_MS))
+            await self._pause(_BETWEEN_DIGITS)
 
     async def start_recording(
         self, channel: str, file: str, *, announcement: str | None = None, beep_seconds: int | None = None
@@ -161,19 +430,33 @@ class Pbx:
         A relative `file` is below Asterisk's monitor directory; its ending tells the format. `announcement` is a
         sound that both sides hear before it begins; `beep_seconds`: a beep every so often while it goes on.
         """
-        raise NotPossible("not built yet")
+        _check(_FILE, file, "a file's path of letters, digits, -, _ and . with its format's ending")
+        self._channel(channel)
+        if announcement is not None:
+            await self._speak(channel, announcement)
+        beep = "" if beep_seconds is None else f"B({max(1, beep_seconds)})"
+        started = self._recording_event("MixMonitorStart", channel, "the recording has begun")
+        response, _ = await self._confirming(
+            started, "MixMonitor", Channel=channel, File=file, Options=f"i(CTI_RECORDING){beep}"
+        )
+        return response.get("MixMonitorID") or await self._get(channel, "CTI_RECORDING")
 
     async def pause_recording(self, channel: str) -> None:
         """Record silence, in both directions, until `resume_recording` (card data)."""
-        raise NotPossible("not built yet")
+        await self._mute(channel, "1", "the recording is paused")
 
     async def resume_recording(self, channel: str) -> None:
         """Record what is said again."""
-        raise NotPossible("not built yet")
+        await self._mute(channel, "0", "the recording goes on")
 
     async def stop_recording(self, channel: str, recording: str) -> None:
-        """End the recording with the id that `start_recording` gave."""
-        raise NotPossible("not built yet")
+        """End the recording with the id that `start_recording` gave; fine if the channel has gone."""
+        if not re.fullmatch(r"[0-9A-Za-zx]{1,40}", recording):
+            raise NotPossible("that is not the id of a recording")
+        if self._channels.get(channel) is None:
+            return
+        stopped = self._recording_event("MixMonitorStop", channel, "the recording has ended")
+        await self._confirming(stopped, "StopMixMonitor", Channel=channel, MixMonitorID=recording)
 
     async def monitor(
         self,
@@ -191,4 +474,382 @@ class Pbx:
         `listen`: nobody hears the phone; `whisper`: only `spied` does; `barge`: both sides do. `announcement`
         is a sound that both sides hear first. Hanging up the phone ends it.
         """
-        raise NotPossible("not built yet")
+        if how not in ("listen", "whisper", "barge"):
+            raise NotPossible(f"listen, whisper or barge, not {how!r}")
+        if not self._channel(spied).up:
+            raise NotPossible("there is no conversation to listen to")
+        if announcement is not None:
+            await self._speak(spied, announcement)
+        own = await self._originate(
+            _Phone(phone, None, ring_seconds, auto_answer),
+            "cti-control-spy",
+            how,
+            {**(variables or {}), "CTI_SPIED": spied},
+        )
+
+        def settled(event: Event) -> bool:
+            listens = event.name == "ChanSpyStart" and event.get("SpyerUniqueid") == own
+            return listens or self._channels.get(own) is None
+
+        listening = self._channels.until_event(
+            settled, ring_seconds + CONFIRM_SECONDS, f"{phone} hears the call"
+        )
+        try:
+            event = await self._settled(listening)
+        except PbxError:
+            await self._release(own)
+            raise
+        if event.name != "ChanSpyStart":
+            raise Refused(f"{phone} did not answer, or the conversation has ended")
+        return own
+
+    # Whom it is about.
+
+    def _channel(self, uniqueid: str) -> Channel:
+        channel = self._channels.get(uniqueid)
+        if channel is None:
+            if not self._ami.up:
+                raise PbxAway(f"there is no connection to the Asterisk {self.name}")
+            raise NotPossible("that call has ended")
+        return channel
+
+    def _talking(self, uniqueid: str) -> tuple[Channel, Channel]:
+        """This channel and the only one that it talks to."""
+        channel = self._channel(uniqueid)
+        partners = self._channels.partners(uniqueid)
+        if len(partners) != 1:
+            raise NotPossible("nobody is talking there" if not partners else "that is a conference")
+        return channel, partners[0]
+
+    async def _held(self, agent: str) -> Channel | None:
+        """Whom the agent holds: who hears music is in no bridge."""
+        held = self._channels.get(await self._get(agent, "CTI_HOLDS"))
+        return held if held is not None and held.bridge is None else None
+
+    async def _the_held(self, agent: str) -> Channel:
+        self._channel(agent)
+        held = await self._held(agent)
+        if held is None:
+            raise NotPossible("the agent holds nobody")
+        return held
+
+    def _who_rings(self, phone: Channel) -> Channel:
+        """Who is calling this phone, through whatever Local channels are between."""
+        caller = phone
+        for _ in range(20):
+            behind = self._channels.get(caller.dialled_by or "")
+            if behind is None:
+                break
+            caller = behind
+            other_half = self._channels.get(caller.other_half or "")
+            if other_half is None:
+                return caller
+            caller = other_half
+        raise NotPossible("nobody is calling that phone")
+
+    def _called_from(self, agent: str, before: Iterable[str]) -> Channel | None:
+        """A phone or line, new since `before`, that the agent is calling through whatever Local channels."""
+        known = set(before)
+        for channel in self._channels:
+            if channel.uniqueid not in known and channel.other_half is None and _is_line(channel):
+                try:
+                    if self._who_rings(channel).uniqueid == agent:
+                        return channel
+                except NotPossible:
+                    continue
+        return None
+
+    def _is(self, uniqueid: str, wished: Callable[[Channel], bool]) -> bool:
+        return wished(self._channel(uniqueid))
+
+    # Parting and joining.
+
+    async def _part(self, agent: Channel, partner: Channel, context: str, exten: str) -> None:
+        """Music for `partner`, and the agent to `context`; who holds whom is remembered before."""
+        await self._set(partner.uniqueid, {"CTI_HELD_BY": agent.uniqueid})
+        await self._set(agent.uniqueid, {"CTI_HOLDS": partner.uniqueid})
+        places = {agent.uniqueid: (context, exten)}
+        if partner.bridge is not None:
+            places = {partner.uniqueid: ("cti-control-hold", "s"), **places}
+        await self._redirect(places)
+
+    async def _ready_to_join(self, joining: Channel, held: Channel) -> None:
+        """By name: the application Bridge takes a prefix of a uniqueid for the whole; and with its call's id."""
+        await self._set(joining.uniqueid, {**_call_id_of(held), "CTI_WITH": held.name})
+
+    async def _join(self, agent: Channel, held: Channel) -> None:
+        await self._ready_to_join(agent, held)
+        await self._redirect({agent.uniqueid: ("cti-control-join", "s")})
+        await self._together([agent.uniqueid, held.uniqueid])
+        await self._set(agent.uniqueid, {"CTI_HOLDS": ""})
+
+    async def _join_held(self, agent: Channel) -> None:
+        await self._join(agent, await self._the_held(agent.uniqueid))
+
+    async def _bring_back(self, agent: str) -> None:
+        """After a consultation that failed: the agent talks to the first one again, if both are there."""
+        channel = self._channels.get(agent)
+        if channel is not None and not self._channels.partners(agent):
+            held = await self._held(agent)
+            if held is not None:
+                await self._join(channel, held)
+
+    async def _redirect(self, places: Mapping[str, tuple[str, str]]) -> None:
+        """Send one channel, or two that are in one bridge, each to a context and extension of the dialplan."""
+        awaited = {uniqueid: context for uniqueid, (context, _) in places.items()}
+
+        def arrived(event: Event) -> bool:
+            if _is_control(event) and awaited.get(event.get("Uniqueid")) == event.get("At"):
+                del awaited[event.get("Uniqueid")]
+            return not awaited
+
+        fields: dict[str, str] = {}
+        for prefix, (uniqueid, (context, exten)) in zip(("", "Extra"), places.items(), strict=False):
+            # The first channel's field is `Channel`, the second's `ExtraChannel`, and so on.
+            fields |= {
+                f"{prefix}Channel": uniqueid,
+                f"{prefix}Context": context,
+                f"{prefix}Exten": exten,
+                f"{prefix}Priority": "1",
+            }
+        there = self._channels.until_event(arrived, CONFIRM_SECONDS, "the channels went where they were sent")
+        await self._confirming(there, "Redirect", **fields)
+
+    async def _together(self, uniqueids: list[str]) -> None:
+        def together() -> bool:
+            bridges = {self._channel(uniqueid).bridge for uniqueid in uniqueids}
+            return len(bridges) == 1 and None not in bridges
+
+        await self._until(together, "they talk to each other")
+
+    def _consulted(self, agent: str, before: Iterable[str]) -> "Deferred[str]":
+        """The uniqueid of whom the agent calls from now on; Refused when that ends before anybody rings."""
+        found: list[str] = []
+
+        def settled(event: Event) -> bool:
+            called = self._called_from(agent, before)
+            if called is not None:
+                found.append(called.uniqueid)
+            over = _is_control(event) and event.get("At") == "cti-control-consulted"
+            return called is not None or (over and event.get("Uniqueid") == agent)
+
+        def outcome(event: Event) -> str:
+            if found:
+                return found[0]
+            raise Refused(f"the number {_DIALSTATUS.get(event.get('Status'), 'cannot be called')}")
+
+        heard = self._channels.until_event(settled, DIALPLAN_SECONDS, "the number is being called")
+        return heard.addCallback(outcome)
+
+    async def _send(self, customer: str, target: str) -> None:
+        """Send a channel to a place of the dialplan, which must be there: Redirect to nowhere hangs up."""
+        _check(_PLACE, target, "context,exten,prio")
+        if await self._get(customer, f"DIALPLAN_EXISTS({target})") != "1":
+            raise NotPossible(f"the dialplan of {self.name} has no {target}")
+        await self._set(customer, {"CTI_GO": target})
+        await self._redirect({customer: ("cti-control-transfer", "s")})
+
+    # Phones.
+
+    async def _originate(
+        self, phone: "_Phone", context: str, exten: str, variables: Mapping[str, str]
+    ) -> str:
+        """Ring a phone that goes to `context` when it answers; the uniqueid of its channel once it rings."""
+        _check(_PHONE, phone.name, "a phone such as PJSIP/anna")
+        _check_variables(variables)
+        self._last_id += 1
+        own = f"{self._own_ids}.{self._last_id}"
+        lines = [f"{name}={_SPECIAL.sub(r'\\\1', value)}" for name, value in variables.items()]
+        if phone.auto_answer and phone.name.startswith("PJSIP/") and "@" not in phone.name:
+            lines += _AUTO_ANSWER
+        fields: dict[str, str | list[str]] = {
+            "Channel": phone.name,
+            "ChannelId": own,
+            "Context": context,
+            "Exten": exten,
+            "Priority": "1",
+            "Timeout": str(max(1, phone.ring_seconds) * 1000),
+            "Async": "true",
+            "Variable": lines,
+        }
+        if phone.caller_id is not None:
+            name, number = (_CALLER_ID_SPECIAL.sub("", part)[:80] for part in phone.caller_id)
+            fields["CallerID"] = f'"{name}" <{number}>'
+
+        def settled(event: Event) -> bool:
+            channel = self._channels.get(own)
+            rings = channel is not None and channel.state in ("Ringing", "Up")
+            return rings or (event.name == "OriginateResponse" and event.get("Uniqueid") == own)
+
+        ringing = self._channels.until_event(settled, PHONE_SECONDS, f"{phone.name} rings")
+        try:
+            _, event = await self._confirming(ringing, "Originate", **fields)
+        except PbxError:
+            await self._release(own)
+            raise
+        if event.name == "OriginateResponse" and event.get("Response") != "Success":
+            why = _WHY_NOT.get(event.get("Reason"), "it cannot be reached")
+            raise Refused(f"{phone.name} does not ring: {why}")
+        return own
+
+    async def _release(self, uniqueid: str) -> None:
+        """Stop ringing a phone of ours, after something else has failed, which is what is told."""
+        try:
+            await self.clear_connection(uniqueid)
+        except PbxError as error:
+            _log.debug("A phone could not be released: {error}", error=error)
+
+    async def _notify(self, channel: Channel, word: str, come_true: Callable[[], bool], what: str) -> None:
+        """Tell a phone within its call to go on or off the hook, and wait until it has."""
+        await self._do("PJSIPNotify", Channel=channel.name, Variable=f"Event={word}")
+        await self._until(come_true, what, PHONE_SECONDS)
+
+    async def _speak(self, channel: str, sound: str) -> None:
+        """Play a sound to both sides of a conversation."""
+        _check(_SOUND, sound, "a sound's name, such as our/announcement")
+        self._last_id += 1
+        own = f"{self._own_ids}.{self._last_id}"
+
+        def said(event: Event) -> bool:
+            ends = _is_control(event) and event.get("At") == "cti-control-said"
+            gone = event.name in ("Hangup", "OriginateResponse") and event.get("Response") != "Success"
+            return (ends or gone) and event.get("Uniqueid") == own
+
+        spoken = self._channels.until_event(said, SPEAKING_SECONDS, "the announcement was heard")
+        _, event = await self._confirming(
+            spoken,
+            "Originate",
+            Channel="Local/s@cti-control-speak/n",
+            ChannelId=own,
+            OtherChannelId=f"{own}-2",
+            Context="cti-control-say",
+            Exten="s",
+            Priority="1",
+            Async="true",
+            Variable=[f"CTI_SPIED={channel}", f"CTI_SOUND={sound}"],
+        )
+        if event.get("Status") != "SUCCESS":
+            raise Refused(f"the announcement {sound} could not be played")
+
+    # Recording.
+
+    def _recording_event(self, name: str, channel: str, what: str) -> "Deferred[Event]":
+        return self._channels.until_event(
+            lambda event: event.name == name and event.get("Uniqueid") == channel, CONFIRM_SECONDS, what
+        )
+
+    async def _mute(self, channel: str, state: str, what: str) -> None:
+        self._channel(channel)
+        muted = self._recording_event("MixMonitorMute", channel, what)
+        await self._confirming(muted, "MixMonitorMute", Channel=channel, Direction="both", State=state)
+
+    # AMI.
+
+    async def _do(self, action: str, /, **fields: str | Iterable[str]) -> Response:
+        try:
+            return await self._ami.action(action, **fields)
+        except AmiActionFailed as error:
+            raise Refused(f"Asterisk refused: {error.message or action}") from error
+        except AmiTimeout as error:
+            raise NotDone(str(error)) from error
+        except (AmiDisconnected, AmiOverloaded) as error:
+            raise PbxAway(f"the Asterisk {self.name} is away: {error}") from error
+        except AmiFieldError as error:
+            raise NotPossible(f"that is more than Asterisk reads: {error}") from error
+
+    async def _set(self, channel: str, variables: Mapping[str, str]) -> None:
+        for name, value in variables.items():
+            await self._do("Setvar", Channel=channel, Variable=name, Value=value)
+
+    async def _get(self, channel: str, variable: str) -> str:
+        return (await self._do("Getvar", Channel=channel, Variable=variable)).get("Value")
+
+    async def _confirming(
+        self, confirmation: "Deferred[_T]", action: str, /, **fields: str | Iterable[str]
+    ) -> tuple[Response, _T]:
+        """Do an action, and wait for what confirms it, which was listened for from before."""
+        try:
+            response = await self._do(action, **fields)
+        except PbxError:
+            _give_up(confirmation)
+            raise
+        return response, await self._settled(confirmation)
+
+    async def _until(
+        self, come_true: Callable[[], bool], what: str, seconds: float = CONFIRM_SECONDS
+    ) -> None:
+        await self._settled(self._channels.until(come_true, seconds, what))
+
+    async def _settled(self, confirmation: "Deferred[_T]") -> _T:
+        try:
+            return await confirmation
+        except NotConfirmed as error:
+            if not self._ami.up:
+                raise PbxAway(f"the Asterisk {self.name} is away: {error}") from error
+            raise NotDone(str(error)) from error
+
+    async def _pause(self, seconds: float) -> None:
+        over: Deferred[None] = Deferred()
+        self._clock.callLater(seconds, over.callback, None)
+        await over
+
+    @asynccontextmanager
+    async def _alone(self, channel: str) -> AsyncIterator[None]:
+        """One thing at a time: a second click must not move a call that is being moved."""
+        if channel in self._busy:
+            raise NotPossible("something is being done with that call at this moment")
+        self._busy.add(channel)
+        try:
+            yield
+        finally:
+            self._busy.discard(channel)
+
+
+@frozen
+class _Phone:
+    """A phone to ring, and what it shows."""
+
+    name: str
+    caller_id: tuple[str, str] | None
+    ring_seconds: int
+    auto_answer: bool
+
+
+def _give_up(confirmation: "Deferred[Any]") -> None:
+    """Nobody waits for this any more, whatever became of it."""
+    confirmation.addErrback(lambda _: None)
+    confirmation.cancel()
+
+
+def _is_control(event: Event) -> bool:
+    """Whether it is a UserEvent of our own contexts."""
+    return event.name == "UserEvent" and event.get("UserEvent") == "CtiControl"
+
+
+def _is_line(channel: Channel) -> bool:
+    """Whether a person may be at its end; a Local channel only leads on."""
+    return not channel.name.startswith("Local/")
+
+
+def _call_id_of(channel: Channel) -> dict[str, str]:
+    """The variable that makes another channel one of the same call."""
+    call = channel.variables.get("CTI_CALL_ID", "")
+    return {"__CTI_CALL_ID": call} if call else {}
+
+
+def _office(number: str | None) -> dict[str, str]:
+    """The variable that tells our dialplan what to show to whoever is called."""
+    if number is None:
+        return {}
+    _check(_NUMBER, number, "an office number of digits and +")
+    return {"_CTI_OFFICE_NUMBER": number}
+
+
+def _check(pattern: re.Pattern[str], text: str, right: str) -> None:
+    if not pattern.fullmatch(text):
+        raise NotPossible(f"that is not {right}")
+
+
+def _check_variables(variables: Mapping[str, str]) -> None:
+    for name in variables:
+        _check(_VARIABLE, name, "a variable's name of letters, digits and _")

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from cti.agents.roster import Roster
 from cti.asterisk.ami import AmiClient
 from cti.asterisk.ami_parser import Event
-from cti.asterisk.channels import MIRRORED, Channels, device_of
+from cti.asterisk.channels import AWAITED, MIRRORED, Channels, device_of
 from cti.calls.life import SEGMENT_RESULTS, LiveCall, is_call_id
 from cti.calls.log import CallLog
 from cti.logs import get_logger
@@ -29,7 +29,7 @@ from cti.store.records import ChannelRecord
 log = get_logger("cti.calls.tracker")
 
 #: The events that are parsed at all; everything else is passed over by its name.
-WANTED: Final = MIRRORED | {
+WANTED: Final = MIRRORED | AWAITED | {
     "DialState",
     "DialEnd",
     "DeviceStateChange",
