@@ -21,6 +21,7 @@ from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, card_body, new_record, party_facts
 from cti.calls.life import Assigned, LiveCall, mint_call_id
 from cti.calls.log import CallLog
+from cti.calls.recordings import next_file
 from cti.calls.services import Services
 from cti.calls.targets import NobodyThere, Target, ToAgents, ToNumber, ToService, choose, target_of
 from cti.calls.tracker import Tracker
@@ -129,14 +130,6 @@ class Leg:
         return self.channel.uniqueid
 
 
-@frozen
-class _Tape:
-    """A recording that runs: the channel that it is of, and the name that Asterisk gave it."""
-
-    channel: str
-    recording: str
-
-
 Operation = Callable[["Control", Leg, Mapping[str, Any]], Awaitable[Done | None]]
 
 
@@ -173,7 +166,7 @@ class Control:
         self._card_url = card_url
         self._observe = observe
         self._at_work: set[str] = set()
-        self._tapes: dict[str, _Tape] = {}
+        self._taped: dict[str, str | None] = {}
         self.use(settings)
 
     def use(self, settings: CallControl) -> None:
@@ -312,38 +305,33 @@ class Control:
         if not self._settings.record:
             raise NotAllowed("calls are not recorded here; call_control.record would have to be true")
         call, action = leg.home, given["action"]
-        tape = self._tapes.get(call.id)
+        # A server that was restarted meanwhile knows of the recording, and not of which channel.
+        running = self._taped.get(call.id, "" if call.record.recording else None)
         if action == "start":
-            if tape is not None:
+            if running:
                 raise NotNow("this call is being recorded already")
-            await self._start_recording(leg)
-        elif tape is None:
+            channel, file = _other_side(leg), next_file(call.record)
+            await leg.pbx.start_recording(channel, file, announcement=self._settings.record_announcement)
+            call.record.recording = file
+            self._remember_tape(call, channel)
+        elif running is None:
             raise NotNow("this call is not being recorded")
+        elif action == "stop":
+            await leg.pbx.stop_recording(running or _other_side(leg))
+            self._remember_tape(call, None)
         elif action == "pause":
-            await leg.pbx.pause_recording(tape.channel)
-        elif action == "resume":
-            await leg.pbx.resume_recording(tape.channel)
+            await leg.pbx.pause_recording(running or _other_side(leg))
         else:
-            await leg.pbx.stop_recording(tape.channel, tape.recording)
-            self._tapes.pop(call.id, None)
+            await leg.pbx.resume_recording(running or _other_side(leg))
         unit = self._calls.unit()
         unit.put_call(call.record)
         self._note(unit, leg, "audit.recording", {"action": action, "recording": call.record.recording})
         self._calls.write(call, unit)
 
-    async def _start_recording(self, leg: Leg) -> None:
-        call = leg.home
-        channel, file = _other_side(leg), recording_file(call.record)
-        recording = await leg.pbx.start_recording(
-            channel, file, announcement=self._settings.record_announcement
-        )
-        self._forget_tapes()
-        self._tapes[call.id] = _Tape(channel, recording)
-        call.record.recording = file
-
-    def _forget_tapes(self) -> None:
-        for id in [id for id in self._tapes if self._calls.get(id) is None]:
-            del self._tapes[id]
+    def _remember_tape(self, call: LiveCall, channel: str | None) -> None:
+        """Which channel of the call is being recorded now; calls that are over are forgotten."""
+        self._taped = {id: taped for id, taped in self._taped.items() if self._calls.get(id) is not None}
+        self._taped[call.id] = channel
 
     async def _listen(self, leg: Leg, _given: Mapping[str, Any]) -> None:
         await self._supervise(leg, "listen")

@@ -29,11 +29,15 @@ from cti.store.records import ChannelRecord
 log = get_logger("cti.calls.tracker")
 
 #: The events that are parsed at all; everything else is passed over by its name.
-WANTED: Final = MIRRORED | AWAITED | {
-    "DialState",
-    "DialEnd",
-    "DeviceStateChange",
-}
+WANTED: Final = (
+    MIRRORED
+    | AWAITED
+    | {
+        "DialState",
+        "DialEnd",
+        "DeviceStateChange",
+    }
+)
 
 #: Seconds that an agent stays held for a call that nobody has confirmed since. Twice the sweep and a half.
 CONNECTED_LEASE: Final = 75.0
