@@ -30,6 +30,7 @@ from cti.calls.log import CallLog
 from cti.calls.outbox import Outbox
 from cti.calls.services import AMI_ERRORS, Services
 from cti.calls.tracker import LOOK, SWEEP, WANTED, Tracker
+from cti.calls.unasked import Unasked
 from cti.calls.unseen import Unseen
 from cti.calls.webhook import WebhookSender, webhook_agent
 from cti.logs import get_logger
@@ -121,7 +122,10 @@ class CtiService(Service):
         self.roster = Roster(self._now, self.calls.agent_changed)
         self.unseen = Unseen(self.calls, self._services, self._identifier, self._now)
         self._channels = {name: Channels(reactor) for name in settings.asterisks}
-        self.tracker = Tracker(self.calls, self.roster, self._now, self.unseen.record, self._channels)
+        self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier)
+        self.tracker = Tracker(
+            self.calls, self.roster, self._now, self.unseen.record, self._channels, self.unasked.begin
+        )
         self.inbound = Inbound(
             calls=self.calls,
             tracker=self.tracker,

@@ -177,16 +177,20 @@ class Roster:
         return [ReservationRecord(id, call, attempt, expires) for id in ids]
 
     def connect(self, id: str, call: str, expires: float) -> ReservationRecord | None:
-        """The agent talks now. None when they are not held for this call (the reservation had expired)."""
+        """The agent talks now: on the call that they are held for, or on one that reached them otherwise.
+
+        None for nobody of ours, and for somebody who is held for another call.
+        """
         agent = self._agents.get(id)
-        if agent is None or agent.lease is None or agent.lease.call != call:
+        if agent is None or (agent.lease is not None and agent.lease.call != call):
             return None
-        lease = Lease(call, agent.lease.attempt, expires)
-        if agent.engagement is Engagement.OFFERED:
-            self._engage(agent, Step.CONNECT, lease)
-        else:
+        attempt = agent.lease.attempt if agent.lease is not None else 0
+        lease = Lease(call, attempt, expires)
+        if agent.engagement is Engagement.BUSY:
             agent.lease = lease
-        return ReservationRecord(id, call, lease.attempt, expires, connected=True)
+        else:
+            self._engage(agent, Step.CONNECT, lease)
+        return ReservationRecord(id, call, attempt, expires, connected=True)
 
     def restore(self, reservation: ReservationRecord) -> None:
         """Hold an agent again as they were held before the server was restarted."""

@@ -45,6 +45,7 @@ class ImpossibleStep(Exception):
 #: Every step there is. What is not here is impossible and raises, it is never ignored.
 STEPS: Mapping[tuple[Engagement, Step], Engagement] = {
     (Engagement.NONE, Step.RESERVE): Engagement.OFFERED,
+    (Engagement.NONE, Step.CONNECT): Engagement.BUSY,
     (Engagement.OFFERED, Step.CONNECT): Engagement.BUSY,
     (Engagement.OFFERED, Step.RELEASE): Engagement.NONE,
     (Engagement.BUSY, Step.RELEASE): Engagement.NONE,

@@ -63,7 +63,8 @@ class Channel:
     `state` is Asterisk's word (`Down`, `Ring`, `Ringing`, `Up`, …). `number` is the caller id's, `exten` and
     `context` are where the dialplan was when the channel came. `dialled` is what was dialled to reach it,
     such as `PJSIP/0171@trunk`, and `dialled_by` the uniqueid of who dialled it. `other_half` is the uniqueid
-    of a Local channel's other half. `variables` are those that manager.conf names in `channelvars`.
+    of a Local channel's other half. `began` is when it came (epoch seconds by Asterisk's clock), None if
+    nobody heard. `variables` are those that manager.conf names in `channelvars`.
     """
 
     uniqueid: str
@@ -77,6 +78,7 @@ class Channel:
     dialled_by: str | None = None
     other_half: str | None = None
     on_hold: bool = False
+    began: float | None = None
     variables: Mapping[str, str] = field(factory=dict)
 
     @property
@@ -239,6 +241,8 @@ class Channels:
     def _new_state(self, event: Event) -> None:
         channel = self._of(event, "")
         if channel is not None:
+            if event.name == "Newchannel":
+                channel.began = event.timestamp
             self._read(channel, event, "")
 
     def _rename(self, event: Event) -> None:

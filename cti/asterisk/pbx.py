@@ -663,7 +663,7 @@ class Pbx:
         _check_variables(variables)
         self._last_id += 1
         own = f"{self._own_ids}.{self._last_id}"
-        lines = [f"{name}={_SPECIAL.sub(r'\\\1', value)}" for name, value in variables.items()]
+        lines = [name + "=" + _SPECIAL.sub(r"\\\1", value) for name, value in variables.items()]
         if phone.auto_answer and phone.name.startswith("PJSIP/") and "@" not in phone.name:
             lines += _AUTO_ANSWER
         fields: dict[str, str | list[str]] = {

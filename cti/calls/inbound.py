@@ -177,8 +177,9 @@ class Inbound:
             )
             record.linkedid = request.linkedid
             call = LiveCall(record)
-        if request.uniqueid not in call.channels:
-            call.channels[request.uniqueid] = ChannelRecord(
+        key = request.pbx, request.uniqueid
+        if key not in call.channels:
+            call.channels[key] = ChannelRecord(
                 pbx=request.pbx,
                 uniqueid=request.uniqueid,
                 call=call.id,
@@ -208,7 +209,7 @@ class Inbound:
         unit = self._calls.unit()
         if asked.service is not None:
             call.record.service, call.record.mode = asked.service.name, str(asked.service.mode)
-        channel = call.channels[asked.request.uniqueid]
+        channel = call.channels[asked.request.pbx, asked.request.uniqueid]
         self._tracker.let_go(unit, call, call.ask(unit, asked.at, channel, asked.request.last))
         # If the caller leaves before the decision, this is written before the end of the call.
         call.unwritten = unit
@@ -402,7 +403,7 @@ class Inbound:
     @staticmethod
     def _still_there(asked: Asked, call: LiveCall) -> None:
         """Raises `CallIsOver` if AMI has told meanwhile that the channel that asks is gone."""
-        if call.over or call.channels[asked.request.uniqueid].ended is not None:
+        if call.over or call.channels[asked.request.pbx, asked.request.uniqueid].ended is not None:
             raise CallIsOver
 
     async def _fall_open(self, session: AgiSession, asked: Asked, call: LiveCall) -> None:
@@ -449,12 +450,22 @@ def new_record(
     caller: Number,
     called: Number,
     service: Service | None,
+    *,
+    direction: str = "inbound",
+    agent: str | None = None,
+    parent: str | None = None,
 ) -> CallRecord:
-    """The row of an inbound call of which only who called whom, and when, is known."""
+    """The row of a call of which only who called whom, and when, is known.
+
+    `agent` is who calls, of a call that one of us makes, and `parent` the call that it is a consultation of.
+    """
     return CallRecord(
         id=id,
         pbx=pbx,
         started=started,
+        direction=direction,
+        parent=parent,
+        agent=agent,
         uniqueid=uniqueid,
         from_number=caller.dialable,
         from_raw=caller.raw,

@@ -5,6 +5,10 @@ the AGI request (Asterisk asks for a decision) and AMI (what channels did). They
 either may be first, late or absent; every method here may therefore be called when its news is no news, and
 then does nothing. A turn that makes no sense in a state raises instead. The states and turns stand in `TURNS`.
 
+An offer is a segment, decided by us; whoever is reached otherwise (a transfer made on the phone, a pickup, the
+fallback's ring group) gets a segment, too, by `reach`, so that the log says of every agent who rang and talked.
+Who called whom decides what an answer is: of a call that an agent makes, that agent picking up is nobody.
+
 No socket, no clock, no store: times are passed in (epoch seconds), and what must become durable goes into the
 `Unit` that is passed in, rows and events together.
 """
@@ -15,12 +19,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field, frozen
 
 from cti.calls.identification import Identification
 from cti.calls.present import iso
 from cti.store.base import CallDetail, Unit
-from cti.store.records import CallRecord, CardRecord, ChannelRecord, SegmentRecord
+from cti.store.records import CallRecord, CardRecord, ChannelRecord, Key, SegmentRecord
 from routing.rules import Mode
 
 
@@ -103,30 +107,50 @@ def is_call_id(text: str) -> bool:
         return False
 
 
+@frozen
+class Transfer:
+    """Who passes the call on, and to whom: an agent's id or a number.
+
+    `told`: it has been an event. `taken`: somebody has answered.
+    """
+
+    by: str
+    to: str | None
+    told: bool = False
+    taken: bool = False
+
+
 @define
 class LiveCall:
     """One call from the first question to the end of its last channel.
 
     @ivar record: the row of the log as it stands.
-    @ivar segments: every offer so far, the last one open or not.
-    @ivar channels: by uniqueid, dead ones too.
+    @ivar segments: every offer so far, open or not; those that nobody decided among them.
+    @ivar channels: by (pbx, uniqueid), dead ones too; a call that is passed on has some at each Asterisk.
     @ivar cards: cards that are on an agent's screen now, by agent.
     @ivar identification: who the CRMs said it is, and `party` the one it is routed by; None until asked.
     @ivar action: what was decided last, None before the first decision.
     @ivar unwritten: the transaction of a decision in the making, or one that the store refused: it goes
         before whatever is written next of this call.
     @ivar dialstatus: what AMI said last of how a ringing phone was given up, None while one rings.
+    @ivar card: what is shown of the caller; it goes along to whoever is reached next. None: nobody knows anything.
+    @ivar transfer: who passed the call on last, until they are back; `way` says how the next agent is reached.
+    @ivar held: the channels that hold the others.
     """
 
     record: CallRecord
     segments: list[SegmentRecord] = field(factory=list)
-    channels: dict[str, ChannelRecord] = field(factory=dict)
+    channels: dict[Key, ChannelRecord] = field(factory=dict)
     cards: dict[str, CardRecord] = field(factory=dict)
     identification: Identification | None = None
     party: Mapping[str, Any] | None = None
     action: str | None = None
     dialstatus: str | None = None
     unwritten: Unit | None = None
+    card: Mapping[str, Any] | None = None
+    transfer: Transfer | None = None
+    way: str | None = None
+    held: set[Key] = field(factory=set)
 
     @classmethod
     def restored(cls, detail: CallDetail) -> "LiveCall":
@@ -134,9 +158,10 @@ class LiveCall:
         return cls(
             record=detail.call,
             segments=list(detail.segments),
-            channels={channel.uniqueid: channel for channel in detail.channels},
+            channels={channel.key: channel for channel in detail.channels},
             cards={card.agent: card for card in detail.cards if card.withdrawn is None},
             action=_last_action(detail),
+            card=detail.cards[-1].body if detail.cards else None,
         )
 
     @property
@@ -153,10 +178,8 @@ class LiveCall:
 
     @property
     def offer(self) -> SegmentRecord | None:
-        """The segment that is open now."""
-        if self.segments and self.segments[-1].ended is None:
-            return self.segments[-1]
-        return None
+        """The segment that is open now and that we decided on."""
+        return next((one for one in self._open if one.rule is not None), None)
 
     @property
     def tried(self) -> frozenset[str]:
@@ -166,6 +189,22 @@ class LiveCall:
     @property
     def living(self) -> list[ChannelRecord]:
         return [channel for channel in self.channels.values() if channel.ended is None]
+
+    @property
+    def ours(self) -> bool:
+        """Whether one of us called: the agent, or the phone, that dialled."""
+        return self.record.direction != "inbound"
+
+    def living_of(self, agent: str) -> list[ChannelRecord]:
+        """This agent's channels in the call, oldest first."""
+        return [channel for channel in self.living if channel.agent == agent]
+
+    @property
+    def talking(self) -> set[str]:
+        """The agents who talk: they answered, or called and were answered."""
+        return {
+            channel.agent for channel in self.living if channel.agent is not None and self._talks(channel)
+        }
 
     def brief(self) -> dict[str, Any]:
         """The call as it stands in every event of it."""
@@ -185,7 +224,7 @@ class LiveCall:
 
         The agents of that offer, who are to be let go, are returned.
         """
-        agents = self._close_segment(unit, at, SEGMENT_RESULTS.get(last or "", "failed"))
+        agents = self._close_segments(unit, at, SEGMENT_RESULTS.get(last or "", "failed"))
         first = self.record.attempt == 0
         self._turn(Turn.ASK)
         self.record.attempt += 1
@@ -197,19 +236,12 @@ class LiveCall:
     def offer_to(self, unit: Unit, segment: SegmentRecord, cards: Iterable[CardRecord]) -> None:
         """Agents are reserved and about to be rung: open the segment, put the card on their screens."""
         self._turn(Turn.OFFER)
-        self.dialstatus = None
+        self.dialstatus = self.way = self.transfer = None
         self.segments.append(segment)
         unit.put_segment(segment)
         for card in cards:
-            self.cards[card.agent] = card
-            unit.put_card(card)
-            unit.emit(
-                "card.offered",
-                card.offered,
-                {"call": self.brief(), "party": self.record.party, "agent": card.agent, "card": card.body},
-                call=self.id,
-                agents=(card.agent,),
-            )
+            self.card = card.body
+            self._show(unit, card)
 
     def send_elsewhere(self, unit: Unit, at: float, action: str | None) -> Sequence[str]:
         """The call goes to the fallback, or on as without us; an offer that was open did not work.
@@ -231,11 +263,59 @@ class LiveCall:
     # What channels do.
 
     def add_channel(self, unit: Unit, channel: ChannelRecord) -> None:
-        """A channel belongs to this call from now on."""
-        if channel.uniqueid in self.channels:
+        """A channel belongs to this call from now on; an agent whom nobody decided on gets a segment."""
+        if channel.key in self.channels:
             return
-        self.channels[channel.uniqueid] = channel
+        self.channels[channel.key] = channel
+        if channel.role == "agent" and channel.segment is None and channel.agent is not None:
+            channel.segment = self._reach(unit, channel.began, channel.agent).number
         unit.put_channel(channel)
+
+    def _reach(self, unit: Unit, at: float, agent: str) -> SegmentRecord:
+        """The segment of an agent whose phone is rung: of the offer to them, else one that nobody decided.
+
+        Phones that ring together are one segment. The card goes along.
+        """
+        offer = self.offer
+        if offer is not None and offer.answered is None and agent in offer.agents:
+            return offer
+        reason = self.way or self._way()
+        segment = next(
+            (one for one in self._open if one.rule is None and one.answered is None and one.reason == reason),
+            None,
+        )
+        if segment is None:
+            segment = SegmentRecord(
+                call=self.id,
+                number=len(self.segments) + 1,
+                attempt=self.record.attempt,
+                service=self.record.service,
+                agents=[],
+                target="",
+                rule=None,
+                reason=reason,
+                offered=at,
+            )
+            self.segments.append(segment)
+        if agent not in segment.agents:
+            segment.agents = [*segment.agents, agent]
+            self._offer_card(unit, at, agent)
+        self.dialstatus = None
+        unit.put_segment(segment)
+        return segment
+
+    def _way(self) -> str:
+        """How an agent is reached about whom nothing else is known."""
+        if self.transfer is not None and not self.transfer.taken:
+            return f"transferred by {self.transfer.by}"
+        if self.ours:
+            return f"called by {self.record.agent or self.record.from_number or 'a phone'}"
+        return "rung by the fallback" if self.action == "fallback" else "rung by the dialplan"
+
+    def _offer_card(self, unit: Unit, at: float, agent: str) -> None:
+        if self.card is None or agent in self.cards:
+            return
+        self._show(unit, CardRecord(self.id, agent, self.record.attempt, at, self.card))
 
     def rang(self, unit: Unit, at: float, channel: ChannelRecord) -> None:
         """A phone rings. Only an agent's counts: without it a call is abandoned, not missed.
@@ -270,6 +350,8 @@ class LiveCall:
             return []
         channel.answered = at
         unit.put_channel(channel)
+        if self._is_nobody(channel):
+            return []
         self._turn(Turn.ANSWER)
         losers: list[str] = []
         segment = self._segment_of(channel)
@@ -279,24 +361,150 @@ class LiveCall:
             unit.put_segment(segment)
             losers = [agent for agent in segment.agents if agent != channel.agent]
             self._withdraw(unit, at, losers, "answered_elsewhere")
+        for other in self._open:
+            # Whoever dialled them gives up the others when one answers.
+            if other is not segment and other.answered is None:
+                losers += self._give_up(unit, at, other, "no_answer", "answered_elsewhere")
         first = self.record.answered is None
         if first:
             self.record.answered = at
-        # A Local channel between a caller and an agent's phone answers, too, and is nobody.
         another = channel.agent is not None and channel.agent != self.record.agent
-        if another:
+        if another and not (self.ours and self.record.agent):
             self.record.agent = channel.agent
+        if channel.agent is not None:
+            self.way = None
+        if self.transfer is not None:
+            if self.transfer.by == channel.agent:
+                self.transfer = None
+            else:
+                self._tell_transfer(unit, at)
+                self.transfer = evolve(self.transfer, taken=True)
         unit.put_call(self.record)
         if not (first or another):
             return losers
         agents = self._audience(channel)
+        if self.ours and self.record.agent and self.record.agent not in agents:
+            agents.append(self.record.agent)
         unit.emit(
             "call.connected",
             at,
-            {"call": self.brief(), "party": self.record.party, "agent": channel.agent},
+            {
+                "call": self.brief(),
+                "party": self.record.party,
+                "agent": channel.agent or self._caller_agent(),
+            },
             call=self.id,
             agents=agents,
         )
+        return losers
+
+    def forwarded(self, unit: Unit, at: float, channel: ChannelRecord) -> Sequence[str]:
+        """The phone sends its call on (SIP 302). The agents who are not rung any more are returned."""
+        if channel.answered is not None or self.over:
+            return ()
+        self.way = f"forwarded by {channel.agent or channel.device}"
+        segment = self._segment_of(channel)
+        if segment is None or segment.answered is not None or segment.ended is not None:
+            return ()
+        if any(other.segment == segment.number for other in self.living if other is not channel):
+            return ()
+        return self._give_up(unit, at, segment, "forwarded", "forwarded")
+
+    def passes_on(self, by: str, to: str | None, way: str | None = None) -> None:
+        """An agent passes the call on; it is told once they have left it, or whom they meant has answered."""
+        self.transfer = Transfer(by, to)
+        self.way = way
+
+    def transferred(self, unit: Unit, at: float, by: str, to: str | None) -> None:
+        """Asterisk says that the call was passed on."""
+        if self.over:
+            return
+        if self.transfer is None or self.transfer.by != by:
+            self.transfer = Transfer(by, to)
+        elif to is not None and self.transfer.to is None:
+            self.transfer = evolve(self.transfer, to=to)
+        self._tell_transfer(unit, at)
+
+    def hold(self, unit: Unit, at: float, channel: ChannelRecord, on: bool) -> None:
+        """A phone holds the call, or takes it up again."""
+        if self.over or (channel.key in self.held) == on:
+            return
+        (self.held.add if on else self.held.discard)(channel.key)
+        unit.emit(
+            "call.held" if on else "call.retrieved",
+            at,
+            {"call": self.brief(), "party": self.record.party, "agent": channel.agent},
+            call=self.id,
+            agents=[channel.agent] if channel.agent else [],
+        )
+
+    def renamed(
+        self, unit: Unit, at: float, channel: ChannelRecord, name: str, device: str, agent: str | None
+    ) -> Sequence[str]:
+        """Another phone took the place of a channel's (a pickup, or what Asterisk calls a masquerade).
+
+        The agents who are to be let go are returned.
+        """
+        before, segment = channel.agent, self._segment_of(channel)
+        channel.name, channel.device = name, device
+        if agent == before:
+            unit.put_channel(channel)
+            return ()
+        channel.agent = agent
+        free: list[str] = []
+        if channel.role != "caller":
+            channel.role = "agent" if agent else "other"
+            channel.segment = None
+            if segment is not None:
+                free += self._left(unit, at, segment, channel, "no_answer")
+            if agent is not None:
+                channel.segment = self._reach(unit, at, agent).number
+        unit.put_channel(channel)
+        if before is not None:
+            free.append(before)
+        if agent is not None and channel.answered is not None:
+            channel.answered = None
+            free += self.answered(unit, at, channel)
+        return free
+
+    def goes_on_as(self, unit: Unit, at: float, channel: ChannelRecord, uniqueid: str) -> None:
+        """Asterisk gave a channel another uniqueid: its old one is over, and nothing else has happened."""
+        successor = evolve(channel, uniqueid=uniqueid)
+        self.channels[successor.key] = successor
+        channel.ended = at
+        channel.segment = channel.agent = None
+        unit.put_channel(channel)
+        unit.put_channel(successor)
+
+    def lose(self, unit: Unit, at: float, channel: ChannelRecord) -> Sequence[str]:
+        """A channel goes over to another call, by its `join`. The agents who are to be let go are returned."""
+        del self.channels[channel.key]
+        self.held.discard(channel.key)
+        segment, channel.segment = self._segment_of(channel), None
+        if segment is None:
+            return ()
+        if segment.answered is None and self.record.answered is None:
+            # It rings on in the other call, and is missed there or nowhere.
+            self.record.ringing = None
+        return self._left(unit, at, segment, channel, "forwarded")
+
+    def join(self, unit: Unit, at: float, channel: ChannelRecord, way: str) -> list[str]:
+        """A channel of another call, or of none, is part of this one. Agents to be let go are returned."""
+        before, self.way = self.way, way
+        channel.call = self.id
+        channel.role = "agent" if channel.agent else "other"
+        talked, channel.answered = channel.answered is not None, None
+        began, channel.began = channel.began, at
+        self.add_channel(unit, channel)
+        channel.began = began
+        unit.put_channel(channel)
+        if not talked:
+            self.way = before
+            if channel.agent is not None and self.record.ringing is None:
+                self.record.ringing = at
+            return []
+        losers = self.answered(unit, at, channel)
+        self.way = before if channel.agent is None else None
         return losers
 
     def end_offer(self, unit: Unit, at: float, result: str) -> Sequence[str]:
@@ -304,11 +512,7 @@ class LiveCall:
         segment = self.offer
         if segment is None or segment.answered is not None:
             return ()
-        segment.ended = at
-        segment.result = result
-        unit.put_segment(segment)
-        self._withdraw(unit, at, segment.agents, result)
-        return segment.agents
+        return self._give_up(unit, at, segment, result, result)
 
     def hung_up(self, unit: Unit, at: float, channel: ChannelRecord, cause: int | None) -> None:
         """A channel is gone. The call itself ends with the last of them, by `end`."""
@@ -317,13 +521,21 @@ class LiveCall:
         channel.ended = at
         channel.cause = cause
         unit.put_channel(channel)
+        self.held.discard(channel.key)
         if channel.role == "caller":
             self.record.hangup_cause = cause
         segment = self._segment_of(channel)
-        if segment is not None and segment is self.offer and channel.answered is not None:
-            segment.ended = at
-            segment.result = "answered"
-            unit.put_segment(segment)
+        if segment is not None and (channel.answered is not None or segment.rule is None):
+            self._left(unit, at, segment, channel, self._why_given_up())
+        transfer = self.transfer
+        if (
+            transfer is not None
+            and transfer.by == channel.agent
+            and self.living
+            and not self.living_of(transfer.by)
+        ):
+            self._tell_transfer(unit, at)
+            self._withdraw(unit, at, [transfer.by], "transferred")
 
     def end(self, unit: Unit, at: float, result: str | None = None) -> Sequence[str]:
         """No channel is left. The agents of its last segment, who are to be let go, are returned.
@@ -334,7 +546,7 @@ class LiveCall:
         if self.over:
             return ()
         result = result or SEGMENT_RESULTS.get(self.dialstatus or "CANCEL", "failed")
-        agents = self._close_segment(unit, at, result)
+        agents = self._close_segments(unit, at, result)
         self._turn(Turn.END)
         record = self.record
         record.ended = at
@@ -355,16 +567,95 @@ class LiveCall:
 
     # Inside.
 
-    def _close_segment(self, unit: Unit, at: float, result: str) -> Sequence[str]:
-        segment = self.offer
-        if segment is None:
-            return ()
-        if segment.answered is None:
-            return self.end_offer(unit, at, result)
-        segment.ended = at
-        segment.result = "answered"
+    @property
+    def _open(self) -> list[SegmentRecord]:
+        return [segment for segment in self.segments if segment.ended is None]
+
+    def _close_segments(self, unit: Unit, at: float, result: str) -> Sequence[str]:
+        agents: list[str] = []
+        for segment in self._open:
+            if segment.answered is None:
+                agents += self._give_up(unit, at, segment, result, result)
+            else:
+                segment.ended, segment.result = at, "answered"
+                unit.put_segment(segment)
+                agents += segment.agents
+        return agents
+
+    def _give_up(self, unit: Unit, at: float, segment: SegmentRecord, result: str, why: str) -> Sequence[str]:
+        segment.ended, segment.result = at, result
         unit.put_segment(segment)
+        self._withdraw(unit, at, segment.agents, why)
         return segment.agents
+
+    def _left(
+        self, unit: Unit, at: float, segment: SegmentRecord, channel: ChannelRecord, result: str
+    ) -> Sequence[str]:
+        """A channel is not part of its segment any more; the segment ends with the last one.
+
+        One that rings no more because its phone went elsewhere ends as `result`.
+        """
+        if segment.ended is not None:
+            return ()
+        others = [one for one in self.living if one.segment == segment.number and one is not channel]
+        if segment.answered is None:
+            return () if others else self._give_up(unit, at, segment, result, result)
+        if channel.answered is not None and not any(one.answered is not None for one in others):
+            segment.ended, segment.result = at, "answered"
+            unit.put_segment(segment)
+        return ()
+
+    def _why_given_up(self) -> str:
+        """What became of a segment whose phones ring no more."""
+        if self.record.answered is not None and self.dialstatus in (None, "CANCEL"):
+            return "no_answer"
+        return SEGMENT_RESULTS.get(self.dialstatus or "CANCEL", "failed")
+
+    def _talks(self, channel: ChannelRecord) -> bool:
+        if channel.role == "caller":
+            return self.record.answered is not None
+        return channel.answered is not None
+
+    def _is_nobody(self, channel: ChannelRecord) -> bool:
+        """Whether an answer of this channel is no person's.
+
+        A Local channel between a caller and a phone answers, and so does a trunk to another Asterisk of ours, at
+        which the call goes on; and of a call that an agent makes, so does the agent's own phone.
+        """
+        if channel.role == "caller" or channel.device.startswith("Local/"):
+            return True
+        return channel.role == "other" and any(
+            other.role == "caller" and other.pbx != channel.pbx and other.began >= channel.began
+            for other in self.living
+            if other.uniqueid != self.record.uniqueid
+        )
+
+    def _caller_agent(self) -> str | None:
+        return self.record.agent if self.ours else None
+
+    def _tell_transfer(self, unit: Unit, at: float) -> None:
+        transfer = self.transfer
+        if transfer is None or transfer.told:
+            return
+        self.transfer = evolve(transfer, told=True)
+        unit.emit(
+            "call.transferred",
+            at,
+            {"call": self.brief(), "party": self.record.party, "from": transfer.by, "to": transfer.to},
+            call=self.id,
+            agents=[transfer.by, *(agent for agent in self.talking if agent != transfer.by)],
+        )
+
+    def _show(self, unit: Unit, card: CardRecord) -> None:
+        self.cards[card.agent] = card
+        unit.put_card(card)
+        unit.emit(
+            "card.offered",
+            card.offered,
+            {"call": self.brief(), "party": self.record.party, "agent": card.agent, "card": card.body},
+            call=self.id,
+            agents=(card.agent,),
+        )
 
     def _turn(self, turn: Turn) -> None:
         try:
@@ -404,7 +695,9 @@ class LiveCall:
         if record.answered is not None:
             return "answered"
         if record.ringing is not None:
-            return "missed"
+            return "busy" if self.ours and self.dialstatus == "BUSY" else "missed"
+        if self.ours:
+            return self._outcome_of_ours()
         last = self.segments[-1].result if self.segments else None
         if self.action is not None and self.action in LAST_RESORTS:
             return LAST_RESORTS[self.action]
@@ -413,6 +706,13 @@ class LiveCall:
         if last in ("busy", "failed"):
             return last
         return "abandoned"
+
+    def _outcome_of_ours(self) -> str:
+        """What became of a call that one of us made, and that rang nobody's phone here."""
+        if self.dialstatus == "BUSY":
+            return "busy"
+        dialled = any(channel.role != "caller" for channel in self.channels.values())
+        return "abandoned" if dialled and self.dialstatus in (None, "CANCEL") else "failed"
 
     def _summary(self) -> dict[str, Any]:
         record = self.record

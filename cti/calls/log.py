@@ -11,7 +11,7 @@ from cti.agents.roster import AgentView
 from cti.calls.life import LiveCall
 from cti.logs import get_logger
 from cti.store.base import IStore, StoreError, Unit
-from cti.store.records import CallRecord, StoredEvent
+from cti.store.records import CallRecord, ChannelRecord, Key, StoredEvent
 
 log = get_logger("cti.calls")
 
@@ -41,7 +41,8 @@ class CallLog:
         self._ended = ended
         self._news: dict[str, tuple[float, AgentView]] = {}
         self._calls: dict[str, LiveCall] = {}
-        self._channels: dict[tuple[str, str], LiveCall] = {}
+        self._channels: dict[Key, LiveCall] = {}
+        self._of_agent: dict[str, set[Key]] = {}
         self._ends_waiting: set[tuple[str, str | None]] = set()
 
     def restore(self) -> list[LiveCall]:
@@ -59,8 +60,14 @@ class CallLog:
             oldest = next(iter(self._calls.values()))
             log.warning("more calls are open than are kept in mind; is AMI away?", call=oldest.id)
             self._forget(oldest)
-        for uniqueid in call.channels:
-            self._channels[call.record.pbx, uniqueid] = call
+        for key, channel in call.channels.items():
+            self._channels[key] = call
+            if channel.agent is not None:
+                self._of_agent.setdefault(channel.agent, set()).add(key)
+
+    def leave(self, channel: ChannelRecord) -> None:
+        """Forget whose phone this channel is, before it is another's."""
+        self._drop_agent(channel.agent, channel.key)
 
     def get(self, id: str) -> LiveCall | None:
         return self._calls.get(id)
@@ -68,9 +75,26 @@ class CallLog:
     def of_channel(self, pbx: str, uniqueid: str) -> LiveCall | None:
         return self._channels.get((pbx, uniqueid))
 
+    def of_agent(self, agent: str) -> list[LiveCall]:
+        """The calls that a living channel of this agent's is part of, oldest first."""
+        found = {}
+        for key in self._of_agent.get(agent, ()):
+            call = self._channels.get(key)
+            if call is not None and any(channel.key == key for channel in call.living_of(agent)):
+                found[call.id] = call
+        return sorted(found.values(), key=lambda call: (call.record.started, call.id))
+
+    def consulted_from(self, agent: str) -> str | None:
+        """The call that a new call of this agent's is a consultation of: they talk in it, or hold it."""
+        return next((call.id for call in self.of_agent(agent) if agent in call.talking), None)
+
     def of_pbx(self, pbx: str) -> Iterable[LiveCall]:
-        """The calls of one Asterisk; a copy, so that they may end meanwhile."""
-        return [call for call in self._calls.values() if call.record.pbx == pbx]
+        """The calls that one Asterisk knows of; a copy, so that they may end meanwhile."""
+        return [
+            call
+            for call in self._calls.values()
+            if call.record.pbx == pbx or any(channel.pbx == pbx for channel in call.living)
+        ]
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -164,10 +188,18 @@ class CallLog:
 
     def _forget(self, call: LiveCall) -> bool:
         """Whether it was known until now."""
-        for uniqueid in call.channels:
-            if self._channels.get((call.record.pbx, uniqueid)) is call:
-                del self._channels[call.record.pbx, uniqueid]
+        for key, channel in call.channels.items():
+            if self._channels.get(key) is call:
+                del self._channels[key]
+            self._drop_agent(channel.agent, key)
         return self._calls.pop(call.id, None) is not None
+
+    def _drop_agent(self, agent: str | None, key: Key) -> None:
+        keys = self._of_agent.get(agent or "")
+        if keys is not None:
+            keys.discard(key)
+            if not keys:
+                del self._of_agent[agent or ""]
 
 
 def _only_store_errors(failure: Failure) -> None:

@@ -1,17 +1,19 @@
 """What AMI says became of a call: each event is given to the call it belongs to, and an outage is made good.
 
-Theory of operation. A call's channels are known by (pbx, uniqueid). The caller's channel is known from the AGI
-request; a dialled one by `DialBegin`, which names both; any other by our own id, which `channelvars` puts on
-every event of every channel made from it. linkedid is never used: a bridge of two calls stamps the oldest
-linkedid on everybody. A call ends with its last channel.
+Theory of operation. A call's channels are known by (pbx, uniqueid). A channel belongs to a call because (1) it
+carries our id, which `channelvars` puts on every event of every channel made from another; (2) a channel of that
+call dialled it, as `DialBegin` says; (3) it came into a bridge with channels of that call, as who takes a call out
+of a parking lot does; or (4) nobody had asked about its call: then `DialBegin` begins one, which `unasked` makes.
+What a bridge of two calls means is told in `cti.calls.meeting`. linkedid is never used: a bridge of two calls stamps
+the oldest linkedid on everybody. A call ends with its last channel.
 
 When AMI was away, `resync` compares what we believe with the channels that Asterisk lists, and with what the
 dialplan's hangup handler left in AstDB under `cti/ended/UNIQUEID`. Events that were queued before the list was
 made may arrive after it; they are old news then, and every method of a call takes old news without harm.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -19,12 +21,13 @@ from twisted.internet.defer import Deferred
 from cti.agents.roster import Roster
 from cti.asterisk.ami import AmiClient
 from cti.asterisk.ami_parser import Event
-from cti.asterisk.channels import AWAITED, MIRRORED, Channels, device_of
+from cti.asterisk.channels import AWAITED, MIRRORED, Channel, Channels, device_of
 from cti.calls.life import SEGMENT_RESULTS, LiveCall, is_call_id
 from cti.calls.log import CallLog
+from cti.calls.meeting import CONFERENCE, HOLDING, half_of, meeting
 from cti.logs import get_logger
 from cti.store.base import StoreError, Unit
-from cti.store.records import ChannelRecord
+from cti.store.records import ChannelRecord, Key
 
 log = get_logger("cti.calls.tracker")
 
@@ -36,6 +39,10 @@ WANTED: Final = (
         "DialState",
         "DialEnd",
         "DeviceStateChange",
+        "BlindTransfer",
+        "AttendedTransfer",
+        "ParkedCall",
+        "ParkedCallTimeOut",
     }
 )
 
@@ -45,11 +52,17 @@ CONNECTED_LEASE: Final = 75.0
 SWEEP: Final = 30.0
 #: Seconds between two looks for the end of a call that nobody asked about, once a strange channel has ended.
 LOOK: Final = 2.0
+#: Seconds that a call which we start ourselves may be without a channel.
+EXPECTED: Final = 90.0
 #: How many ends of channels that were not ours are remembered, for a question that arrives after the end.
 _STRANGERS: Final = 2000
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 _ENDED_FAMILY: Final = "cti/ended"
+#: How the names end that channels have in the middle of a masquerade, and as what is left of one.
+_IN_BETWEEN: Final = ("<MASQ>", "<ZOMBIE>")
+#: Channels that stand in for another one until a masquerade.
+_SURROGATE: Final = ("Surrogate/", "AsyncGoto/")
+#: Channels of Asterisk's own in a bridge: a conference's announcer and recorder, and the like.
+_NO_PERSON: Final = ("CBAnn/", "CBRec/", "Announcer/", "Recorder/")
 
 
 @frozen
@@ -100,9 +113,11 @@ class Tracker:
         now: Callable[[], float],
         unseen: Callable[[str, EndedRecord], Awaitable[None]],
         channels: Mapping[str, Channels],
+        unasked: "Callable[[str, Channel, Channel, float], LiveCall]",
     ) -> None:
-        """`unseen(pbx, ended)` gives a call that was never asked about its record.
+        """`unseen(pbx, ended)` gives a call that was never asked about its record once it is over.
 
+        `unasked(pbx, dialler, dialled, at)` makes a call out of a dial that no call of ours began.
         `channels`: the mirror of each Asterisk, which has taken in an event before `on_event` is given it.
         """
         self._calls = calls
@@ -110,8 +125,9 @@ class Tracker:
         self._now = now
         self._unseen = unseen
         self._mirrors = channels
-        self._strangers: dict[tuple[str, str], None] = {}
-        self._answers: dict[tuple[str, str], float] = {}
+        self._make_unasked = unasked
+        self._strangers: dict[Key, None] = {}
+        self._expected: dict[str, float] = {}
         self._to_look: set[str] = set()
         self._being_recorded: set[tuple[str, str]] = set()
         self._handlers: Mapping[str, Callable[[str, Event, float], None]] = {
@@ -120,6 +136,15 @@ class Tracker:
             "DialBegin": self._dial_began,
             "DialState": self._dial_state,
             "DialEnd": self._dial_ended,
+            "Rename": self._renamed,
+            "LocalBridge": self._local_bridge,
+            "BridgeEnter": self._entered_bridge,
+            "Hold": lambda pbx, event, at: self._hold(pbx, event, at, True),
+            "Unhold": lambda pbx, event, at: self._hold(pbx, event, at, False),
+            "BlindTransfer": self._blind_transfer,
+            "AttendedTransfer": self._attended_transfer,
+            "ParkedCall": self._parked,
+            "ParkedCallTimeOut": self._parked_too_long,
             "Hangup": self._hung_up,
             "DeviceStateChange": self._device_state,
         }
@@ -139,12 +164,48 @@ class Tracker:
         """Whether, since the last sweep, a channel ended that is no call's here: its end may be in AstDB."""
         return pbx in self._to_look
 
+    def expect(self, call: LiveCall) -> None:
+        """Know a call that we start ourselves before it has a channel: its channels will carry its id.
+
+        If none comes, it ends by `not_made`, or by itself after `EXPECTED` seconds. Writing it down before is the
+        caller's business.
+        """
+        self._calls.keep(call)
+        self._expected[call.id] = self._now() + EXPECTED
+
+    def not_made(self, call: LiveCall, why: str) -> None:
+        """Asterisk could not start this call: it is over, unless a channel has come after all."""
+        if self._expected.pop(call.id, None) is None or call.living:
+            return
+        call.record.reason = why
+        unit = self._calls.unit()
+        self._end(unit, call, self._now())
+        self._write(call, unit)
+
+    def transfer_by(self, call: LiveCall, agent: str, to: str | None) -> None:
+        """This agent is about to pass the call on, to another agent (their id) or to a number.
+
+        Who is reached next gets a segment that says so, and `call.transferred` is told once the agent has left, or
+        whom they meant has answered. `not_transferred` takes it back.
+        """
+        call.passes_on(agent, to)
+
+    def not_transferred(self, call: LiveCall) -> None:
+        """Asterisk did not pass the call on."""
+        if call.transfer is not None and not call.transfer.told:
+            call.transfer = None
+
     def let_go(self, unit: Unit, call: LiveCall, agents: Iterable[str]) -> None:
-        """These agents are not held for the call any more."""
-        for agent in agents:
-            if self._roster.release(agent, call.id):
-                unit.remove_reservation(agent, call.id)
-                unit.touch_agent(agent, self._roster.record(agent).idle_since)
+        """These agents are not held for the call any more, unless they talk: then for another in which they do."""
+        for agent in set(agents) - call.talking:
+            if not self._roster.release(agent, call.id):
+                continue
+            unit.remove_reservation(agent, call.id)
+            unit.touch_agent(agent, self._roster.record(agent).idle_since)
+            for other in self._calls.of_agent(agent):
+                if agent in other.talking:
+                    self._engage(unit, other, agent)
+                    break
 
     def lease_ran_out(self, unit: Unit, agent: str, call: str) -> None:
         """An agent was held for longer than anybody can say why: an offer to them is over, and its card goes.
@@ -152,7 +213,7 @@ class Tracker:
         Not while AMI is away: they may be talking, and the dialplan's word at the end will say so.
         """
         live = self._calls.get(call)
-        if live is None or live.record.pbx not in self._amis:
+        if live is None or not self._amis.keys() >= {live.record.pbx, *(one.pbx for one in live.living)}:
             return
         if live.offer is not None and agent in live.offer.agents:
             self.let_go(unit, live, live.end_offer(unit, self._now(), "lost"))
@@ -168,13 +229,9 @@ class Tracker:
             self._rang(call, channel, at)
 
     def _dial_began(self, pbx: str, event: Event, at: float) -> None:
-        call = self._calls.of_channel(pbx, event.get("Uniqueid"))
+        call, _ = self._find(pbx, event, "Dest", at)
         if call is None:
-            self._find(pbx, event, "Dest", at)
-            return
-        uniqueid = event.get("DestUniqueid")
-        if uniqueid and uniqueid not in call.channels:
-            self._add(call, pbx, uniqueid, event.get("DestChannel"), at)
+            self._begin(pbx, event, at)
 
     def _dial_state(self, pbx: str, event: Event, at: float) -> None:
         call, channel = self._find(pbx, event, "Dest", at)
@@ -185,26 +242,105 @@ class Tracker:
         call, channel = self._find(pbx, event, "Dest", at)
         status = event.get("DialStatus")
         if call is None and status == "ANSWER":
-            _remember(self._answers, (pbx, event.get("Uniqueid")), at)
+            # Its beginning was not heard, or was one of a Local channel that nobody had dialled.
+            call, channel = self._begin(pbx, event, at, answered=True)
         if call is None or channel is None or call.over:
             return
+        unit = self._calls.unit()
         if status == "ANSWER":
-            unit = self._calls.unit()
             self._answered(unit, call, channel, at)
-            self._calls.write(call, unit)
-        elif channel.segment == len(call.segments):
+        elif event.get("Forward"):
+            self.let_go(unit, call, call.forwarded(unit, at, channel))
+        elif channel.segment in (None, len(call.segments)):
             call.dialstatus = status
+            return
+        self._calls.write(call, unit)
 
     def _hung_up(self, pbx: str, event: Event, at: float) -> None:
-        uniqueid = event.get("Uniqueid")
-        call = self._calls.of_channel(pbx, uniqueid)
+        key = pbx, event.get("Uniqueid")
+        call = self._calls.of_channel(*key)
         if call is None:
-            _remember(self._strangers, (pbx, uniqueid), None)
+            _remember(self._strangers, key)
             self._to_look.add(pbx)
             return
+        channel = call.channels[key]
+        if channel.role == "caller":
+            # The question about it may still be on its way, from before the end.
+            _remember(self._strangers, key)
         unit = self._calls.unit()
-        self._gone(unit, call, call.channels[uniqueid], at, _whole(event.get("Cause")))
+        self._gone(unit, call, channel, at, _whole(event.get("Cause")))
         self._write(call, unit)
+
+    def _renamed(self, pbx: str, event: Event, at: float) -> None:
+        """A masquerade: one channel's place is taken by another's phone. Names in between are nobody's."""
+        name, uniqueid = event.get("Newname"), event.get("Uniqueid")
+        if not name or name.endswith(_IN_BETWEEN):
+            return
+        call = self._calls.of_channel(pbx, uniqueid)
+        if call is not None:
+            channel = call.channels[pbx, uniqueid]
+            if channel.name != name:
+                self._rename(call, channel, name, at)
+        else:
+            # An AsyncGoto: what was one channel goes on under a new uniqueid, and the old one is hung up.
+            before = self._mirrors[pbx].named(f"{name}<MASQ>")
+            call = self._calls.of_channel(pbx, before.uniqueid) if before is not None else None
+            if call is None or before is None:
+                return
+            unit = self._calls.unit()
+            call.goes_on_as(unit, at, call.channels[pbx, before.uniqueid], uniqueid)
+            self._calls.keep(call)
+            self._calls.write(call, unit)
+        self._join_halves(pbx, uniqueid, at)
+
+    def _local_bridge(self, pbx: str, event: Event, at: float) -> None:
+        self._join_halves(pbx, event.get("LocalOneUniqueid"), at)
+
+    def _entered_bridge(self, pbx: str, event: Event, at: float) -> None:
+        if event.get("BridgeTechnology") == HOLDING:
+            # A parking lot or a waiting room: who is in it does not hear the others.
+            return
+        self._join_halves(pbx, event.get("Uniqueid"), at)
+        inside = self._mirrors[pbx].in_bridge(event.get("BridgeUniqueid"))
+        leaving = event.get("SwapUniqueid")
+        self._met(
+            [(pbx, channel.uniqueid) for channel in inside if channel.uniqueid != leaving],
+            at,
+            conference=event.get("BridgeCreator") == CONFERENCE,
+        )
+
+    def _hold(self, pbx: str, event: Event, at: float, on: bool) -> None:
+        key = pbx, event.get("Uniqueid")
+        call = self._calls.of_channel(*key)
+        if call is not None:
+            unit = self._calls.unit()
+            call.hold(unit, at, call.channels[key], on)
+            self._calls.write(call, unit)
+
+    def _blind_transfer(self, pbx: str, event: Event, at: float) -> None:
+        self._transferred(pbx, event, "Transferer", event.get("Extension") or None, at)
+
+    def _attended_transfer(self, pbx: str, event: Event, at: float) -> None:
+        self._transferred(pbx, event, "OrigTransferer", None, at)
+
+    def _transferred(self, pbx: str, event: Event, prefix: str, to: str | None, at: float) -> None:
+        call, channel = self._find(pbx, event, prefix, at)
+        if call is None or channel is None or channel.agent is None or event.get("Result") != "Success":
+            return
+        unit = self._calls.unit()
+        call.transferred(unit, at, channel.agent, to)
+        self._calls.write(call, unit)
+
+    def _parked(self, pbx: str, event: Event, at: float) -> None:
+        self._on_its_way(pbx, event, f"retrieved from parking {event.get('ParkingSpace')}")
+
+    def _parked_too_long(self, pbx: str, event: Event, at: float) -> None:
+        self._on_its_way(pbx, event, f"back from parking {event.get('ParkingSpace')}")
+
+    def _on_its_way(self, pbx: str, event: Event, way: str) -> None:
+        call = self._calls.of_channel(pbx, event.get("ParkeeUniqueid"))
+        if call is not None:
+            call.way = way
 
     def _device_state(self, pbx: str, event: Event, at: float) -> None:
         self._roster.device_state(pbx, event.get("Device"), event.get("State"))
@@ -218,35 +354,146 @@ class Tracker:
         uniqueid = event.get(f"{prefix}Uniqueid")
         call = self._calls.of_channel(pbx, uniqueid)
         if call is not None:
-            return call, call.channels[uniqueid]
+            return call, call.channels[pbx, uniqueid]
         id = event.variables_of(prefix).get("CTI_CALL_ID")
         call = self._calls.get(id) if id else None
-        if call is None and prefix:
+        if call is None and prefix == "Dest":
+            dialler = event.get("Uniqueid")
+            self._join_halves(pbx, dialler, at)
             # The question may have come between the beginning of a dial and this.
-            call = self._calls.of_channel(pbx, event.get("Uniqueid"))
-        if call is None or call.record.pbx != pbx or not uniqueid or (pbx, uniqueid) in self._strangers:
+            call = self._calls.of_channel(pbx, dialler)
+        name = event.get(f"{prefix}Channel")
+        if call is None or not uniqueid or (pbx, uniqueid) in self._strangers or name.startswith(_SURROGATE):
             return None, None
-        return call, self._add(call, pbx, uniqueid, event.get(f"{prefix}Channel"), at)
+        return call, self._add(call, pbx, uniqueid, name, at)
+
+    def _begin(
+        self, pbx: str, event: Event, at: float, answered: bool = False
+    ) -> tuple[LiveCall | None, ChannelRecord | None]:
+        """A dial that no call of ours began: its own call, and the dialled channel in it."""
+        dialler, dialled = (self._mirrors[pbx].get(event.get(f"{side}Uniqueid")) for side in ("", "Dest"))
+        if dialler is None or dialled is None or (pbx, dialler.uniqueid) in self._strangers:
+            return None, None
+        if dialler.device.startswith("Local/") and not answered:
+            # Its other half's dial is about to say whose call this is.
+            return None, None
+        call = self._make_unasked(pbx, dialler, dialled, at)
+        self._join_halves(pbx, dialler.uniqueid, at)
+        self._join_halves(pbx, dialled.uniqueid, at)
+        channel = call.channels.get((pbx, dialled.uniqueid))
+        return call, channel or self._add(call, pbx, dialled.uniqueid, dialled.name, at)
 
     def _add(self, call: LiveCall, pbx: str, uniqueid: str, name: str, at: float) -> ChannelRecord:
-        agent = self._roster.at_phone(device_of(name))
+        agent = self._agent_at(pbx, uniqueid, name)
+        record = call.record
+        calls = (
+            call.ours
+            and agent is not None
+            and agent == record.agent
+            and not any(channel.role == "caller" for channel in call.channels.values())
+        )
         offer = call.offer
         channel = ChannelRecord(
             pbx=pbx,
             uniqueid=uniqueid,
             call=call.id,
             device=device_of(name),
-            role="agent" if agent else "other",
+            role="caller" if calls else "agent" if agent else "other",
             began=at,
             segment=offer.number if offer is not None and agent in offer.agents else None,
             agent=agent,
             name=name,
         )
+        if calls and record.uniqueid is None:
+            record.uniqueid = uniqueid
+        self._expected.pop(call.id, None)
         unit = self._calls.unit()
         call.add_channel(unit, channel)
         self._calls.keep(call)
         self._calls.write(call, unit)
         return channel
+
+    def _agent_at(self, pbx: str, uniqueid: str, name: str) -> str | None:
+        """Whose phone a channel is, by its device, or, of an outside line, by what was dialled to reach it."""
+        agent = self._roster.at_phone(device_of(name))
+        seen = self._mirrors[pbx].get(uniqueid)
+        if agent is None and seen is not None and seen.dialled is not None:
+            agent = self._roster.at_phone(seen.dialled)
+        return agent
+
+    def _rename(self, call: LiveCall, channel: ChannelRecord, name: str, at: float) -> None:
+        unit, device = self._calls.unit(), device_of(name)
+        agent = channel.agent if device == channel.device else self._roster.at_phone(device)
+        if agent is not None and agent != channel.agent and channel.answered is None:
+            call.way = "picked up"
+        self._calls.leave(channel)
+        free = call.renamed(unit, at, channel, name, device, agent)
+        self._calls.keep(call)
+        self.let_go(unit, call, free)
+        self._engage_all(unit, call)
+        self._write(call, unit)
+
+    def _join_halves(self, pbx: str, uniqueid: str, at: float) -> None:
+        """A Local channel's halves are one line: both belong to the call of either."""
+        mirror = self._mirrors[pbx]
+        channel = mirror.get(uniqueid)
+        other = half_of(mirror, channel) if channel is not None else None
+        if channel is not None and other is not None:
+            self._met([(pbx, channel.uniqueid), (pbx, other.uniqueid)], at)
+
+    def _met(self, keys: Sequence[Key], at: float, conference: bool = False) -> None:
+        """These channels hear each other: see `cti.calls.meeting`."""
+        known = {key: call for key in keys if (call := self._calls.of_channel(*key)) is not None}
+        if not known:
+            return
+        outcome = meeting(known)
+        for call, parent in outcome.related:
+            unit = self._calls.unit()
+            call.record.parent = parent.id
+            unit.put_call(call.record)
+            self._calls.write(call, unit)
+        for key, target in outcome.moves:
+            self._move(key, target, at, conference)
+        for key in keys:
+            if key not in known and key not in self._strangers:
+                self._take_in(outcome.host, key, at)
+
+    def _move(self, key: Key, target: LiveCall, at: float, conference: bool) -> None:
+        """A channel of a consultation goes over to the call that it was about."""
+        source = self._calls.of_channel(*key)
+        if source is None or source is target:
+            return
+        by = source.record.agent
+        left, unit = self._calls.unit(), self._calls.unit()
+        channel = source.channels[key]
+        self.let_go(left, source, source.lose(left, at, channel))
+        if by is not None and not conference and not channel.device.startswith("Local/"):
+            target.passes_on(by, channel.agent or source.record.to_number or source.record.to_raw or None)
+        who = by or "a phone"
+        way = f"in conference with {who}" if conference else f"transferred by {who}"
+        self.let_go(unit, target, target.join(unit, at, channel, way))
+        self._calls.keep(target)
+        if channel.agent is not None:
+            self.let_go(left, source, [channel.agent])
+        self._engage_all(unit, target)
+        if not source.living:
+            self._end(left, source, at)
+        self._write(source, left)
+        self._calls.write(target, unit)
+
+    def _take_in(self, call: LiveCall, key: Key, at: float) -> None:
+        """A channel of no call has come into a bridge with this one."""
+        seen = self._mirrors[key[0]].get(key[1])
+        if seen is None or call.over or seen.name.startswith((*_NO_PERSON, *_SURROGATE)):
+            return
+        if seen.device.startswith("Local/"):
+            self._add(call, *key, seen.name, at)
+            return
+        channel = self._add(call, *key, seen.name, at)
+        unit = self._calls.unit()
+        if seen.up:
+            self._answered(unit, call, channel, at)
+        self._calls.write(call, unit)
 
     def _rang(self, call: LiveCall, channel: ChannelRecord, at: float) -> None:
         unit = self._calls.unit()
@@ -262,31 +509,28 @@ class Tracker:
         ):
             # No phone of the offer rings any more, and its next question never reached us: this is the fallback.
             self._went_elsewhere(unit, call, at, SEGMENT_RESULTS.get(call.dialstatus or "", "failed"))
-        losers = call.answered(unit, at, channel)
-        self.let_go(unit, call, losers)
-        if channel.agent is not None:
-            held = self._roster.connect(channel.agent, call.id, self._now() + CONNECTED_LEASE)
-            if held is not None:
-                unit.put_reservation(held)
+        self.let_go(unit, call, call.answered(unit, at, channel))
+        self._engage_all(unit, call)
+
+    def _engage_all(self, unit: Unit, call: LiveCall) -> None:
+        for agent in call.talking:
+            self._engage(unit, call, agent)
+
+    def _engage(self, unit: Unit, call: LiveCall, agent: str) -> None:
+        held = self._roster.connect(agent, call.id, self._now() + CONNECTED_LEASE)
+        if held is not None:
+            unit.put_reservation(held)
 
     def _gone(self, unit: Unit, call: LiveCall, channel: ChannelRecord, at: float, cause: int | None) -> None:
+        talked = channel.agent in call.talking
         call.hung_up(unit, at, channel, cause)
-        if channel.agent is not None and channel.answered is not None:
+        if channel.agent is not None and talked:
             self.let_go(unit, call, [channel.agent])
         if not call.living:
-            self._recall_answer(unit, call)
             self._end(unit, call, at)
 
-    def _recall_answer(self, unit: Unit, call: LiveCall) -> None:
-        """An answer that was told before the question came: a server that was frozen hears both at once."""
-        for channel in list(call.channels.values()):
-            at = self._answers.pop((channel.pbx, channel.uniqueid), None)
-            if at is not None and call.record.answered is None:
-                self._went_elsewhere(unit, call, at, "failed")
-                leg = self._made_up(call, channel.uniqueid, at)
-                self._answered(unit, call, leg, max(at, call.record.started))
-
     def _end(self, unit: Unit, call: LiveCall, at: float, result: str | None = None) -> None:
+        self._expected.pop(call.id, None)
         self.let_go(unit, call, call.end(unit, at, result))
 
     def _write(self, call: LiveCall, unit: Unit) -> None:
@@ -317,7 +561,11 @@ class Tracker:
         for entry in await ami.list_action("DeviceStateList", complete="DeviceStateListComplete"):
             self._device_state(pbx, entry, since)
         # Channels that come while we ask are not in the lists, and live.
-        before = [(call, list(call.living)) for call in self._calls.of_pbx(pbx)]
+        before = [
+            (call, [channel for channel in call.living if channel.pbx == pbx])
+            for call in self._calls.of_pbx(pbx)
+            if call.id not in self._expected
+        ]
         listed: dict[str, Event] = {}
         for entry in await ami.list_action("CoreShowChannels", complete="CoreShowChannelsComplete"):
             listed[entry.get("Uniqueid")] = entry
@@ -325,6 +573,8 @@ class Tracker:
         ended = {record.uniqueid: record for record in await self._ended_records(ami)}
         for entry in listed.values():
             self._find(pbx, entry, "", self._now())
+            self._moved(pbx, entry)
+        await self._look_into_bridges(pbx, ami, listed.values())
         closed = 0
         for call, living in before:
             if not call.over:
@@ -339,7 +589,51 @@ class Tracker:
         self._to_look.discard(pbx)
         for call in self._calls.of_pbx(pbx):
             self._confirm(call)
+        for id, until in list(self._expected.items()):
+            expected = self._calls.get(id)
+            if expected is None:
+                del self._expected[id]
+            elif until <= self._now():
+                self.not_made(expected, "no channel of it came")
         await self._collect(pbx, await self._ended_records(ami))
+
+    def _moved(self, pbx: str, entry: Event) -> None:
+        """A channel whose name is another than we knew was taken over by another phone meanwhile."""
+        call = self._calls.of_channel(pbx, entry.get("Uniqueid"))
+        name = entry.get("Channel")
+        if call is not None and name and not name.endswith(_IN_BETWEEN):
+            channel = call.channels[pbx, entry.get("Uniqueid")]
+            if channel.name and channel.name != name:
+                self._rename(call, channel, name, self._now())
+
+    async def _look_into_bridges(self, pbx: str, ami: AmiClient, listed: Iterable[Event]) -> None:
+        """Who has come together while we did not hear, and calls that nobody asked about."""
+        rooms = await ami.list_action("BridgeList", complete="BridgeListComplete")
+        holding = {room.get("BridgeUniqueid") for room in rooms if room.get("BridgeTechnology") == HOLDING}
+        bridges: dict[str, list[Event]] = {}
+        for entry in listed:
+            bridge = entry.get("BridgeId")
+            if bridge and bridge not in holding:
+                bridges.setdefault(bridge, []).append(entry)
+        now, mirror = self._now(), self._mirrors[pbx]
+        for inside in bridges.values():
+            keys = [(pbx, entry.get("Uniqueid")) for entry in inside]
+            if not any(self._calls.of_channel(*key) for key in keys):
+                diallers, dialled = (
+                    [
+                        mirror.get(entry.get("Uniqueid"))
+                        for entry in inside
+                        if (entry.get("Application") == "Dial") == is_
+                    ]
+                    for is_ in (True, False)
+                )
+                one, other = next(iter(diallers), None), next(iter(dialled), None)
+                if one is None or other is None:
+                    continue
+                self._make_unasked(pbx, one, other, now)
+            for _, uniqueid in keys:
+                self._join_halves(pbx, uniqueid, now)
+            self._met(keys, now)
 
     def _compare(
         self,
@@ -351,7 +645,10 @@ class Tracker:
     ) -> bool:
         """Bring one call in line with Asterisk's list; whether that ended it."""
         unit = self._calls.unit()
-        word = next((ended[uniqueid] for uniqueid in call.channels if uniqueid in ended), None)
+        pbxes = {channel.pbx for channel in living}
+        word = next(
+            (ended[uniqueid] for pbx, uniqueid in call.channels if pbx in pbxes and uniqueid in ended), None
+        )
         when = word.ended if word is not None else None
         for channel in living:
             if channel.uniqueid in listed or channel.ended is not None:
@@ -360,10 +657,10 @@ class Tracker:
                 self._believe(unit, call, word)
             at = max(since, channel.began) if when is None else when
             call.hung_up(unit, at, channel, word.cause if word is not None else None)
-            if channel.agent is not None and channel.answered is not None:
+            if channel.agent is not None:
                 self.let_go(unit, call, [channel.agent])
         for channel in call.living:
-            entry = listed.get(channel.uniqueid)
+            entry = listed.get(channel.uniqueid) if channel in living else None
             if entry is not None and entry.get("BridgeId") and channel.role != "caller":
                 self._answered(unit, call, channel, self._now())
         if call.living:
@@ -412,11 +709,11 @@ class Tracker:
         call: LiveCall, caller: str, ended: float | None, agent: str | None = None, segment: int | None = None
     ) -> ChannelRecord:
         """The other side of a call that was dialled unseen. `caller` is the uniqueid of the caller's channel."""
-        uniqueid = f"{caller}/unseen"
-        if uniqueid not in call.channels:
-            call.channels[uniqueid] = ChannelRecord(
-                pbx=call.record.pbx,
-                uniqueid=uniqueid,
+        key = call.record.pbx, f"{caller}/unseen"
+        if key not in call.channels:
+            call.channels[key] = ChannelRecord(
+                pbx=key[0],
+                uniqueid=key[1],
                 call=call.id,
                 device="",
                 role="agent" if agent else "other",
@@ -425,12 +722,10 @@ class Tracker:
                 agent=agent,
                 ended=ended,
             )
-        return call.channels[uniqueid]
+        return call.channels[key]
 
     def _confirm(self, call: LiveCall) -> None:
-        agent = call.record.agent
-        if agent is not None and call.offer is not None and call.offer.answered is not None:
-            self._roster.renew(call.id, [agent], self._now() + CONNECTED_LEASE)
+        self._roster.renew(call.id, call.talking, self._now() + CONNECTED_LEASE)
 
     async def _ended_records(self, ami: AmiClient) -> list[EndedRecord]:
         entries = await ami.list_action("DBGetTree", complete="DBGetTreeComplete", Family=_ENDED_FAMILY)
@@ -473,9 +768,9 @@ class Tracker:
             )
 
 
-def _remember(memory: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+def _remember(memory: dict[Key, None], key: Key) -> None:
     """Keep one more, and forget the oldest beyond `_STRANGERS`."""
-    memory[key] = value
+    memory[key] = None
     if len(memory) > _STRANGERS:
         del memory[next(iter(memory))]
 

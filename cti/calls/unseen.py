@@ -54,7 +54,7 @@ class Unseen:
         record.hangup_cause = known.cause
         record.party = brief_party(party_facts(identified))
         call = LiveCall(record, action="fallback")
-        call.channels[known.uniqueid] = ChannelRecord(
+        call.channels[pbx, known.uniqueid] = ChannelRecord(
             pbx, known.uniqueid, call.id, device="", role="caller", began=record.started, cause=known.cause
         )
         unit = self._calls.unit()

@@ -10,6 +10,8 @@ from typing import Any
 from attrs import define, field, frozen
 
 Json = Mapping[str, Any]
+#: What names a channel: the Asterisk it is of, and its uniqueid there.
+Key = tuple[str, str]
 
 
 @define
@@ -59,9 +61,10 @@ class CallRecord:
 class SegmentRecord:
     """One offer of a call to one or more agents, and what came of it.
 
+    `rule` is None, and `target` empty, where nobody decided: a transfer, a pickup, the fallback reached them.
     `result` is None while open, then `answered`, `no_answer`, `busy`, `failed`, `abandoned` (the caller left
-    while it rang) or `lost` (nobody can say: Asterisk
-    restarted, or hung up on us before it had the whole answer).
+    while it rang), `forwarded` (the phone, or whoever had it ring, sent the call on) or `lost` (nobody can say:
+    Asterisk restarted, or hung up on us before it had the whole answer).
     """
 
     call: str
@@ -100,6 +103,10 @@ class ChannelRecord:
     ended: float | None = None
     cause: int | None = None
     name: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.pbx, self.uniqueid
 
 
 @frozen

@@ -89,7 +89,7 @@ def a_call(**more: Any) -> LiveCall:
     """A call that Asterisk has just asked about for the first time, at 100."""
     call = LiveCall(CallRecord(id=CALL, pbx="main", started=100.0, service="sales", **more))
     channel = a_channel()
-    call.channels[channel.uniqueid] = channel
+    call.channels[channel.key] = channel
     call.ask(RecordingUnit(), 100.0, channel, None)
     return call
 

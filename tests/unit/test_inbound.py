@@ -72,7 +72,9 @@ class World:
             [AgentRecord("anna", "Anna", ["PJSIP/anna"], ["sales"], {"directory": "u1"}, "ready")]
         )
         self.channels = {"main": Channels(self.clock), "branch": Channels(self.clock)}
-        self.tracker = Tracker(self.calls, self.roster, self.clock.seconds, self.unseen, self.channels)
+        self.tracker = Tracker(
+            self.calls, self.roster, self.clock.seconds, self.unseen, self.channels, self.unasked
+        )
         rules = compile_rules([{"name": "owner", "when": {"party.owner": "present"}, "dial": "owner"}])
         service = Service("sales", ("+494066969100",), mode, None, "old-context,s,1", rules)
         self.services = Services([service], NumberPlan("DE"))
@@ -93,6 +95,9 @@ class World:
             learn=lambda pbx, did, service: self.learned.append((pbx, did)),
             stood_still=lambda: self.frozen,
         )
+
+    def unasked(self, *dial: Any) -> Any:
+        raise AssertionError("nobody dials here")
 
     # The store.
 

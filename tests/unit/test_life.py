@@ -18,7 +18,7 @@ def test_an_answered_call_has_one_segment_and_the_outcome_answered():
     call.rang(unit, 102, leg)
     assert call.answered(unit, 105, leg) == []
     call.hung_up(unit, 125, leg, 16)
-    call.hung_up(unit, 125, call.channels["1.0"], 16)
+    call.hung_up(unit, 125, call.channels["main", "1.0"], 16)
     call.end(unit, 125)
 
     record = unit.last(CallRecord)
@@ -71,7 +71,7 @@ def test_the_next_question_ends_the_offer_by_what_dial_said():
         call, unit = a_call(), RecordingUnit()
         an_offer(call, "anna")
 
-        assert call.ask(unit, 121, call.channels["1.0"], status) == ("anna",)
+        assert call.ask(unit, 121, call.channels["main", "1.0"], status) == ["anna"]
 
         assert (call.segments[0].result, call.segments[0].ended) == (result, 121)
         assert call.tried == {"anna"}
@@ -98,7 +98,7 @@ def test_the_second_agents_ringing_is_told_to_the_second_agent():
     call, unit = a_call(), RecordingUnit()
     for at, agent in [(101, "anna"), (121, "ben")]:
         if call.segments:
-            call.ask(unit, at, call.channels["1.0"], "NOANSWER")
+            call.ask(unit, at, call.channels["main", "1.0"], "NOANSWER")
         an_offer(call, agent, at=at)
         leg = a_leg(f"1.{at}", agent, segment=len(call.segments))
         call.add_channel(unit, leg)
@@ -147,7 +147,7 @@ def test_a_phone_that_rang_before_the_fallback_makes_the_call_missed():
     leg = a_leg()
     call.add_channel(unit, leg)
     call.rang(unit, 102, leg)
-    call.ask(unit, 121, call.channels["1.0"], "NOANSWER")
+    call.ask(unit, 121, call.channels["main", "1.0"], "NOANSWER")
     call.send_elsewhere(unit, 121, "fallback")
     call.end(unit, 140)
 
@@ -193,7 +193,7 @@ def test_a_call_that_comes_back_after_talking_gets_a_second_segment():
     leg = a_leg()
     call.add_channel(unit, leg)
     call.answered(unit, 105, leg)
-    assert call.ask(unit, 120, call.channels["1.0"], "ANSWER") == ("anna",)
+    assert call.ask(unit, 120, call.channels["main", "1.0"], "ANSWER") == ["anna"]
     an_offer(call, "ben", at=121)
 
     assert [segment.result for segment in call.segments] == ["answered", None]
@@ -218,7 +218,7 @@ def test_impossible_turns_raise_and_say_so():
     call.end(RecordingUnit(), 103)
 
     with pytest.raises(ImpossibleTurn, match="ended cannot ask"):
-        call.ask(RecordingUnit(), 104, call.channels["1.0"], None)
+        call.ask(RecordingUnit(), 104, call.channels["main", "1.0"], None)
 
 
 def test_every_state_but_the_last_can_end():
@@ -231,7 +231,7 @@ def test_a_call_taken_for_dead_that_asks_lives_on():
     call.end(RecordingUnit(), 103)
 
     call.revive()
-    call.ask(RecordingUnit(), 104, call.channels["1.0"], "NOANSWER")
+    call.ask(RecordingUnit(), 104, call.channels["main", "1.0"], "NOANSWER")
 
     assert not call.over
     assert call.record.outcome is None
@@ -274,9 +274,9 @@ def test_news_in_any_order_never_breaks_a_call_and_one_call_has_one_outcome(news
     call, unit, at = a_call(), RecordingUnit(), 101.0
     for what, uniqueid, status in news:
         at += 1
-        channel = call.channels.get(uniqueid)
+        channel = call.channels.get(("main", uniqueid))
         if what == "ask" and not call.over:
-            call.ask(unit, at, call.channels["1.0"], status)
+            call.ask(unit, at, call.channels["main", "1.0"], status)
         elif what == "offer" and call.state is State.ASKED:
             an_offer(call, "anna", at=at)
         elif what == "elsewhere" and not call.over:

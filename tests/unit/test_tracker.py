@@ -7,14 +7,21 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
+from adapters.base import Party
 from cti.agents.roster import Roster
 from cti.asterisk.ami_parser import Event
 from cti.asterisk.channels import Channels
+from cti.calls.identification import Identification
 from cti.calls.life import LiveCall, State
 from cti.calls.log import CallLog
+from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
+from cti.calls.unasked import Unasked
+from cti.numbers import Number, NumberPlan
 from cti.store.records import AgentRecord, CallRecord, ReservationRecord
 from tests.unit.calls import CALL, RecordingUnit, a_call, an_offer
+
+KATRIN = Party(adapter="directory", type="contact", id="17", name="Katrin Öhlmann")
 
 
 class MemoryStore:
@@ -68,8 +75,16 @@ class House:
         )
         self.unseen: list[EndedRecord] = []
         self.channels = {"main": Channels(self.clock), "branch": Channels(self.clock)}
+        self.services = Services([], NumberPlan("DE"))
+        self.identified: list[Number] = []
+        unasked = Unasked(self.calls, self.roster, lambda: self.services, lambda: self)
         self.tracker = Tracker(
-            self.calls, self.roster, self.clock.seconds, self._record_unseen, self.channels
+            self.calls,
+            self.roster,
+            self.clock.seconds,
+            self._record_unseen,
+            self.channels,
+            unasked.begin,
         )
         self.call = a_call()
         self.calls.keep(self.call)
@@ -83,8 +98,14 @@ class House:
         self.roster.reserve(agents, self.call.id, 1, expires=230)
         return self
 
-    def tell(self, name: str, **headers: str) -> None:
-        self.tracker.on_event("main", an_event(name, **headers))
+    async def identify(self, number: Number) -> Identification:
+        self.identified.append(number)
+        return Identification(number, (KATRIN,), ms=1.0)
+
+    def tell(self, name: str, *, pbx: str = "main", **headers: str) -> None:
+        event = an_event(name, **headers)
+        self.channels[pbx].take(event)
+        self.tracker.on_event(pbx, event)
 
     def dialled(self, uniqueid: str = "1.1", agent: str = "anna") -> "House":
         self.tell(
@@ -110,7 +131,7 @@ def an_event(name: str, **headers: str) -> Event:
 
 def listed(uniqueid: str, **more: str) -> Event:
     """An entry of CoreShowChannels."""
-    return an_event("CoreShowChannel", Uniqueid=uniqueid, Channel=f"PJSIP/x-{uniqueid}", **more)
+    return an_event("CoreShowChannel", Uniqueid=uniqueid, **{"Channel": f"PJSIP/x-{uniqueid}", **more})
 
 
 def left_in_astdb(uniqueid: str, **fields: str) -> Event:
@@ -142,8 +163,9 @@ def test_a_channel_is_found_by_our_id_wherever_it_came_from():
     house.tell("Newstate", Uniqueid="7.7", Channel="PJSIP/ben-00000007", ChanVariable=f"CTI_CALL_ID={CALL}")
 
     assert house.calls.of_channel("main", "7.7") is house.call
-    assert house.call.channels["7.7"].agent == "ben"
-    assert house.call.channels["7.7"].segment is None, "Ben was not offered this call"
+    assert house.call.channels["main", "7.7"].agent == "ben"
+    segment = house.call.segments[1]
+    assert (segment.agents, segment.rule, segment.result) == (["ben"], None, None), "nobody decided on Ben"
 
 
 def test_another_asterisks_channel_of_the_same_name_is_another_channel():
@@ -209,7 +231,7 @@ def test_a_channel_that_comes_while_asterisk_is_asked_is_not_taken_for_dead():
 
     house.resync(Busy(CoreShowChannels=[listed("1.0")]))
 
-    assert house.call.channels["1.1"].ended is None
+    assert house.call.channels["main", "1.1"].ended is None
 
 
 def test_a_lease_that_ran_out_takes_the_card_away():
@@ -349,7 +371,8 @@ def test_an_offer_that_asterisk_forgot_is_lost():
 
 def test_an_answer_nobody_saw_is_taken_from_the_list():
     house = House().offered().dialled()
-    house.resync(ScriptedAmi(CoreShowChannels=[listed("1.0", BridgeId="b"), listed("1.1", BridgeId="b")]))
+    anna = listed("1.1", Channel="PJSIP/anna-00000001", BridgeId="b")
+    house.resync(ScriptedAmi(CoreShowChannels=[listed("1.0", BridgeId="b"), anna]))
 
     assert house.call.state is State.CONNECTED
     assert house.state_of("anna") == "busy"
@@ -361,7 +384,7 @@ def test_new_channels_of_known_calls_are_taken_in_by_our_id():
         ScriptedAmi(CoreShowChannels=[listed("1.0"), listed("1.9", ChanVariable=f"CTI_CALL_ID={CALL}")])
     )
 
-    assert "1.9" in house.call.channels
+    assert ("main", "1.9") in house.call.channels
 
 
 def test_an_end_that_nobody_was_asked_about_gets_its_record_and_is_cleared_away():
