@@ -92,10 +92,9 @@ class DiallingRules:
         return self._internal("".join(str(unicodedata.digit(each)) for each in number.raw if each.isdigit()))
 
     def _outside(self, number: PhoneNumber) -> None:
-        if number.country_code in NOWHERE:
-            raise NumberRefused(
-                f"this is {NOWHERE[number.country_code]}; such numbers are never dialled from here"
-            )
+        nowhere = NOWHERE.get(number.country_code or 0)
+        if nowhere is not None:
+            raise NumberRefused(f"this is {nowhere}; such numbers are never dialled from here")
         kind = phonenumbers.number_type(number)
         if kind in NEVER:
             raise NumberRefused(f"this is {NEVER[kind]}; such numbers are never dialled from here")

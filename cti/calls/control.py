@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -38,6 +38,8 @@ log = get_logger("cti.calls.control")
 
 #: Seconds in which Asterisk asks about a call that was sent on; later, what was meant for it is no more.
 COLLECTED_WITHIN: Final = 3.0
+#: What is dialled for agents: the dialplan rings their phones instead.
+NOBODYS_NUMBER: Final = "0"
 _DIGITS: Final = re.compile(r"[0-9A-D*#]{1,32}")
 
 
@@ -192,20 +194,18 @@ class Control:
             if held is not None:
                 unit.put_reservation(held)
             await self._begin(unit, call, decision)
-            self._in_background(self._identify_called(call, number), call)
-            try:
+            if number.e164 is not None:
+                self._in_background(self._identify_called(call, number), call)
+            with self._to_be_made(call):
                 await self._pbxes[pbx].make_call(
                     phone,
-                    number.dialable or number.raw,
-                    variables=self._variables(call),
-                    caller_id=("", number.dialable or number.raw),
+                    number.dialable or NOBODYS_NUMBER,
+                    variables=self._variables(call, target, decision),
+                    caller_id=(_name_of(target), number.dialable or ""),
                     office_number=self._settings.office_number,
                     ring_seconds=self._settings.ring_seconds,
                     auto_answer=self._settings.auto_answer,
                 )
-            except BaseException:
-                self._failed(call)
-                raise
             return Done(call.record)
 
     # Operations on calls that there are.
@@ -235,9 +235,17 @@ class Control:
 
     async def _hold(self, leg: Leg, _given: Mapping[str, Any]) -> None:
         await leg.pbx.hold_call(leg.uniqueid)
+        self._held(leg, True)
 
     async def _retrieve(self, leg: Leg, _given: Mapping[str, Any]) -> None:
         await leg.pbx.retrieve_call(leg.uniqueid)
+        self._held(leg, False)
+
+    def _held(self, leg: Leg, on: bool) -> None:
+        """Tell of it, unless Asterisk has: it knows only of phones that hold by themselves."""
+        unit = self._calls.unit()
+        leg.home.hold(unit, self._now(), leg.channel, on)
+        self._calls.write(leg.home, unit)
 
     async def _alternate(self, leg: Leg, _given: Mapping[str, Any]) -> None:
         await leg.pbx.alternate_call(leg.uniqueid)
@@ -255,26 +263,27 @@ class Control:
         """ConsultationCall: a call of its own, whose parent is the one that it is about."""
         target = self._target(leg.asker, leg.agent, given["to"])
         call, number, decision = self._new_call(leg.channel.pbx, leg.agent, target, leg.home)
+        call.card, call.party, call.record.party = leg.home.card, leg.home.party, leg.home.record.party
         await self._begin(self._calls.unit(), call, decision)
-        try:
+        with self._to_be_made(call):
             await leg.pbx.consultation_call(
-                leg.uniqueid, number.dialable or number.raw, variables=self._variables(call)
+                leg.uniqueid,
+                number.dialable or NOBODYS_NUMBER,
+                variables=self._variables(call, target, decision),
+                office_number=self._settings.office_number,
             )
-        except BaseException:
-            self._failed(call)
-            raise
         return Done(call.record)
 
     async def _transfer(self, leg: Leg, given: Mapping[str, Any]) -> None:
         """SingleStepTransferCall: the other side goes on to `to`, and the agent is free."""
         target = self._target(leg.asker, leg.agent, given["to"])
         customer = _other_side(leg)
-        with self._sent_on(leg, target) as place:
+        with self._sent_on(leg, target, "transferred") as place:
             await leg.pbx.single_step_transfer(customer, place)
 
     async def _deflect(self, leg: Leg, given: Mapping[str, Any]) -> None:
         target = self._target(leg.asker, leg.agent, given["to"])
-        with self._sent_on(leg, target) as place:
+        with self._sent_on(leg, target, "deflected") as place:
             await leg.pbx.deflect_call(leg.uniqueid, place)
 
     async def _pick_up(self, leg: Leg, _given: Mapping[str, Any]) -> None:
@@ -325,13 +334,28 @@ class Control:
             await leg.pbx.resume_recording(running or _other_side(leg))
         unit = self._calls.unit()
         unit.put_call(call.record)
-        self._note(unit, leg, "audit.recording", {"action": action, "recording": call.record.recording})
+        self._note(
+            unit,
+            leg.home,
+            leg.asker,
+            "audit.recording",
+            {"action": action, "recording": call.record.recording},
+        )
         self._calls.write(call, unit)
 
     def _remember_tape(self, call: LiveCall, channel: str | None) -> None:
         """Which channel of the call is being recorded now; calls that are over are forgotten."""
         self._taped = {id: taped for id, taped in self._taped.items() if self._calls.get(id) is not None}
         self._taped[call.id] = channel
+
+    async def heard(self, asker: Asker, call: CallRecord) -> None:
+        """Somebody hears the recording of this call: it stays on record. Raises `StoreError`."""
+        unit = self._calls.unit()
+        self._note(
+            unit, LiveCall(call), asker, "audit.recording", {"action": "heard", "recording": call.recording}
+        )
+        await self._calls.commit(unit)
+        log.info("a recording is heard", call=call.id, by=asker.name)
 
     async def _listen(self, leg: Leg, _given: Mapping[str, Any]) -> None:
         await self._supervise(leg, "listen")
@@ -352,7 +376,7 @@ class Control:
             raise NotNow(f"the call is at the Asterisk {leg.channel.pbx}, your phone at {pbx}")
         # It stays on record that it was asked for, whatever comes of it.
         unit = self._calls.unit()
-        self._note(unit, leg, "audit.supervision", {"kind": kind, "agent": leg.agent})
+        self._note(unit, leg.home, leg.asker, "audit.supervision", {"kind": kind, "agent": leg.agent})
         await self._calls.commit(unit)
         log.warning("a supervisor listens", call=leg.call.id, kind=kind, agent=leg.agent, by=leg.asker.name)
         await leg.pbx.monitor(
@@ -484,7 +508,7 @@ class Control:
             case ToService(service):
                 number = services.plan.parse(service.numbers[0])
             case ToAgents():
-                decision = self._choose(target, agent)
+                decision = self._choose(target, agent, "called" if parent is None else "consulted")
         office = services.plan.parse(self._settings.office_number)
         record = new_record(
             mint_call_id(at),
@@ -501,7 +525,8 @@ class Control:
         )
         return LiveCall(record), number, decision
 
-    def _choose(self, target: ToAgents, by: str, call: LiveCall | None = None) -> Decision:
+    def _choose(self, target: ToAgents, by: str, how: str, call: LiveCall | None = None) -> Decision:
+        """Who of those meant gets the call, and `how`. Raises `NotNow`."""
         record = None if call is None else call.record
         facts = Facts(
             at=self._now(),
@@ -515,25 +540,26 @@ class Control:
             groups=self._roster.groups,
         )
         try:
-            return choose(target, facts, self._settings.ring_seconds)
+            decision = choose(target, facts, self._settings.ring_seconds)
         except NobodyThere as error:
             raise NotNow(str(error)) from error
+        return evolve(decision, rule=how, reason=f"{how} by {by}")
 
     # What becomes true with it.
 
     async def _begin(self, unit: Unit, call: LiveCall, decision: Decision | None) -> None:
         """Write a call that begins here before Asterisk hears of it. Raises `NotNow`, `StoreError`."""
         if decision is not None:
-            self._offer(unit, call, decision, call.card or {})
+            self._offer(unit, call, decision)
         unit.put_call(call.record)
-        self._calls.keep(call)
+        self._tracker.expect(call)
         try:
             await self._calls.commit(unit)
-        except StoreError:
-            self._failed(call)
+        except StoreError as error:
+            self._tracker.not_made(call, f"not started: {error}")
             raise
 
-    def _offer(self, unit: Unit, call: LiveCall, decision: Decision, body: Mapping[str, Any]) -> None:
+    def _offer(self, unit: Unit, call: LiveCall, decision: Decision) -> None:
         at = self._now()
         self._reserve(unit, call, decision, call.record.attempt)
         segment = SegmentRecord(
@@ -547,8 +573,11 @@ class Control:
             reason=decision.reason,
             offered=at,
         )
-        cards = [CardRecord(call.id, agent, call.record.attempt, at, body) for agent in decision.agents]
-        call.offer_to(unit, segment, cards if body else [])
+        attempt, body = call.record.attempt, call.card
+        cards = [
+            CardRecord(call.id, agent, attempt, at, body) for agent in decision.agents if body is not None
+        ]
+        call.offer_to(unit, segment, cards)
 
     def _reserve(self, unit: Unit, call: LiveCall, decision: Decision, attempt: int) -> None:
         expires = self._now() + decision.timeout + COLLECTED_WITHIN
@@ -558,40 +587,33 @@ class Control:
         except AgentNotReady as error:
             raise NotNow(str(error)) from error
 
-    def _failed(self, call: LiveCall) -> None:
-        """It came to nothing: a call that was written before Asterisk knew of it ends, and lets everybody go."""
-        if not call.over:
-            unit = self._calls.unit()
-            agents = call.end(unit, self._now(), "failed")
-            self._tracker.let_go(unit, call, {*agents, call.record.agent or ""})
-            self._calls.write(call, unit)
-
     @contextmanager
-    def _sent_on(self, leg: Leg, target: Target) -> Iterator[str]:
-        """The place in the dialplan for whom the agent passes on; agents of ours are reserved and wait there."""
-        call = leg.home
+    def _sent_on(self, leg: Leg, target: Target, how: str) -> Iterator[str]:
+        """The place in the dialplan for whom the agent passes on; agents who are to get the call are reserved."""
+        call, decision = leg.home, None
         match target:
             case ToNumber(number):
-                self._tracker.transfer_by(call, leg.agent, number)
-                yield f"cti-outbound,{number},1"
+                to, place = number, f"cti-outbound,{number},1"
             case ToService(service):
-                self._tracker.transfer_by(call, leg.agent, service.numbers[0])
-                yield f"cti-inbound,{service.numbers[0]},1"
+                to, place = service.numbers[0], f"cti-inbound,{service.numbers[0]},1"
             case ToAgents():
-                decision = self._choose(target, leg.agent, call)
+                decision = self._choose(target, leg.agent, how, call)
+                to, place = decision.agents[0], f"cti-inbound,{_did(call.record)},1"
                 unit = self._calls.unit()
                 self._reserve(unit, call, decision, call.record.attempt + 1)
                 self._calls.write(call, unit)
                 call.assigned = Assigned(decision, leg.agent, self._now() + COLLECTED_WITHIN)
-                try:
-                    yield f"cti-inbound,{_did(call.record)},1"
-                except BaseException:
-                    if call.assigned is not None:
-                        call.assigned = None
-                        unit = self._calls.unit()
-                        self._tracker.let_go(unit, call, decision.agents)
-                        self._calls.write(call, unit)
-                    raise
+        self._tracker.transfer_by(call, leg.agent, to)
+        try:
+            yield place
+        except BaseException:
+            self._tracker.not_transferred(call)
+            if decision is not None and call.assigned is not None:
+                call.assigned = None
+                unit = self._calls.unit()
+                self._tracker.let_go(unit, call, decision.agents)
+                self._calls.write(call, unit)
+            raise
 
     async def _identify_called(self, call: LiveCall, number: Number) -> None:
         """Who is called: found out while the agent's phone rings, and shown to them."""
@@ -607,18 +629,33 @@ class Control:
         call.show_card(unit, CardRecord(call.id, call.record.agent, call.record.attempt, self._now(), body))
         self._calls.write(call, unit)
 
-    def _variables(self, call: LiveCall) -> dict[str, str]:
-        """What the channels of a call that begins here inherit."""
-        variables = {"__CTI_CALL_ID": call.id}
+    @contextmanager
+    def _to_be_made(self, call: LiveCall) -> Iterator[None]:
+        """A call that Asterisk does not make after all is over, and everybody let go."""
+        try:
+            yield
+        except BaseException as error:
+            self._tracker.not_made(call, f"not made: {error}")
+            raise
+
+    def _variables(self, call: LiveCall, target: Target, decision: Decision | None) -> dict[str, str]:
+        """What the dialplan under “Call control” has to know of a call that begins here."""
+        caller = self._roster.agents.get(call.record.agent or "")
+        variables = {
+            "__CTI_CALL_ID": call.id,
+            # All of them each time: an agent's channel may have made another call before.
+            "_CTI_OUR_PHONES": "" if decision is None else decision.target,
+            "_CTI_OUR_SECONDS": "" if decision is None else str(decision.timeout),
+            "_CTI_OUR_NAME": "" if caller is None else caller.name,
+            "_CTI_OUR_SERVICE": "1" if isinstance(target, ToService) else "",
+        }
         if self._card_url is not None:
-            variables["_CTI_CARD"] = self._card_url.replace("{call}", call.id)
+            variables["_CTI_OUR_CARD"] = self._card_url.replace("{call}", call.id)
         return variables
 
-    def _note(self, unit: Unit, leg: Leg, type: str, what: Mapping[str, Any]) -> None:
+    def _note(self, unit: Unit, call: LiveCall, asker: Asker, type: str, what: Mapping[str, Any]) -> None:
         """What has to stay on record: who did what to whose call, and when."""
-        unit.emit(
-            type, self._now(), {"call": leg.home.brief(), "by": leg.asker.name, **what}, call=leg.home.id
-        )
+        unit.emit(type, self._now(), {"call": call.brief(), "by": asker.name, **what}, call=call.id)
 
     @contextmanager
     def _counted(self, operation: str, asker: Asker, call: str | None = None) -> Iterator[None]:
@@ -683,6 +720,10 @@ def took_part(detail: CallDetail, agent: str | None) -> bool:
 
 
 _UNKNOWN: Final = "there is no such call, or you had no part in it"
+
+
+def _name_of(target: Target) -> str:
+    return target.name if isinstance(target, ToAgents) else ""
 
 
 def _other_side(leg: Leg) -> str:

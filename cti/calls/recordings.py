@@ -6,7 +6,7 @@ Who may hear one is the API's to say; that one is made, `control`'s.
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, NoReturn, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
@@ -137,13 +137,11 @@ class Recordings:
         return response.length if isinstance(response.length, int) else None, body
 
     async def _in_time(self, work: "Deferred[Any]") -> Any:
-        return await work.addTimeout(
-            PIECE_SECONDS, self._reactor, onTimeoutCancel=lambda _failure, _seconds: _too_late()
-        )
+        return await work.addTimeout(PIECE_SECONDS, self._reactor, onTimeoutCancel=_too_late)
 
 
-def _too_late() -> Failure:
-    return Failure(RecordingAway("the PBX's host does not give the recording in time"))
+def _too_late(_result: object, _seconds: float) -> NoReturn:
+    raise RecordingAway("the PBX's host does not give the recording in time")
 
 
 def _opened(path: str) -> tuple[BinaryIO, int]:
@@ -212,7 +210,8 @@ class _Body(TwistedProtocol):
         self._waiting: Deferred[bytes] | None = None
 
     def piece(self) -> "Deferred[bytes]":
-        self._waiting = waiting = Deferred()
+        waiting: Deferred[bytes] = Deferred()
+        self._waiting = waiting
         self._give()
         if not waiting.called and self.transport is not None:
             self._producer.resumeProducing()
@@ -243,7 +242,7 @@ class _Body(TwistedProtocol):
         if self._pieces:
             given, self._pieces = b"".join(self._pieces), []
             waiting.callback(given)
-        elif self._end is not None and self._end.check(ResponseDone):
+        elif self._end is not None and isinstance(self._end.value, ResponseDone):
             waiting.callback(b"")
         else:
             waiting.errback(RecordingAway("the PBX's web server broke off"))

@@ -531,7 +531,10 @@ class Tracker:
 
     def _end(self, unit: Unit, call: LiveCall, at: float, result: str | None = None) -> None:
         self._expected.pop(call.id, None)
-        self.let_go(unit, call, call.end(unit, at, result))
+        agents = call.end(unit, at, result)
+        # Who calls is held from before their own phone rings, and may never have talked.
+        caller = [call.record.agent] if call.ours and call.record.agent else []
+        self.let_go(unit, call, [*agents, *caller])
 
     def _write(self, call: LiveCall, unit: Unit) -> None:
         """Write the news of a call. What AstDB has of its end is kept until the end is durable here."""

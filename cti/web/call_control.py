@@ -21,13 +21,17 @@ from cti.calls.control import (
     NotAllowed,
     NotNow,
     TooMany,
+    took_part,
 )
 from cti.calls.present import call_json
+from cti.calls.recordings import NoRecording, RecordingError
+from cti.store.base import StoreError
+from cti.web.download import Download
 from cti.web.problems import Problem
-from cti.web.routing_table import ANSWER_SECONDS, Answer, Asked, Handler, Route, own_agent
+from cti.web.routing_table import ANSWER_SECONDS, Answer, Asked, Handler, Parameter, Route, own_agent
 from cti.web.schema import Schema
 from cti.web.services import Services
-from cti.web.shapes import SCHEMAS, named
+from cti.web.shapes import SCHEMAS, STRING, named
 from cti.web.tokens import ADMIN, AGENT, CRM, SUPERVISOR, Identity
 
 #: What is answered when an operation was not done: the status, and the problem's name within it.
@@ -79,6 +83,32 @@ def _handler(operation: str) -> Handler:
         return Answer(_json(await _told(work)))
 
     return handle
+
+
+async def recording(services: Services, asked: Asked) -> None:
+    """The recording itself; that it was heard is written down before the first byte of it leaves."""
+    who = asked.identity
+    detail = await services.calls.call(asked.path["id"])
+    if detail is None or (who.role == AGENT and not took_part(detail, own_agent(who))):
+        raise Problem(404, "there is no such call, or you had no part in it")
+    if who.role == AGENT and not services.options.own_recordings:
+        raise Problem(403, "agents do not hear recordings here; call_control.own_recordings would allow it")
+    try:
+        reading = await services.recordings.open(detail.call, asked.query.get("part"))
+    except NoRecording as error:
+        raise Problem(404, str(error), kind="no-recording") from error
+    except RecordingError as error:
+        raise Problem(503, str(error), kind="recording-away") from error
+    try:
+        await services.control.heard(asker(who), detail.call)
+    except StoreError:
+        reading.close()
+        raise
+    request = asked.http
+    request.setHeader("Content-Type", "audio/wav")  # type: ignore[no-untyped-call]
+    if reading.size is not None:
+        request.setHeader("Content-Length", str(reading.size))  # type: ignore[no-untyped-call]
+    Download(request, reading, services.clock).start()
 
 
 def asker(who: Identity) -> Asker:
@@ -190,6 +220,25 @@ _OPERATIONS: Final[Mapping[str, _Operation]] = {
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
+        "GET",
+        "/api/v1/calls/{id}/recording",
+        recording,
+        "Hear a call",
+        "For agents only their own calls, and only with `call_control.own_recordings`. That it was heard stays among"
+        " the call's events.",
+        roles=_DESK,
+        query=(
+            Parameter(
+                "part",
+                {"type": "integer", "minimum": 1, "maximum": 99},
+                "which one, of a call that was recorded several times; the last without it",
+            ),
+        ),
+        answers=("audio/wav", STRING),
+        seconds=_SLOW,
+        problems={404: "no such call, or it was not recorded", 503: "the PBX's host does not give it"},
+    ),
+    Route(
         "POST",
         "/api/v1/calls",
         make_call,
@@ -208,17 +257,16 @@ ROUTES: Final[tuple[Route, ...]] = (
             "POST",
             f"/api/v1/calls/{{id}}/{operation}",
             _handler(operation),
-            summary,
-            description,
-            roles=roles,
-            body=_body(needed),
+            row.summary,
+            row.description,
+            roles=row.roles,
+            body=_body(row.needs),
             answers=("application/json", named("Call")),
-            seconds=seconds,
-            problems={
-                **_WHY,
-                **({429: "too many calls in a minute to the outside"} if "to" in needed else {}),
-            },
+            seconds=row.seconds,
+            problems=_WHY
+            if row.needs is not _TO
+            else {**_WHY, 429: "too many calls in a minute to the outside"},
         )
-        for operation, roles, needed, seconds, summary, description in _OPERATIONS
+        for operation, row in _OPERATIONS.items()
     ),
 )

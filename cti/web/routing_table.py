@@ -1,6 +1,6 @@
 """What a row of the route table is, and how a request finds its row. The rows themselves are in `api`."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -62,7 +62,7 @@ def own_agent(who: Identity) -> str:
 
 
 #: None: the handler has taken over the request and answers by itself.
-Handler = Callable[[Services, Asked], Awaitable[Answer | None]]
+Handler = Callable[[Services, Asked], Coroutine[Any, Any, Answer | None]]
 
 
 @frozen

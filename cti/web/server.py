@@ -103,7 +103,7 @@ class Site(http.HTTPFactory):
         address = _address(request, self._services.options.behind_proxy)
         who = self._authorise(request, route, address)
         asked = Asked(request, route, address, who, values, _query(route, query), _body(route, request))
-        handling = Deferred.fromCoroutine(route.handler(self._services, asked))
+        handling: Deferred[Answer | None] = Deferred.fromCoroutine(route.handler(self._services, asked))
         return await handling.addTimeout(route.seconds, cast(IReactorTime, self._services.clock))
 
     def _authorise(self, request: Request, route: Route, address: Address | None) -> Identity | None:

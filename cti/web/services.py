@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from cti.agents.roster import AgentView
 from cti.calls.control import Asker, Done
 from cti.calls.identification import Identification
+from cti.calls.recordings import Reading
 from cti.metrics import Metrics
 from cti.numbers import Number
 from cti.reactors import Clock
@@ -57,6 +58,15 @@ class IControl(Protocol):
     async def operate(self, asker: Asker, id: str, operation: str, given: Mapping[str, Any]) -> Done:
         """`operation` is one of `cti.calls.control.OPERATIONS`; `given` what its body has."""
 
+    async def heard(self, asker: Asker, call: CallRecord) -> None:
+        """Write down that somebody hears the call's recording."""
+
+
+class IRecordings(Protocol):
+    """Recordings of calls. Raises `RecordingError`'s subclasses."""
+
+    async def open(self, record: CallRecord, part: int | None = None) -> Reading: ...
+
 
 @frozen
 class DryRun:
@@ -95,11 +105,12 @@ class Options:
     """How the site is configured.
 
     `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `metrics_allow`: networks that read
-    `/metrics` without a token, beside loopback.
+    `/metrics` without a token, beside loopback. `own_recordings`: agents hear the recordings of their calls.
     """
 
     behind_proxy: bool = False
     metrics_allow: Sequence[IPv4Network | IPv6Network] = ()
+    own_recordings: bool = False
     access_log: bool = False
     max_connections: int = 12_000
 
@@ -113,6 +124,7 @@ class Services:
     identifier: IIdentifier
     agents: IAgents
     control: IControl
+    recordings: IRecordings
     explain: Callable[[DryRun], Awaitable[Mapping[str, Any]]]
     health: IHealth
     metrics: Metrics
