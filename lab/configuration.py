@@ -132,6 +132,7 @@ def configuration_files(
         "indications.conf": _INDICATIONS,
         "cdr.conf": "[general]\nenable = yes\n\n[csv]\nusegmtime = yes\nloguniqueid = yes\n",
         "confbridge.conf": _CONFBRIDGE,
+        "voicemail.conf": _VOICEMAIL,
         "musiconhold.conf": f"[default]\nmode = files\ndirectory = {directories.instance}/hold-music\n",
         "rtp.conf": f"[general]\nrtpstart = {ports.rtp[0]}\nrtpend = {ports.rtp[1]}\nicesupport = no\n",
         "pjsip.conf": _pjsip(configuration, ports),
@@ -207,6 +208,17 @@ type = user
 
 [default_menu]
 type = menu
+"""
+
+# One mailbox; a message may be empty, as a caller of the lab says nothing.
+_VOICEMAIL = """\
+[general]
+format = wav
+minsecs = 0
+attach = no
+
+[default]
+17 => ,Sales
 """
 
 
