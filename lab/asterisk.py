@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import wave
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -201,6 +201,32 @@ class AsteriskInstance:
         lines = [line for line in answer.split(b"\n") if not (line and line[0] > 0xF4)]
         return b"\n".join(lines).decode("utf-8", "replace").replace("\0", "")
 
+    def ami(self, action: str, timeout: float = 10.0, **headers: str | Sequence[str]) -> dict[str, str]:
+        """What the manager interface answers to one action, by header; a sequence is a header repeated.
+
+        Raises AsteriskFailed if it does not answer in time; what it answers may be an error.
+        """
+        try:
+            with socket.create_connection((self.host, self.ami_port), timeout) as connection:
+                answers = connection.makefile("r", encoding="utf-8", errors="replace")
+                answers.readline()
+                login = {"Username": self.ami_username, "Secret": self.ami_secret, "Events": "off"}
+                for name, fields in (("Login", login), (action, headers)):
+                    connection.sendall(_ami_action(name, fields))
+                    answer = dict(_ami_headers(answers))
+                return answer
+        except OSError as error:
+            raise AsteriskFailed(f"{self.name} does not answer {action}: {error!r}") from error
+
+    def channels(self) -> list[str]:
+        """The names of all channels there are, such as `PJSIP/anna-00000001`."""
+        lines = self.cli("core show channels concise").splitlines()
+        return [line.partition("!")[0] for line in lines if "!" in line]
+
+    def bridges(self) -> list[str]:
+        """The ids of all bridges there are."""
+        return [line.split()[0] for line in self.cli("bridge show all").splitlines()[1:] if line.strip()]
+
     def full_log(self) -> str:
         """The text of the full log so far, of all starts."""
         return self.log_file.read_text("utf-8", "replace") if self.log_file.is_file() else ""
@@ -336,6 +362,22 @@ class AsteriskInstance:
         if not banner:
             raise ConnectionError("the control socket closed at once")
         return bytes(answer)
+
+
+def _ami_action(name: str, headers: Mapping[str, str | Sequence[str]]) -> bytes:
+    lines = [f"Action: {name}"]
+    for header, values in headers.items():
+        lines += [f"{header}: {value}" for value in ([values] if isinstance(values, str) else values)]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def _ami_headers(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Those of the next message."""
+    for line in lines:
+        if not line.strip():
+            return
+        name, _, value = line.partition(":")
+        yield name, value.strip()
 
 
 def _write_tone(path: Path) -> None:

@@ -18,19 +18,22 @@ from types import TracebackType
 from attrs import define, field
 
 from lab.asterisk import AsteriskInstance
-from lab.configuration import PbxConfiguration, RegisteringPhone
+from lab.configuration import TRUNK_HEADER, PbxConfiguration, RegisteringPhone
 from lab.ports import PortBlock
 from lab.processes import T, eventually
-from lab.scenarios import Answers, Behaviour, Busy, Declines, RingsForever
-from lab.sipp import Call, Calls, Phone, place_calls
+from lab.scenarios import Answers, Behaviour, Busy, ByNumber, Declines, Forwards, RingsForever
+from lab.sipp import Call, Calls, Handset, Phone, place_calls
 from lab.tree import AsteriskTree, LabUnavailable, ensure_asterisk, ensure_sipp
 
 __all__ = [
     "Answers",
     "Busy",
+    "ByNumber",
     "Call",
     "Calls",
     "Declines",
+    "Forwards",
+    "Handset",
     "Lab",
     "LabUnavailable",
     "Phone",
@@ -171,7 +174,7 @@ class Lab:
             from_number=from_number,
             from_name=from_name,
             privacy=privacy,
-            headers=headers or {},
+            headers={TRUNK_HEADER[0]: TRUNK_HEADER[1], **(headers or {})},
             talk_ms=talk_ms,
             cancel_after_ms=cancel_after_ms,
             calls=count,
@@ -179,6 +182,38 @@ class Lab:
         )
         self._started.callback(calls.stop)
         return calls
+
+    def dial(
+        self,
+        phone: Phone,
+        instance: AsteriskInstance,
+        number: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        talk_ms: int | None = None,
+        cancel_after_ms: int | None = None,
+    ) -> Call:
+        """Calls `number` from a phone, and returns while it goes on; the rest as told at `call`."""
+        self._callers += 1
+        calls = place_calls(
+            instance,
+            number,
+            program=self._sipp,
+            directory=self.directory / "callers",
+            name=f"{phone.name}-dials-{self._callers}",
+            ports=self._ports,
+            # By which Asterisk knows the phone.
+            from_number=phone.name,
+            from_name="",
+            privacy=False,
+            headers=headers or {},
+            talk_ms=talk_ms,
+            cancel_after_ms=cancel_after_ms,
+            calls=1,
+            rate=100,
+        )
+        self._started.callback(calls.stop)
+        return Call(calls)
 
     def free_port(self) -> int:
         """A port of 127.0.0.1 that no other lab will use."""

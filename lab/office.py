@@ -21,6 +21,7 @@ from adapters.base import Case, LastContact
 from adapters.directory_file import Directory
 from lab import scenarios
 from lab.asterisk import AsteriskInstance
+from lab.configuration import TRUNK_HEADER
 from lab.daemon import ROOT, Daemon, EventStream
 from lab.laboratory import Answers, Lab, Phone, RegisteringPhone, eventually
 from lab.ports import LOOPBACK
@@ -163,7 +164,7 @@ class Office:
                 display="Anonymous" if withheld else "",
                 user=caller.number,
                 host="anonymous.invalid" if withheld else LOOPBACK,
-                headers={"Privacy": "id"} if withheld else {},
+                headers={TRUNK_HEADER[0]: TRUNK_HEADER[1], **({"Privacy": "id"} if withheld else {})},
                 talk_ms=talk_ms,
                 cancel_after_ms=None,
             )

@@ -7,18 +7,21 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from lab import scenarios
 from lab.asterisk import AsteriskInstance
 from lab.configuration import StaticPhone
 from lab.ports import LOOPBACK, PortBlock, udp_listener_exists
 from lab.processes import end, eventually, start, tail
-from lab.scenarios import HOOK_METHOD, Behaviour, hook_message
+from lab.scenarios import ORDER_METHOD, Behaviour, order_message
+from lab.sound import Sound
 from lab.trace import CallResult, SipMessage, call_results, first_of_each, read_trace
 
 ANONYMOUS = ("Anonymous", "anonymous", "anonymous.invalid")
@@ -26,6 +29,39 @@ ANONYMOUS = ("Anonymous", "anonymous", "anonymous.invalid")
 
 class SippFailed(RuntimeError):
     """SIPp did not start, or did not end; the message has what it printed."""
+
+
+class _Messenger:
+    """Gives our orders to a SIPp, and passes on what SIPp then sends to us.
+
+    SIPp 3.6 sends what follows to its partner, 3.8 to whom it heard last. The partner answers where that came from,
+    so that we stay in between until it sends a request of its own.
+    """
+
+    def __init__(self, sipp_port: int) -> None:
+        self._sipp = (LOOPBACK, sipp_port)
+        self._partner = self._sipp
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((LOOPBACK, 0))
+        self._thread = threading.Thread(target=self._pass_on, daemon=True)
+        self._thread.start()
+
+    def send(self, message: bytes, partner_port: int) -> None:
+        self._partner = (LOOPBACK, partner_port)
+        self._socket.sendto(message, self._sipp)
+
+    def close(self) -> None:
+        # No SIP message is empty; closing alone would not end a wait for a datagram.
+        self._socket.sendto(b"", self._socket.getsockname())
+        self._thread.join()
+        self._socket.close()
+
+    def _pass_on(self) -> None:
+        while True:
+            message, sender = self._socket.recvfrom(65535)
+            if not message:
+                return
+            self._socket.sendto(message, self._partner if sender == self._sipp else self._sipp)
 
 
 @define
@@ -38,7 +74,14 @@ class _Sipp:
     ports: PortBlock = field(repr=False)
     process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
     port: int = field(default=0, init=False)
-    _hook_moves: int = field(default=0, init=False, repr=False)
+    sound_port: int = field(init=False)
+    _sound: Sound | None = field(default=None, init=False, repr=False)
+    _messenger: _Messenger | None = field(default=None, init=False, repr=False)
+    _orders: int = field(default=0, init=False, repr=False)
+
+    @sound_port.default
+    def _a_port_of_its_own(self) -> int:
+        return self.ports.take()
 
     @property
     def trace_file(self) -> Path:
@@ -58,6 +101,7 @@ class _Sipp:
         # A caller's name may hold bytes that are no UTF-8, which str carries as surrogates.
         scenario_file.write_bytes(scenario.encode("utf-8", "surrogateescape"))
         self.port = port
+        self._sound = Sound(self.sound_port)
         control_port = self.ports.take()
         # SIPp takes four from there on, for sound and video and their RTCP, whether wanted or not.
         media_port, *_ = [self.ports.take() for _ in range(4)]
@@ -75,22 +119,31 @@ class _Sipp:
             directory=self.directory,
         )
 
-    def messages(self) -> list[SipMessage]:
-        """All messages so far, but for those by which we move the hook."""
-        if not self.trace_file.is_file():
-            return []
-        trace = self.trace_file.read_bytes()
-        return [message for message in read_trace(trace) if message.method != HOOK_METHOD]
+    @property
+    def sound(self) -> Sound:
+        if self._sound is None:
+            raise SippFailed(f"{self.name} has not been started")
+        return self._sound
 
-    def move_hook(self, opening: SipMessage, partner_port: int) -> None:
-        self._hook_moves += 1
-        message = hook_message(opening, f"{LOOPBACK}:{self.port}", self._hook_moves)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.sendto(message, (LOOPBACK, self.port))
-            # SIPp 3.6 sends what follows to its partner, 3.8 to whom it heard last: that is passed on.
-            sender.settimeout(0.2)
-            with suppress(TimeoutError):
-                sender.sendto(sender.recv(65535), (LOOPBACK, partner_port))
+    def messages(self) -> list[SipMessage]:
+        """All messages so far, but for our orders."""
+        return [message for message in self._trace() if not message.cseq.endswith(ORDER_METHOD)]
+
+    def _trace(self) -> Iterable[SipMessage]:
+        return read_trace(self.trace_file.read_bytes()) if self.trace_file.is_file() else ()
+
+    def order(self, opening: SipMessage, partner_port: int, order: str, target: str = "") -> int:
+        """Gives an order to one call, and returns its number."""
+        self._orders += 1
+        if self._messenger is None:
+            self._messenger = _Messenger(self.port)
+        message = order_message(opening, f"{LOOPBACK}:{self.port}", self._orders, order, target)
+        self._messenger.send(message, partner_port)
+        return self._orders
+
+    def declined(self, number: int) -> bool:
+        """Whether the scenario was not waiting for that order, such as between two steps."""
+        return any(m.sent and m.cseq == f"{number} {ORDER_METHOD}" for m in self._trace())
 
     def wait_for_listener(self, port: int) -> None:
         try:
@@ -106,13 +159,210 @@ class _Sipp:
     def stop(self) -> None:
         if self.process is not None:
             end(self.process)
+        for ours in (self._sound, self._messenger):
+            if ours is not None:
+                ours.close()
+        self._sound = self._messenger = None
+
+
+class Handset(ABC):
+    """What a person does with a call at one end of it.
+
+    Each returns when Asterisk has agreed. All raise SippFailed if there is no such call or Asterisk refuses, and
+    TimeoutError.
+    """
+
+    @property
+    @abstractmethod
+    def leg(self) -> Leg:
+        """The call that is meant."""
+
+    def hold(self, timeout: float = 5.0) -> None:
+        """Holds the call, by a re-INVITE with `sendonly`."""
+        self.leg.ask("hold", "INVITE", timeout)
+
+    def retrieve(self, timeout: float = 5.0) -> None:
+        """Takes it back from hold."""
+        self.leg.ask("talk", "INVITE", timeout)
+
+    def transfer(self, to: str, timeout: float = 5.0) -> None:
+        """Passes the other side on to a number, without asking anybody there: a blind transfer.
+
+        Hangs up as soon as it rings there, as most phones do.
+        """
+        leg = self.leg
+        leg.refer(f"<sip:{to}@{LOOPBACK}:{leg.partner_port}>", timeout)
+
+    def transfer_to(self, other: Handset, timeout: float = 5.0) -> None:
+        """Joins the other side with that of another call of this phone: an attended transfer.
+
+        If the other call only rings so far, the transfer is done without waiting for an answer.
+        """
+        leg, replaced = self.leg, other.leg
+        address = f"sip:{replaced.number}@{LOOPBACK}:{leg.partner_port}"
+        leg.refer(f"<{address}?Replaces={quote(replaced.replaces, safe='')}>", timeout)
+
+    def press(self, keys: str) -> None:
+        """Presses keys of `0123456789*#ABCD`, a fifth of a second for each (RFC 4733)."""
+        self.leg.press(keys)
+
+    @property
+    def heard(self) -> str:
+        """The keys that the other side has pressed so far."""
+        return self.leg.keys_heard
+
+
+@frozen
+class Leg(Handset):
+    """One end of one call, in the hands of a SIPp."""
+
+    call_id: str
+    _sipp: _Sipp
+
+    @property
+    def leg(self) -> Leg:
+        return self
+
+    @property
+    def messages(self) -> list[SipMessage]:
+        """What was sent and received in it, oldest first, without retransmissions."""
+        return first_of_each(message for message in self._sipp.messages() if message.call_id == self.call_id)
+
+    @property
+    def number(self) -> str:
+        """Whom this call reaches at the other side."""
+        opening = self.messages[0]
+        return opening.to_number if opening.sent else opening.from_number
+
+    @property
+    def partner_port(self) -> int:
+        """Where Asterisk speaks SIP."""
+        opening = self.messages[0]
+        where = opening.start_line if opening.sent else opening.header("Via") or ""
+        return int(re.findall(r"[@ ][^:@ ]+:(\d+)", where)[0])
+
+    @property
+    def replaces(self) -> str:
+        """What names the call to Asterisk in Replaces (RFC 3891, 6.1: `to-tag` is the tag of who receives it)."""
+        theirs = next(message for message in reversed(self.messages) if not message.sent)
+        sender, receiver = theirs.header("From") or "", theirs.header("To") or ""
+        if theirs.status is not None:
+            sender, receiver = receiver, sender
+        elif ";tag=" not in receiver:
+            receiver = next((m.header("To") or "" for m in self.messages if m.sent and m.status), "")
+        return f"{self.call_id};to-tag={_tag(sender)};from-tag={_tag(receiver)}"
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer has been acknowledged."""
+        return any(message.method == "ACK" for message in self.messages)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether one side has hung up, or the INVITE has been refused."""
+        first = self.messages[0].cseq
+        return any(m.method == "BYE" or (m.cseq == first and (m.status or 0) >= 300) for m in self.messages)
+
+    def order(self, order: str, *effects: str, timeout: float = 5.0, target: str = "") -> SipMessage | None:
+        """Has SIPp do something (see `order_message`), and returns the message that it then sends.
+
+        None if the call ends before. @param effects: which message that may be: a method, or the status of a reply
+        to the INVITE.
+        """
+        before = len(self._sent(effects))
+        number = 0
+
+        def effect() -> SipMessage | bool:
+            nonlocal number
+            if sent := self._sent(effects)[before:]:
+                return sent[0]
+            if self.is_over:
+                return True
+            if number == 0 or self._sipp.declined(number):
+                number = self._sipp.order(self.messages[0], self.partner_port, order, target)
+            return False
+
+        sent = eventually(effect, timeout, what=f"{' or '.join(effects)} of {self._sipp.name}")
+        return sent if isinstance(sent, SipMessage) else None
+
+    def refer(self, to: str, timeout: float) -> None:
+        """Has Asterisk call somebody else in our place, and hangs up as soon as that is under way.
+
+        Raises SippFailed if it says that it does not work; the call then goes on.
+        """
+        told = len(self._progress())
+        self.ask("refer", "REFER", timeout, to)
+
+        def news() -> list[int]:
+            return [status for status in self._progress()[told:] if status > 100]
+
+        status = eventually(news, timeout, what="a word on the transfer")[0]
+        if status >= 300:
+            raise SippFailed(f"{self._sipp.name}: Asterisk could not transfer: {status}")
+        # Asterisk leaves that to us.
+        self.hang_up(timeout)
+
+    def hang_up(self, timeout: float = 5.0) -> None:
+        """Hangs up, or gives up, unless that has been done."""
+        self.order("hang-up", "BYE", "CANCEL", timeout=timeout)
+
+    def ask(self, order: str, method: str, timeout: float, target: str = "") -> None:
+        """Has SIPp send a request, and waits until Asterisk has agreed."""
+        self.wait_for_answer(timeout)
+        request = self.order(order, method, timeout=timeout, target=target)
+        if request is None:
+            raise SippFailed(f"{self._sipp.name}: the call is over")
+        number = request.cseq
+
+        def final() -> list[int]:
+            answers = [m.status or 0 for m in self.messages if not m.sent and m.cseq == number]
+            return [status for status in answers if status >= 200]
+
+        status = eventually(final, timeout, what=f"an answer to {method}")[0]
+        if status >= 300:
+            raise SippFailed(f"{self._sipp.name}: Asterisk answers {method} with {status}")
+
+    def wait_for_answer(self, timeout: float = 5.0) -> None:
+        """Waits until the answer has been acknowledged. Raises TimeoutError."""
+        eventually(lambda: self.is_answered, timeout, what=f"a conversation of {self._sipp.name}")
+
+    def press(self, keys: str) -> None:
+        self._sipp.sound.press(keys, self._sound_ports()[-1])
+
+    @property
+    def keys_heard(self) -> str:
+        ports = set(self._sound_ports())
+        return "".join(key.key for key in self._sipp.sound.heard if key.port in ports)
+
+    def _sent(self, effects: Collection[str]) -> list[SipMessage]:
+        """Requests of those methods, or replies to an INVITE of those statuses."""
+        sent = [message for message in self.messages if message.sent]
+        return [m for m in sent if m.method in effects or (f"{m.status}" in effects and "INVITE" in m.cseq)]
+
+    def _progress(self) -> list[int]:
+        """What Asterisk has told about transfers: the statuses in the NOTIFYs of RFC 3515."""
+        bodies = [m.body for m in self.messages if not m.sent and m.method == "NOTIFY"]
+        return [int(status) for body in bodies for status in re.findall(r"^SIP/2.0 (\d{3})", body)]
+
+    def _sound_ports(self) -> list[int]:
+        """Where Asterisk wants to hear us, the latest last."""
+        bodies = [message.body for message in self.messages if not message.sent]
+        ports = [int(port) for body in bodies for port in re.findall(r"^m=audio (\d+)", body, re.MULTILINE)]
+        if not ports:
+            raise SippFailed(f"{self._sipp.name}: Asterisk has not said where it listens")
+        return ports
+
+
+def _tag(address: str) -> str:
+    return next(iter(re.findall(r";tag=([^;\s]+)", address)), "")
 
 
 @define
-class Phone:
+class Phone(Handset):
     """An agent's phone, `PJSIP/NAME` once its `endpoint` is in the configuration of an Asterisk.
 
-    It keeps what it was sent through all changes of its behaviour.
+    It keeps what it was sent through all changes of its behaviour. What it does with a call it does with the latest
+    that it was sent; calls that it makes itself are made by `Lab.dial`.
     """
 
     name: str
@@ -142,34 +392,36 @@ class Phone:
         """The requests of that method that reached it: `phone.received("CANCEL")`."""
         return [message for message in self.messages if not message.sent and message.method == method]
 
+    @property
+    def legs(self) -> list[Leg]:
+        """The calls that it was sent since it began to behave as it does, oldest first, ended ones too."""
+        run = self._runs[-1]
+        messages = first_of_each(run.messages())
+        return [Leg(m.call_id, run) for m in messages if m.opens_a_call and not m.sent]
+
+    @property
+    def leg(self) -> Leg:
+        """The latest of them. Raises SippFailed if there is none."""
+        legs = self.legs
+        if not legs:
+            raise SippFailed(f"phone {self.name} has no call")
+        return legs[-1]
+
     def answer(self) -> None:
         """Answers the latest call, of a phone that `Answers`. Raises SippFailed if there is none."""
-        self._move_hook(self._latest_invite())
+        self.leg.order("answer", "200")
 
     def hang_up(self, timeout: float = 5.0) -> None:
         """Hangs up the latest call, as soon as its answer is acknowledged. Raises SippFailed, TimeoutError."""
-        invite = self._latest_invite()
-
-        def talking() -> bool:
-            return any(ack.call_id == invite.call_id for ack in self.received("ACK"))
-
-        eventually(talking, timeout, what=f"a conversation at phone {self.name}")
-        self._move_hook(invite)
-
-    def _move_hook(self, invite: SipMessage) -> None:
-        via = invite.header("Via") or ""
-        self._runs[-1].move_hook(invite, int(re.findall(r":(\d+)", via)[0]))
-
-    def _latest_invite(self) -> SipMessage:
-        if not self.invites:
-            raise SippFailed(f"phone {self.name} has no call")
-        return self.invites[-1]
+        leg = self.leg
+        leg.wait_for_answer(timeout)
+        leg.hang_up(timeout)
 
     def start(self) -> None:
         """Starts listening; raises SippFailed when that does not work."""
         run = _Sipp(self._program, self._directory, f"{self.name}-{len(self._runs) + 1}", self._ports)
         self._runs.append(run)
-        run.start(scenarios.phone(self.behaviour), self.port)
+        run.start(scenarios.phone(self.behaviour, run.sound_port), self.port)
         run.wait_for_listener(self.port)
 
     def behave(self, behaviour: Behaviour) -> None:
@@ -190,7 +442,11 @@ class Calls:
 
     count: int
     _sipp: _Sipp = field(repr=False)
-    _asterisk_port: int = field(repr=False)
+
+    @property
+    def legs(self) -> list[Leg]:
+        """Our ends of the calls, in the order they were started."""
+        return [Leg(result.call_id, self._sipp) for result in self.results]
 
     @property
     def results(self) -> list[CallResult]:
@@ -221,7 +477,7 @@ class Calls:
         """Hangs up the calls that are up, and cancels those not answered yet; `wait()` tells when it is done."""
         for result in self.results:
             if result.ended is None:
-                self._sipp.move_hook(result.messages[0], self._asterisk_port)
+                Leg(result.call_id, self._sipp).hang_up()
 
     def stop(self) -> None:
         """Ends the SIPp process; calls not yet over are dropped without a word."""
@@ -229,10 +485,14 @@ class Calls:
 
 
 @define
-class Call:
+class Call(Handset):
     """One call: as `Calls`, for a single one."""
 
     _calls: Calls
+
+    @property
+    def leg(self) -> Leg:
+        return Leg(self.result.call_id, self._calls._sipp)
 
     @property
     def result(self) -> CallResult:
@@ -283,7 +543,7 @@ def place_calls(
     calls: int,
     rate: float,
 ) -> Calls:
-    """Starts `calls` calls to `number` from the trunk, `rate` a second; the rest as told at `Lab.call`."""
+    """Starts `calls` calls to `number`, `rate` a second; the rest as told at `Lab.call`."""
     more: list[str | Path] = ["-m", str(calls), "-l", str(calls), "-r", str(rate)]
     display = from_name if isinstance(from_name, str) else from_name.decode("utf-8", "surrogateescape")
     user = from_number if isinstance(from_number, str) else None
@@ -305,6 +565,7 @@ def place_calls(
         headers=headers,
         talk_ms=talk_ms,
         cancel_after_ms=cancel_after_ms,
+        sound_port=sipp.sound_port,
     )
     sipp.start(text, ports.take(), f"{instance.host}:{instance.sip_port}", *more)
-    return Calls(calls, sipp, instance.sip_port)
+    return Calls(calls, sipp)

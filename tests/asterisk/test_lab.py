@@ -12,8 +12,21 @@ from pathlib import Path
 import pytest
 
 from lab.asterisk import AsteriskFailed
-from lab.laboratory import Answers, Busy, Declines, Lab, RegisteringPhone, RingsForever, eventually
+from lab.laboratory import (
+    CALLER,
+    Answers,
+    Busy,
+    ByNumber,
+    Declines,
+    Forwards,
+    Lab,
+    Phone,
+    RegisteringPhone,
+    RingsForever,
+    eventually,
+)
 from lab.ports import udp_listener_exists
+from lab.sipp import SippFailed
 
 NUMBER = "493023125001"
 
@@ -130,6 +143,224 @@ def test_a_caller_hangs_up_when_told_talking_or_waiting(lab):
 
     assert (talking.hang_up().final, talking.result.ended_by) == (200, "caller")
     assert (waiting.hang_up().final, waiting.result.ended_by) == (487, "caller")
+
+
+INTERNAL = """
+[from-trunk]
+exten => _X.,1,Dial(PJSIP/anna,10)
+
+[from-phones]
+exten => _[a-z]!,1,Dial(PJSIP/${EXTEN},10)
+"""
+
+
+def answered(phone: Phone) -> bool:
+    return any(message.status == 200 and message.sent for message in phone.messages)
+
+
+def hung_up(phone: Phone) -> bool:
+    return any(message.method == "BYE" for message in phone.messages)
+
+
+def test_a_phone_holds_retrieves_and_passes_a_call_on_without_asking(lab):
+    anna, ben = lab.phone("anna"), lab.phone("ben")
+    pbx = lab.asterisk(extensions=INTERNAL, phones=[anna, ben])
+    call = lab.call(pbx, NUMBER)
+    call.wait_for(200)
+
+    anna.hold()
+    lab.eventually(lambda: pbx.log("Started music on hold.*PJSIP/trunk"), what="music for the caller")
+    anna.retrieve()
+    lab.eventually(lambda: pbx.log("Stopped music on hold.*PJSIP/trunk"), what="the end of the music")
+    anna.transfer("ben")
+
+    lab.eventually(lambda: answered(ben) and hung_up(anna), what="the transfer")
+    assert call.result.ended is None
+    assert ben.invites[0].from_number == CALLER
+    ben.hang_up()
+    assert call.wait().ended_by == "asterisk"
+
+
+def test_a_transfer_to_a_number_that_does_not_exist_leaves_the_call_where_it_is(lab):
+    anna = lab.phone("anna")
+    pbx = lab.asterisk(extensions=INTERNAL, phones=[anna])
+    call = lab.call(pbx, NUMBER)
+    call.wait_for(200)
+
+    with pytest.raises(SippFailed, match="404"):
+        anna.transfer("0815")
+
+    anna.hold()
+    assert call.hang_up().ended_by == "caller"
+
+
+def test_a_phone_calls_out_and_joins_its_two_calls(lab):
+    anna, ben = lab.phone("anna"), lab.phone("ben")
+    pbx = lab.asterisk(extensions=INTERNAL, phones=[anna, ben])
+    call = lab.call(pbx, NUMBER)
+    call.wait_for(200)
+    anna.hold()
+
+    consultation = lab.dial(anna, pbx, "ben")
+    consultation.wait_for(200)
+    assert ben.invites[0].from_number == "anna"
+    anna.transfer_to(consultation)
+
+    assert consultation.wait().ended_by == "asterisk"
+    lab.eventually(lambda: hung_up(anna), what="the end of Anna's part")
+    assert call.result.ended is None
+    assert not hung_up(ben)
+    call.hang_up()
+    lab.eventually(lambda: hung_up(ben), what="the end")
+
+
+def test_a_phone_joins_a_call_with_one_that_still_rings(lab):
+    anna, ben = lab.phone("anna"), lab.phone("ben", Answers(after_ms=None))
+    pbx = lab.asterisk(extensions=INTERNAL, phones=[anna, ben])
+    call = lab.call(pbx, NUMBER)
+    call.wait_for(200)
+
+    consultation = lab.dial(anna, pbx, "ben")
+    consultation.wait_for(180)
+    anna.transfer_to(consultation)
+    ben.answer()
+
+    lab.eventually(lambda: answered(ben) and hung_up(anna), what="the transfer")
+    assert call.result.ended is None
+    ben.hang_up()
+    assert call.wait().ended_by == "asterisk"
+
+
+def test_a_call_of_a_phone_holds_transfers_and_is_cancelled_too(lab):
+    anna, ben, cleo = lab.phone("anna"), lab.phone("ben"), lab.phone("cleo", RingsForever())
+    pbx = lab.asterisk(extensions=INTERNAL, phones=[anna, ben, cleo])
+    call = lab.dial(anna, pbx, "ben")
+    call.wait_for(200)
+    call.hold()
+    call.retrieve()
+    call.transfer("cleo")
+    lab.eventually(lambda: cleo.invites, what="the call at Cleo's phone")
+    assert call.wait().ended_by is not None
+    ben.hang_up()
+    lab.eventually(lambda: cleo.received("CANCEL"), what="the end of the ringing")
+
+    ringing = lab.dial(anna, pbx, "cleo")
+    ringing.wait_for(180)
+    assert ringing.hang_up().final == 487
+
+
+def test_a_phone_forwards_to_another_number(lab):
+    anna, ben = lab.phone("anna", Forwards("ben", after_ms=100)), lab.phone("ben")
+    pbx = lab.asterisk(extensions=INTERNAL, phones=[anna, ben])
+
+    assert lab.call(pbx, NUMBER, talk_ms=100).wait().final == 200
+
+    assert [message.status for message in anna.messages if message.sent] == [180, 302]
+    assert len(ben.invites) == 1
+
+
+def test_a_capable_phone_obeys_asterisk_and_another_only_says_yes(lab):
+    anna = lab.phone("anna", Answers(after_ms=None, capable=True))
+    pbx = lab.asterisk(extensions=INTERNAL, phones=[anna])
+
+    def notify(event: str) -> None:
+        channel = next(name for name in pbx.channels() if "anna" in name)
+        answer = pbx.ami("PJSIPNotify", Channel=channel, Variable=f"Event={event}")
+        assert answer["Response"] == "Success", answer
+
+    call = lab.call(pbx, NUMBER)
+    call.wait_for(180)
+    notify("talk")
+    call.wait_for(200)
+    notify("hold")
+    lab.eventually(lambda: pbx.log("Started music on hold"), what="hold")
+    notify("talk")
+    lab.eventually(lambda: pbx.log("Stopped music on hold"), what="the end of hold")
+    call.hang_up()
+
+    anna.behave(Answers(after_ms=None))
+    call = lab.call(pbx, NUMBER)
+    call.wait_for(180)
+    notify("talk")
+    lab.eventually(lambda: len(anna.received("NOTIFY")) == 4, what="the last NOTIFY")
+    assert 200 not in call.result.codes
+    anna.answer()
+    call.wait_for(200)
+
+
+AUTO_ANSWER = """
+[from-trunk]
+exten => 1,1,Dial(PJSIP/anna,10,b(at-once^s^1))
+exten => 2,1,Dial(PJSIP/anna,1)
+[at-once]
+exten => s,1,Set(PJSIP_HEADER(add,Call-Info)=<sip:pbx.example>\\;answer-after=0)
+ same => n,Return()
+"""
+
+
+def test_a_phone_answers_at_once_if_the_invite_says_so(lab):
+    anna = lab.phone("anna", Answers(after_ms=None, auto_answer=True))
+    pbx = lab.asterisk(extensions=AUTO_ANSWER, phones=[anna])
+
+    assert lab.call(pbx, "1", talk_ms=100).wait().final == 200
+    assert lab.call(pbx, "2").wait().answered is None
+
+
+KEYS = """
+[from-trunk]
+exten => 1,1,Answer()
+ same => n,Read(PRESSED,,4,,1,3)
+ same => n,NoOp(pressed <${PRESSED}>)
+ same => n,SendDTMF(12*#)
+ same => n,Wait(5)
+exten => 2,1,Dial(PJSIP/anna)
+"""
+
+
+def test_keys_go_both_ways_from_callers_and_phones(lab):
+    anna = lab.phone("anna")
+    pbx = lab.asterisk(extensions=KEYS, phones=[anna])
+
+    call = lab.call(pbx, "1")
+    call.wait_for(200)
+    call.press("70*A")
+    lab.eventually(lambda: pbx.log(r"pressed <70\*A>"), what="the keys in the dialplan")
+    lab.eventually(lambda: call.heard == "12*#", what="Asterisk's keys")
+    call.hang_up()
+
+    call = lab.call(pbx, "2")
+    call.wait_for(200)
+    anna.press("11#")
+    lab.eventually(lambda: call.heard == "11#", what="the phone's keys")
+    call.press("9")
+    lab.eventually(lambda: anna.heard == "9", what="the caller's keys")
+
+
+def test_a_trunk_reaches_several_numbers_that_behave_each_in_its_own_way(lab):
+    mobile, nobody, busy = "015228817386", "015228895456", "015254599371"
+    outside = lab.phone("outside", ByNumber({busy: Busy(after_ms=50), nobody: RingsForever()}))
+    pbx = lab.asterisk(
+        extensions="[from-trunk]\nexten => _X.,1,Dial(PJSIP/${EXTEN}@trunk,1)\n same => n,Hangup(17)\n",
+        trunk=outside,
+    )
+
+    answers = {number: lab.call(pbx, number, talk_ms=50).wait().answered for number in (busy, nobody, mobile)}
+
+    assert [number for number, answered in answers.items() if answered] == [mobile]
+    assert [invite.to_number for invite in outside.invites] == [busy, nobody, mobile]
+    assert len(outside.received("CANCEL")) == 1
+
+
+def test_an_asterisk_tells_what_is_left_of_its_calls(lab):
+    anna = lab.phone("anna")
+    pbx = lab.asterisk(extensions=INTERNAL, phones=[anna])
+    call = lab.call(pbx, NUMBER)
+    call.wait_for(200)
+
+    assert sorted(name.rpartition("-")[0] for name in pbx.channels()) == ["PJSIP/anna", "PJSIP/trunk"]
+    assert len(pbx.bridges()) == 1
+    call.hang_up()
+    lab.eventually(lambda: not pbx.channels() and not pbx.bridges(), what="nothing")
 
 
 def test_a_withheld_caller_comes_without_name_and_number(lab):
