@@ -581,7 +581,7 @@ class Tracker:
         closed = 0
         for call, living in before:
             if not call.over:
-                closed += self._compare(call, living, listed, ended, since)
+                closed += self._compare(pbx, call, living, listed, ended, since)
         log.info(
             "in step with Asterisk", pbx=pbx, channels=len(listed), open_before=len(before), closed=closed
         )
@@ -640,6 +640,7 @@ class Tracker:
 
     def _compare(
         self,
+        pbx: str,
         call: LiveCall,
         living: Iterable[ChannelRecord],
         listed: Mapping[str, Event],
@@ -648,9 +649,8 @@ class Tracker:
     ) -> bool:
         """Bring one call in line with Asterisk's list; whether that ended it."""
         unit = self._calls.unit()
-        pbxes = {channel.pbx for channel in living}
         word = next(
-            (ended[uniqueid] for pbx, uniqueid in call.channels if pbx in pbxes and uniqueid in ended), None
+            (ended[uniqueid] for at, uniqueid in call.channels if at == pbx and uniqueid in ended), None
         )
         when = word.ended if word is not None else None
         for channel in living:
@@ -663,7 +663,7 @@ class Tracker:
             if channel.agent is not None:
                 self.let_go(unit, call, [channel.agent])
         for channel in call.living:
-            entry = listed.get(channel.uniqueid) if channel in living else None
+            entry = listed.get(channel.uniqueid) if channel.pbx == pbx else None
             if entry is not None and entry.get("BridgeId") and channel.role != "caller":
                 self._answered(unit, call, channel, self._now())
         if call.living:
