@@ -99,9 +99,9 @@ def device_of(channel: str) -> str:
 class Channels:
     """All channels of one Asterisk.
 
-    `take` is given every event of `MIRRORED` and `AWAITED`, in order, before anybody else looks at it; `tell` afterwards,
-    when everybody has, so that who waits finds all in step. `replace` is given what CoreShowChannels lists,
-    once events come again after an outage.
+    `take` is given every event of `MIRRORED` and `AWAITED`, in order, before anybody else looks at it; `tell`
+    afterwards, when everybody has, so that who waits finds all in step. `replace` is given what
+    CoreShowChannels lists, once events come again after an outage.
     """
 
     def __init__(self, clock: Clock) -> None:

@@ -184,8 +184,9 @@ class Pbx:
             return
         try:
             await self._do("Hangup", Channel=channel, Cause="16")
-        except Refused:
-            if self._channels.get(channel) is not None:
+        except Refused as refusal:
+            # Already gone, and its event is on the way.
+            if "No such channel" not in str(refusal):
                 raise
         await self._until(lambda: self._channels.get(channel) is None, "the channel has hung up")
 
@@ -356,10 +357,10 @@ class Pbx:
         caller_id: tuple[str, str] | None = None,
         ring_seconds: int = 30,
         auto_answer: bool = False,
-    ) -> None:
+    ) -> str:
         """Take the call that rings at `ringing`: rings `phone`, which gets the call when it answers.
 
-        `ringing` lives on as the channel of `phone`. If the call is gone by then, `Refused`.
+        Gives the uniqueid of the phone's channel, which takes the place of `ringing`.
         """
         target = self._channel(ringing)
         if target.up:
@@ -371,21 +372,23 @@ class Pbx:
             {**(variables or {}), "CTI_PICKUP": target.name},
         )
 
-        def picked() -> bool:
-            now = self._channels.get(ringing)
-            if now is None:
-                raise Refused("the call has gone")
-            if now.up and now.device != phone:
-                raise Refused("somebody else has answered the call")
-            if not now.up and self._channels.get(own) is None:
-                raise Refused(f"{phone} did not answer")
-            return now.up
+        def settled(event: Event) -> bool:
+            now = self._channels.get(own)
+            missed = _is_control(event) and event.get("Uniqueid") == own
+            return missed or now is None or now.bridge is not None
 
+        taken = self._channels.until_event(settled, ring_seconds + CONFIRM_SECONDS, f"{phone} has the call")
         try:
-            await self._until(picked, f"{phone} has the call", ring_seconds + CONFIRM_SECONDS)
+            await self._settled(taken)
         except PbxError:
             await self._release(own)
             raise
+        now = self._channels.get(own)
+        if now is None:
+            raise Refused(f"{phone} did not answer")
+        if now.bridge is None:
+            raise Refused("the call has gone, or somebody else has answered it")
+        return own
 
     async def park(self, customer: str, *, lot: str | None = None, seconds: int | None = None) -> str:
         """Park the customer, release the agent; gives the parking space. `seconds` until it comes back."""
@@ -751,7 +754,7 @@ class Pbx:
 
     async def _do(self, action: str, /, **fields: str | Iterable[str]) -> Response:
         try:
-            return await self._ami.action(action, **fields)
+            return await self._ami.action(action, timeout=None, **fields)
         except AmiActionFailed as error:
             raise Refused(f"Asterisk refused: {error.message or action}") from error
         except AmiTimeout as error:
