@@ -22,13 +22,14 @@ from cti.agents.states import Wish
 from cti.asterisk.ami import AmiClient
 from cti.asterisk.ami_parser import Event
 from cti.asterisk.channels import Channels
-from cti.asterisk.fastagi import FastAgiFactory, listen
+from cti.asterisk.fastagi import AgiSession, FastAgiFactory, listen
 from cti.asterisk.pbx import Pbx
 from cti.calls.control import Control
 from cti.calls.explain import explain
 from cti.calls.identification import Identifier
 from cti.calls.inbound import Inbound
 from cti.calls.log import CallLog
+from cti.calls.outbound import Outbound
 from cti.calls.outbox import Outbox
 from cti.calls.recordings import Recordings
 from cti.calls.services import AMI_ERRORS, Services
@@ -123,7 +124,7 @@ class CtiService(Service):
         )
         self.calls = CallLog(self.store, reactor, self._call_ended)
         self.roster = Roster(self._now, self.calls.agent_changed)
-        self.unseen = Unseen(self.calls, self._services, self._identifier, self._now)
+        self.unseen = Unseen(self.calls, self.roster, self._services, self._identifier, self._now)
         self._channels = {name: Channels(reactor) for name in settings.asterisks}
         self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier)
         self.tracker = Tracker(
@@ -143,6 +144,17 @@ class CtiService(Service):
             pbxes=settings.asterisks.keys(),
             learn=self._learn,
             stood_still=self._stood_still,
+        )
+        self.outbound = Outbound(
+            calls=self.calls,
+            tracker=self.tracker,
+            roster=self.roster,
+            services=self._services,
+            identifier=self._identifier,
+            clock=reactor,
+            answer_within=settings.answer_ms / 1000,
+            measure=self.metrics,
+            pbxes=settings.asterisks.keys(),
         )
         self._adapters: dict[str, IAdapter] = {}
         self._use(settings)
@@ -183,9 +195,9 @@ class CtiService(Service):
         self.tokens = Tokens(self.store, reactor)
         self.hub = EventHub(self.store, reactor, valid=self.tokens.valid)
         self._agi = FastAgiFactory(
-            self.inbound.route,
+            self._answered,
             reactor,
-            overflow=self.inbound.fall_open,
+            overflow=self._overflow,
             allow=settings.fastagi.allow,
             max_sessions=settings.fastagi.max_in_flight,
         )
@@ -350,6 +362,17 @@ class CtiService(Service):
     def _call_control_of(self, pbx: _Pbx) -> Pbx:
         capable = self.settings.asterisks[pbx.name].capable_phones
         return Pbx(pbx.name, pbx.client, pbx.channels, self._reactor, capable=capable.__contains__)
+
+    def _answered(self, session: AgiSession) -> Coroutine[Any, Any, None]:
+        """What the dialplan asks or tells, by the script that it names."""
+        if session.request.script == "outbound":
+            return self.outbound.place(session)
+        return self.inbound.route(session)
+
+    def _overflow(self, session: AgiSession) -> Coroutine[Any, Any, None]:
+        if session.request.script == "outbound":
+            return self.outbound.fall_open(session)
+        return self.inbound.fall_open(session)
 
     async def _up(self, name: str) -> None:
         pbx = self._pbxes[name]

@@ -94,6 +94,7 @@ class Company:
     """Everything in one place, started when the `with` block is entered but for the daemon.
 
     @ivar service: what replaces the entries of the service `sales`; `settings` those of the whole file.
+    @ivar trunk: how whoever is called over the trunk behaves; the phone `trunk` then, None where nobody is.
     @ivar more_extensions: dialplan after the usual one; a context in it adds to the one of the same name.
     """
 
@@ -102,6 +103,7 @@ class Company:
     service: Mapping[str, Any] = field(factory=dict)
     settings: Mapping[str, Any] = field(factory=dict)
     softphone: RegisteringPhone | None = None
+    trunk: Behaviour | None = None
     command: Sequence[str] | None = None
     environment: Mapping[str, str] = field(factory=dict)
     global_fallback: str = "last-resort,s,1"
@@ -132,6 +134,8 @@ class Company:
     def _furnish(self) -> None:
         for agent in self.agents:
             self.phones[agent.id] = self.lab.phone(agent.id, agent.behaviour)
+        if self.trunk is not None:
+            self.phones["trunk"] = self.lab.phone("trunk", self.trunk)
         self.phones["reception"] = self.lab.phone("reception", Answers(after_ms=100))
         http_port, agi_port = self.lab.free_port(), self.lab.free_port()
         softphones = [self.softphone] if self.softphone else []
@@ -140,7 +144,8 @@ class Company:
             + self.more_extensions,
             dialplan_files=[ROOT / "dialplan" / "cti.conf"],
             manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
-            phones=[*self.phones.values(), *softphones],
+            phones=[*(phone for name, phone in self.phones.items() if name != "trunk"), *softphones],
+            trunk=self.phones.get("trunk"),
         )
         more: dict[str, Any] = {} if self.command is None else {"command": self.command}
         self.daemon = Daemon(

@@ -392,7 +392,9 @@ class _Compiler:
         # YAML makes a number of a mailbox that nobody put in quotes, and 0017 would have become 15.
         if isinstance(raw, str) and _MAILBOX.fullmatch(raw):
             return ToVoicemail(raw)
-        self._wrong(path, f'{_shown(raw)} is no mailbox; its name in quotes would be right, such as "17@default"')
+        self._wrong(
+            path, f'{_shown(raw)} is no mailbox; its name in quotes would be right, such as "17@default"'
+        )
         return ToVoicemail("")
 
     def _sounds(self, raw: object, path: Path) -> tuple[str, ...]:

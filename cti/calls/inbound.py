@@ -16,7 +16,7 @@ from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTim
 from cti.calls.identification import Identification, Identifier, Outcome
 from cti.calls.life import LiveCall, is_call_id, mint_call_id
 from cti.calls.log import CallLog
-from cti.calls.route_request import BadRouteRequest, RouteRequest
+from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
 from cti.logs import get_logger
@@ -154,11 +154,7 @@ class Inbound:
     # The steps.
 
     def _understand(self, request: RouteRequest, at: float) -> Asked:
-        if request.pbx not in self._pbxes:
-            known = ", ".join(sorted(self._pbxes)) or "none"
-            raise BadRouteRequest(
-                f"no Asterisk here is called {request.pbx[:40]!r} (CTI_PBX); known: {known}"
-            )
+        check_pbx(request, self._pbxes)
         services = self._services()
         service, called = services.of(request.did)
         if service is not None:
@@ -518,7 +514,7 @@ def brief_party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def card_body(call: LiveCall, identified: Identification, service: Service | None) -> dict[str, Any]:
-    """The client card: everything that is known of the caller, and what the dialled service asks of the agent."""
+    """The client card: everything that is known of the other side, and what the dialled service asks of the agent."""
     return {
         "from": call.record.from_number,
         "from_kind": call.record.from_kind,

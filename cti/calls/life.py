@@ -263,6 +263,11 @@ class LiveCall:
         self.card = card.body
         self._show(unit, card)
 
+    def show(self, unit: Unit, at: float, agent: str, body: Mapping[str, Any]) -> None:
+        """The card of whom this agent calls, on their screen; it goes along to whoever is reached next."""
+        self.card = body
+        self._offer_card(unit, at, agent)
+
     def send_elsewhere(self, unit: Unit, at: float, action: str | None) -> Sequence[str]:
         """The call goes to the fallback, or on as without us; an offer that was open did not work.
 

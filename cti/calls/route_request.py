@@ -1,10 +1,12 @@
 """What the dialplan sends along with its question, read out of the AGI request and checked.
 
 `AGI(agi://HOST/route,v=1,pbx=NAME,call=ID,linkedid=…,did=…,attempt=N,last=DIALSTATUS)`: AGI itself sends neither
-the Asterisk's name nor the linkedid, so they come as arguments.
+the Asterisk's name nor the linkedid, so they come as arguments. Calls that go out are told of in the same words, by
+`agi://HOST/outbound`, with the number that is called as `did`.
 """
 
 import re
+from collections.abc import Collection
 from typing import Final
 
 from attrs import frozen
@@ -36,10 +38,12 @@ class RouteRequest:
     last: str | None
 
     @classmethod
-    def of(cls, request: Request) -> "RouteRequest":
+    def of(cls, request: Request, script: str = "route") -> "RouteRequest":
         """Raises `BadRouteRequest`."""
-        if request.script != "route":
-            raise BadRouteRequest(f"the script is {request.script[:40]!r}; only agi://HOST/route is served")
+        if request.script != script:
+            raise BadRouteRequest(
+                f"the script is {request.script[:40]!r}; agi://HOST/route and agi://HOST/outbound are served"
+            )
         pairs = [argument.partition("=")[::2] for argument in request.args]
         given = dict(pairs)
         if len(given) < len(pairs):
@@ -68,3 +72,10 @@ class RouteRequest:
             attempt=int(attempt) if attempt.isascii() and attempt.isdigit() and len(attempt) < 5 else 1,
             last=last if last and _DIAL_STATUS.fullmatch(last) else None,
         )
+
+
+def check_pbx(request: RouteRequest, pbxes: Collection[str]) -> None:
+    """Raises `BadRouteRequest` where no Asterisk of the configuration has the name that the request gives."""
+    if request.pbx not in pbxes:
+        known = ", ".join(sorted(pbxes)) or "none"
+        raise BadRouteRequest(f"no Asterisk here is called {request.pbx[:40]!r} (CTI_PBX); known: {known}")

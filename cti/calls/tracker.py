@@ -67,10 +67,15 @@ _NO_PERSON: Final = ("CBAnn/", "CBRec/", "Announcer/", "Recorder/")
 
 @frozen
 class EndedRecord:
-    """What the dialplan's hangup handler knew. Times are epoch seconds, whole ones: AstDB's come from EPOCH."""
+    """What the dialplan's hangup handler knew. Times are epoch seconds, whole ones: AstDB's come from EPOCH.
+
+    `way`: `outbound` of a call that began in cti-outbound. `channel`: the name of the caller's.
+    """
 
     uniqueid: str
     call: str | None
+    way: str
+    channel: str
     did: str
     caller: str
     presentation: str
@@ -90,6 +95,8 @@ class EndedRecord:
         return cls(
             uniqueid=uniqueid,
             call=call if is_call_id(call) else None,
+            way=given.get("way", ""),
+            channel=given.get("channel", ""),
             did=given.get("did", ""),
             caller=given.get("from", ""),
             presentation=given.get("pres", ""),

@@ -6,6 +6,8 @@ went to the fallback, and yet no call may be missing from the log.
 
 from collections.abc import Callable
 
+from cti.agents.roster import Roster
+from cti.asterisk.channels import device_of
 from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
@@ -13,6 +15,7 @@ from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord
 from cti.logs import get_logger
+from cti.numbers import NumberKind
 from cti.store.records import ChannelRecord
 
 log = get_logger("cti.calls.unseen")
@@ -24,11 +27,13 @@ class Unseen:
     def __init__(
         self,
         calls: CallLog,
+        roster: Roster,
         services: Callable[[], Services],
         identifier: Callable[[], Identifier],
         now: Callable[[], float],
     ) -> None:
         self._calls = calls
+        self._roster = roster
         self._services = services
         self._identifier = identifier
         self._now = now
@@ -43,27 +48,42 @@ class Unseen:
         caller = services.plan.parse(
             known.caller or None, presentation=_WITHHELD if known.presentation.startswith("prohib") else None
         )
-        identified = await self._identifier().identify(caller)
+        direction = "inbound"
+        if known.way == "outbound":
+            direction = "outbound" if called.kind is NumberKind.E164 else "internal"
+        ours = direction != "inbound"
+        device = device_of(known.channel)
+        agent = self._roster.at_phone(device) if ours else None
+        identified = await self._identifier().identify(called if ours else caller)
         ended = known.ended or self._now()
         started = known.started or ended
-        id = known.call or mint_call_id(started)
-        record = new_record(id, pbx, known.uniqueid, known.did, started, caller, called, service)
+        record = new_record(
+            known.call or mint_call_id(started),
+            pbx,
+            known.uniqueid,
+            known.did,
+            started,
+            caller,
+            called,
+            None if ours else service,
+            direction=direction,
+            agent=agent,
+        )
         record.state = str(State.ELSEWHERE)
         record.reason = "nobody was asked in time: the server was away, or had too much to do"
         record.identify_ms = identified.ms
         record.hangup_cause = known.cause
         record.party = brief_party(party_facts(identified))
-        call = LiveCall(record, action="fallback")
+        call = LiveCall(record, action=None if ours else "fallback", dialstatus=known.dialstatus or None)
         call.channels[pbx, known.uniqueid] = ChannelRecord(
-            pbx, known.uniqueid, call.id, device="", role="caller", began=record.started, cause=known.cause
+            pbx, known.uniqueid, call.id, device, "caller", started, agent=agent, cause=known.cause
         )
         unit = self._calls.unit()
-        if known.dialstatus == "ANSWER":
-            leg = ChannelRecord(
-                pbx, f"{known.uniqueid}/unseen", call.id, device="", role="other", began=record.started
-            )
+        if known.dialstatus:
+            leg = ChannelRecord(pbx, f"{known.uniqueid}/unseen", call.id, "", "other", started)
             call.add_channel(unit, leg)
-            call.answered(unit, max(ended - (known.talked or 0.0), record.started), leg)
+            if known.dialstatus == "ANSWER":
+                call.answered(unit, max(ended - (known.talked or 0.0), started), leg)
         call.end(unit, ended)
         log.warning("a call that went by without us is in the log now", call=call.id, outcome=record.outcome)
         await self._calls.write_whole(call, unit)

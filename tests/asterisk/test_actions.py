@@ -1,4 +1,4 @@
-"""Everything but ringing that a rule may do with a call, on a real Asterisk, and what becomes of it when it cannot."""
+"""Everything but ringing that a rule may do with a call, on a real Asterisk, and each way in which it can fail."""
 
 import re
 import shutil
@@ -114,10 +114,9 @@ def test_a_rule_sends_a_call_to_a_place_of_the_company_s_own_dialplan(tmp_path):
 @pytest.mark.parametrize("place", ["cti-action,dial,1", "cti-inbound,494066969110,1"])
 def test_no_answer_leads_into_the_contexts_of_cordboard_itself(tmp_path, place):
     """No rule can say so; should an answer do it all the same, it counts as one that cannot be carried out."""
-    hook = f"[cti-hook-before-route]\nexten => s,1,Set(DB(cti/test)=1)\n same => n,Return()\n"
     answer = f"[told]\nexten => s,1,Set(CTI_TARGET={place})\n same => n,Goto(cti-action,goto,1)\n"
     trunk = "[from-trunk]\nexten => 100,1,Gosub(cti-begin,s,1(inbound))\n same => n,Goto(told,s,1)\n"
-    with a_company(tmp_path, "10", more_extensions=hook + answer + trunk) as company:
+    with a_company(tmp_path, "10", more_extensions=answer + trunk) as company:
         result = company.call(did="100", talk_ms=100).wait()
 
         assert (result.final, rung(company)) == (200, {"reception": 1})
@@ -198,7 +197,7 @@ def test_an_announcement_is_in_the_caller_s_language_or_the_line_s_or_english(tm
 
 
 def add_languages(company: Company, *languages: str) -> None:
-    """Give the company's Asterisk sounds of its own, among them `closed` in these languages; the trunk speaks German."""
+    """Give the company's Asterisk sounds of its own: `closed` in these languages. The trunk speaks German."""
     pbx = company.pbx
     pbx.stop()
     data = pbx.directory / "data"
