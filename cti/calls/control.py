@@ -19,7 +19,7 @@ from cti.asterisk.channels import Channels
 from cti.asterisk.pbx import Listening, NotDone, NotPossible, Pbx, PbxAway, PbxError, Refused
 from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, card_body, new_record, party_facts
-from cti.calls.life import Assigned, LiveCall, mint_call_id
+from cti.calls.life import Assigned, LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.recordings import next_file
 from cti.calls.services import Services
@@ -263,7 +263,9 @@ class Control:
         """ConsultationCall: a call of its own, whose parent is the one that it is about."""
         target = self._target(leg.asker, leg.agent, given["to"])
         call, number, decision = self._new_call(leg.channel.pbx, leg.agent, target, leg.home)
-        call.card, call.party, call.record.party = leg.home.card, leg.home.party, leg.home.record.party
+        if decision is not None:
+            # A colleague is asked about the customer; of an outside number, its own card is shown to who asks.
+            call.card, call.record.party = leg.home.card, leg.home.record.party
         await self._begin(self._calls.unit(), call, decision)
         with self._to_be_made(call):
             await leg.pbx.consultation_call(
@@ -523,6 +525,8 @@ class Control:
             agent=agent,
             parent=None if parent is None else parent.id,
         )
+        if decision is None:
+            record.state = str(State.ELSEWHERE)
         return LiveCall(record), number, decision
 
     def _choose(self, target: ToAgents, by: str, how: str, call: LiveCall | None = None) -> Decision:
@@ -618,15 +622,14 @@ class Control:
     async def _identify_called(self, call: LiveCall, number: Number) -> None:
         """Who is called: found out while the agent's phone rings, and shown to them."""
         identified = await self._identifier().identify(number)
-        call.identification, call.record.identify_ms = identified, identified.ms
-        call.party = party_facts(identified)
-        call.record.party = brief_party(call.party)
-        if call.over or call.record.agent is None:
+        agent = call.record.agent
+        if call.over or agent is None:
             return
+        call.record.identify_ms = identified.ms
+        call.record.party = brief_party(party_facts(identified))
         unit = self._calls.unit()
         unit.put_call(call.record)
-        body = card_body(call, identified, None)
-        call.show_card(unit, CardRecord(call.id, call.record.agent, call.record.attempt, self._now(), body))
+        call.show(unit, self._now(), agent, card_body(call, identified, None))
         self._calls.write(call, unit)
 
     @contextmanager

@@ -256,12 +256,8 @@ class LiveCall:
         self.segments.append(segment)
         unit.put_segment(segment)
         for card in cards:
-            self.show_card(unit, card)
-
-    def show_card(self, unit: Unit, card: CardRecord) -> None:
-        """Put the card on an agent's screen; from now on it goes along to whoever is reached next."""
-        self.card = card.body
-        self._show(unit, card)
+            self.card = card.body
+            self._show(unit, card)
 
     def show(self, unit: Unit, at: float, agent: str, body: Mapping[str, Any]) -> None:
         """The card of whom this agent calls, on their screen; it goes along to whoever is reached next."""
