@@ -509,14 +509,16 @@ class Control:
                 number = services.plan.parse(dialled)
             case ToService(service):
                 number = services.plan.parse(service.numbers[0])
-            case ToAgents():
+            case ToAgents(name):
+                # Stands in the log as whom they called; no number leads to an agent.
+                number = Number(name, NumberKind.UNAVAILABLE)
                 decision = self._choose(target, agent, "called" if parent is None else "consulted")
         office = services.plan.parse(self._settings.office_number)
         record = new_record(
             mint_call_id(at),
             pbx,
             None,
-            number.dialable or "",
+            number.dialable or number.raw,
             at,
             office,
             number,
