@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
+# 16 or 22: a private Asterisk of that version, instead of the system's or else 22 (lab/tree.py).
+export ASTERISK
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint bench clean

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from lab.configuration import Directories, PbxConfiguration, Ports, configuration_files
 from lab.ports import LOOPBACK, PortBlock, udp_listener_exists
@@ -176,6 +176,13 @@ class AsteriskInstance:
         """Stops it for good and gives its ports back."""
         self.stop()
         self._block.release()
+
+    def join(self, other: AsteriskInstance) -> None:
+        """From now on each may dial the other, as `PJSIP/NUMBER@peer-NAME`; both run already."""
+        for one, peer in ((self, other), (other, self)):
+            peers = {**one.configuration.peers, peer.name: peer.sip_port}
+            one.configuration = evolve(one.configuration, peers=peers)
+            one.reload("res_pjsip.so")
 
     def reload(self, module: str = "") -> None:
         """Writes the configuration again, in case its files changed, and has Asterisk (or a module) read it."""

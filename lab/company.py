@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,21 +34,27 @@ DESKTOP = "https://cti.example"
 EXTENSIONS = """
 [globals]
 CTI_SERVER = 127.0.0.1:{agi_port}
-CTI_PBX = main
+CTI_PBX = {pbx}
 CTI_FALLBACK = {fallback}
 
 [from-trunk]
 exten => _X!,1,Goto(cti-inbound,${{EXTEN}},1)
 exten => _+X!,1,Goto(cti-inbound,${{EXTEN}},1)
 
+[from-peers]
+exten => _X!,1,Goto(cti-inbound,${{EXTEN}},1)
+exten => _+X!,1,Goto(cti-inbound,${{EXTEN}},1)
+; The phones of this Asterisk, for another one of the company.
+exten => _[a-z][a-z]!,1,Dial(PJSIP/${{EXTEN}},30)
+
 [old-context]
 exten => s,1,NoOp(the company's own way)
- same => n,Dial(PJSIP/reception,30)
+ same => n,Dial(PJSIP/{reception},30)
  same => n,Hangup()
 
 [last-resort]
 exten => s,1,NoOp(the global fallback)
- same => n,Dial(PJSIP/reception,30)
+ same => n,Dial(PJSIP/{reception},30)
  same => n,Hangup()
 """
 
@@ -57,7 +64,10 @@ _SOON = Answers(after_ms=200)
 
 @frozen
 class AnAgent:
-    """A person of the company and how their phone behaves."""
+    """A person of the company and how their phone behaves.
+
+    @ivar phones: what rings them, instead of the phone that bears their name.
+    """
 
     id: str
     name: str = ""
@@ -65,6 +75,7 @@ class AnAgent:
     groups: Sequence[str] = ("sales",)
     user: str | None = None
     state: str = "ready"
+    phones: Sequence[str] = ()
 
 
 def contacts_csv(rows: Sequence[Mapping[str, str]]) -> str:
@@ -96,6 +107,9 @@ class Company:
     @ivar service: what replaces the entries of the service `sales`; `settings` those of the whole file.
     @ivar trunk: how whoever is called over the trunk behaves; the phone `trunk` then, None where nobody is.
     @ivar more_extensions: dialplan after the usual one; a context in it adds to the one of the same name.
+    @ivar branches: further Asterisks by name, and the agents whose phones they have; where a call ends that nobody
+        there takes, `reception-NAME` rings. Each is joined with the first (`PJSIP/…@peer-main`, `@peer-NAME`), and
+        all have one daemon.
     """
 
     directory: Path
@@ -108,8 +122,9 @@ class Company:
     environment: Mapping[str, str] = field(factory=dict)
     global_fallback: str = "last-resort,s,1"
     more_extensions: str = ""
+    branches: Mapping[str, Sequence[AnAgent]] = field(factory=dict)
     lab: Lab = field(init=False)
-    pbx: AsteriskInstance = field(init=False)
+    pbxes: dict[str, AsteriskInstance] = field(factory=dict, init=False)
     daemon: Daemon = field(init=False)
     phones: dict[str, Phone] = field(factory=dict, init=False)
 
@@ -132,30 +147,46 @@ class Company:
             self.lab.__exit__(kind, error, trace)
 
     def _furnish(self) -> None:
-        for agent in self.agents:
-            self.phones[agent.id] = self.lab.phone(agent.id, agent.behaviour)
-        if self.trunk is not None:
-            self.phones["trunk"] = self.lab.phone("trunk", self.trunk)
-        self.phones["reception"] = self.lab.phone("reception", Answers(after_ms=100))
         http_port, agi_port = self.lab.free_port(), self.lab.free_port()
-        softphones = [self.softphone] if self.softphone else []
-        self.pbx = self.lab.asterisk(
-            extensions=EXTENSIONS.format(agi_port=agi_port, fallback=self.global_fallback)
-            + self.more_extensions,
-            dialplan_files=[ROOT / "dialplan" / "cti.conf"],
-            manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
-            phones=[*(phone for name, phone in self.phones.items() if name != "trunk"), *softphones],
-            trunk=self.phones.get("trunk"),
-        )
+        self._furnish_asterisk("main", self.agents, "reception", agi_port)
+        for name, agents in self.branches.items():
+            self._furnish_asterisk(name, agents, f"reception-{name}", agi_port)
+        secrets = {_secret_variable(name): pbx.ami_secret for name, pbx in self.pbxes.items()}
         more: dict[str, Any] = {} if self.command is None else {"command": self.command}
         self.daemon = Daemon(
             directory=self.directory / "daemon",
             settings=self._settings(http_port, agi_port),
             http_port=http_port,
             agi_port=agi_port,
-            environment={"AMI_SECRET": self.pbx.ami_secret, **self.environment},
+            environment={**secrets, **self.environment},
             **more,
         )
+
+    def _furnish_asterisk(self, name: str, agents: Sequence[AnAgent], reception: str, agi_port: int) -> None:
+        phones = {agent.id: self.lab.phone(agent.id, agent.behaviour) for agent in agents}
+        phones[reception] = self.lab.phone(reception, Answers(after_ms=100))
+        self.phones |= phones
+        trunk = self.lab.phone("trunk", self.trunk) if self.trunk and name == "main" else None
+        if trunk is not None:
+            self.phones["trunk"] = trunk
+        softphones = [self.softphone] if self.softphone and name == "main" else []
+        extensions = EXTENSIONS.format(
+            agi_port=agi_port, fallback=self.global_fallback, pbx=name, reception=reception
+        )
+        self.pbxes[name] = self.lab.asterisk(
+            name,
+            extensions=extensions + self.more_extensions,
+            dialplan_files=[ROOT / "dialplan" / "cti.conf"],
+            manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
+            phones=[*phones.values(), *softphones],
+            trunk=trunk,
+            peers=[self.pbx] if self.pbxes else [],
+        )
+
+    @property
+    def pbx(self) -> AsteriskInstance:
+        """The first Asterisk, `main`."""
+        return self.pbxes["main"]
 
     def _settings(self, http_port: int, agi_port: int) -> dict[str, Any]:
         service = {
@@ -174,22 +205,23 @@ class Company:
             "fastagi": {"listen": f"127.0.0.1:{agi_port}"},
             "http": {"listen": f"127.0.0.1:{http_port}", "url": DESKTOP},
             "asterisks": {
-                "main": {
-                    "ami": f"127.0.0.1:{self.pbx.ami_port}",
+                name: {
+                    "ami": f"127.0.0.1:{pbx.ami_port}",
                     "username": "cti",
-                    "secret": {"env": "AMI_SECRET"},
+                    "secret": {"env": _secret_variable(name)},
                 }
+                for name, pbx in self.pbxes.items()
             },
             "adapters": {"directory": {"kind": "directory"}},
             "agents": {
                 agent.id: {
                     "name": agent.name or agent.id.title(),
-                    "phones": [f"PJSIP/{agent.id}"],
+                    "phones": list(agent.phones) or [f"PJSIP/{agent.id}"],
                     "groups": list(agent.groups),
                     "crm": {"directory": agent.user or f"user-{agent.id}"},
                     "state": agent.state,
                 }
-                for agent in self.agents
+                for agent in (*self.agents, *chain.from_iterable(self.branches.values()))
             },
             "services": {"sales": {**service, **self.service}},
             **self.settings,
@@ -207,6 +239,10 @@ class Company:
         file.write_text(contacts_csv(rows), encoding="utf-8")
         self.daemon.run("contacts", "import", str(file))
 
-    def call(self, *, did: str = DID, **how: Any) -> Call:
-        """A caller rings the company; the parameters are those of `Lab.call`."""
-        return self.lab.call(self.pbx, did, **how)
+    def call(self, *, did: str = DID, pbx: str = "main", **how: Any) -> Call:
+        """A caller rings the company, at one of its Asterisks; the other parameters are those of `Lab.call`."""
+        return self.lab.call(self.pbxes[pbx], did, **how)
+
+
+def _secret_variable(pbx: str) -> str:
+    return "AMI_SECRET" if pbx == "main" else f"AMI_SECRET_{pbx.upper()}"

@@ -15,6 +15,7 @@ TRUNK_HEADER = ("X-Lab-Trunk", "yes")
 TRUNK_ENDPOINT = "trunk"
 TRUNK_CONTEXT = "from-trunk"
 PHONE_CONTEXT = "from-phones"
+PEER_CONTEXT = "from-peers"
 
 DEFAULT_MANAGER = """\
 [general]
@@ -85,12 +86,13 @@ class PbxConfiguration:
     """What makes one private Asterisk different from another.
 
     @ivar extensions: text of extensions.conf, after the included files. Calls from the trunk enter
-        `[from-trunk]`, calls from phones `[from-phones]`.
+        `[from-trunk]`, calls from phones `[from-phones]`, calls from other Asterisks `[from-peers]`.
     @ivar dialplan_files: files copied beside it and included before the text, in this order.
     @ivar manager: text of manager.conf, included after `manager_files`; address, port and the secret of the
         AMI user are added by the lab and win over what the text says.
     @ivar phones: each becomes an endpoint `PJSIP/NAME`.
     @ivar trunk_port: UDP port of the other end of `PJSIP/NUMBER@trunk`, None if nobody is dialled there.
+    @ivar peers: UDP ports of other Asterisks, by name: each is an endpoint, dialled `PJSIP/NUMBER@peer-NAME`.
     @ivar extra: further files or whole replacements, by name (`queues.conf`), as text.
     """
 
@@ -101,6 +103,7 @@ class PbxConfiguration:
     ami_username: str = "cti"
     phones: Sequence[StaticPhone | RegisteringPhone] = ()
     trunk_port: int | None = None
+    peers: Mapping[str, int] = field(factory=dict)
     extra: Mapping[str, str] = field(factory=dict)
 
 
@@ -261,8 +264,9 @@ def _category(name: str, written: str) -> str:
 def _pjsip(configuration: PbxConfiguration, ports: Ports) -> str:
     header, value = TRUNK_HEADER
     sections = [
-        # By header first: caller and phones share one address, and a caller's number may be a phone's name.
-        _section("global", type="global", endpoint_identifier_order="header,username,ip"),
+        # By header first: caller and phones share one address, and a caller's number may be a phone's name. So may
+        # that of a caller whom a peer sends; a peer is known by its port.
+        _section("global", type="global", endpoint_identifier_order="header,ip,username"),
         _section("udp", type="transport", protocol="udp", bind=f"{LOOPBACK}:{ports.sip}"),
         _endpoint(TRUNK_ENDPOINT, TRUNK_CONTEXT, trust_id_inbound="yes", identify_by="header"),
         _section(
@@ -273,6 +277,13 @@ def _pjsip(configuration: PbxConfiguration, ports: Ports) -> str:
         ),
         _aor(TRUNK_ENDPOINT, configuration.trunk_port),
     ]
+    for name, port in configuration.peers.items():
+        peer = f"peer-{name}"
+        sections += [
+            _endpoint(peer, PEER_CONTEXT, trust_id_inbound="yes", send_pai="yes", identify_by="ip"),
+            _section(f"{peer}-identify", type="identify", endpoint=peer, match=f"{LOOPBACK}:{port}"),
+            _aor(peer, port),
+        ]
     for phone in configuration.phones:
         if isinstance(phone, StaticPhone):
             sections += [_endpoint(phone.name, PHONE_CONTEXT), _aor(phone.name, phone.port)]

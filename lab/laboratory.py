@@ -85,11 +85,13 @@ class Lab:
         manager_files: Sequence[Path] = (),
         phones: Sequence[Phone | RegisteringPhone] = (),
         trunk: Phone | None = None,
+        peers: Sequence[AsteriskInstance] = (),
         extra: Mapping[str, str] | None = None,
     ) -> AsteriskInstance:
         """A running Asterisk in `directory/name`; the parameters are those of `PbxConfiguration`.
 
-        `trunk` is who answers when the dialplan dials `PJSIP/NUMBER@trunk`.
+        `trunk` is who answers when the dialplan dials `PJSIP/NUMBER@trunk`; with each of `peers`, which run already,
+        it can call either way, as `PJSIP/NUMBER@peer-NAME`, by the `name` that the other was given here.
         """
         configuration = PbxConfiguration(
             extensions=extensions,
@@ -103,6 +105,8 @@ class Lab:
         instance = AsteriskInstance(self.tree, self.directory / name, configuration, name)
         self._started.callback(instance.release)
         instance.start()
+        for peer in peers:
+            instance.join(peer)
         return instance
 
     def phone(self, name: str, behaviour: Behaviour | None = None) -> Phone:

@@ -238,8 +238,9 @@ class Leg(Handset):
     def partner_port(self) -> int:
         """Where Asterisk speaks SIP."""
         opening = self.messages[0]
-        where = opening.start_line if opening.sent else opening.header("Via") or ""
-        return int(re.findall(r"[@ ][^:@ ]+:(\d+)", where)[0])
+        if opening.sent:
+            return int(re.findall(r"@[^:@]+:(\d+)", opening.start_line)[0])
+        return int(re.findall(r" [^: ]+:(\d+)", opening.header("Via") or "")[0])
 
     @property
     def replaces(self) -> str:

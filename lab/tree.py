@@ -1,6 +1,6 @@
 """Finds an Asterisk to run: the system's, else a private copy, built once by debootstrap in a cache directory.
 
-Running it is the business of `lab.asterisk`."""
+$ASTERISK names the version of a private copy that is wanted instead. Running it is the business of `lab.asterisk`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from attrs import frozen
 # Part of the tree's directory name: raise it when what belongs into a tree changes; older ones are replaced.
 _TREE_VERSION = "1"
 _MARKER = ".cordboard-tree"
-# Debian 12 has no Asterisk; of the later suites, forky carries version 22.
-_SUITES = ("forky", "sid")
-# The debootstrap of an older Debian does not know newer suites by name; the script for sid serves them all.
-_DEBOOTSTRAP_SCRIPT = "sid"
+_DEFAULT_VERSION = "22"
+# Where each version is, as (suite, debootstrap's script): Debian 12 has no Asterisk, 11 and forky have one. The
+# debootstrap of an older Debian does not know newer suites by name; the script for sid serves them all.
+_SUITES = {
+    "16": (("bullseye", "bullseye"),),
+    "22": (("forky", "sid"), ("sid", "sid")),
+}
 _TREE_PACKAGES = "asterisk,asterisk-core-sounds-en-gsm"
 _BUILD_SECONDS = 900
 _INSTALL_SECONDS = 600
@@ -117,22 +120,33 @@ def cache_directory() -> Path:
     return Path.home() / ".cache" / "cordboard"
 
 
+def wanted_version() -> str:
+    """The version that $ASTERISK asks for, `16` or `22`; empty: whatever is there. Raises LabUnavailable."""
+    version = os.environ.get("ASTERISK", "")
+    if version and version not in _SUITES:
+        raise LabUnavailable(f"ASTERISK={version}: the lab can fetch {' and '.join(_SUITES)}")
+    return version
+
+
 def ensure_asterisk() -> AsteriskTree:
     """The system's Asterisk if there is one, else the private copy, built first if need be (two minutes).
 
-    Says on stderr when it builds or installs. Raises LabUnavailable. Two callers at once build one copy.
+    If $ASTERISK names a version, always the private copy of that one. Says on stderr when it builds or installs.
+    Raises LabUnavailable. Two callers at once build one copy.
     """
-    if shutil.which("asterisk") or Path("/usr/sbin/asterisk").is_file():
+    version = wanted_version()
+    if not version and (shutil.which("asterisk") or Path("/usr/sbin/asterisk").is_file()):
         return AsteriskTree(Path("/")).check()
+    version = version or _DEFAULT_VERSION
     cache = cache_directory()
-    tree = cache / f"asterisk-{_TREE_VERSION}"
+    tree = cache / f"asterisk-{version}-{_TREE_VERSION}"
     if (tree / _MARKER).is_file():
         return AsteriskTree(tree).check()
-    _require_debian_and_root("an Asterisk (there is none on this machine)")
+    _require_debian_and_root(f"Asterisk {version}, which is not on this machine,")
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / "asterisk.lock"):
         if not (tree / _MARKER).is_file():
-            _build(tree)
+            _build(tree, version)
     return AsteriskTree(tree).check()
 
 
@@ -150,8 +164,8 @@ def remove_cached_trees() -> list[Path]:
         return _remove_trees(cache)
 
 
-def _remove_trees(cache: Path, keep: Path | None = None) -> list[Path]:
-    trees = [path for path in sorted(cache.glob("asterisk-*")) if path.is_dir() and path != keep]
+def _remove_trees(cache: Path, version: str = "*") -> list[Path]:
+    trees = [path for path in sorted(cache.glob(f"asterisk-{version}")) if path.is_dir()]
     for tree in trees:
         # The marker first: whatever interrupts the removal, nobody takes the rest for a whole tree.
         (tree / _MARKER).unlink(missing_ok=True)
@@ -159,14 +173,14 @@ def _remove_trees(cache: Path, keep: Path | None = None) -> list[Path]:
     return trees
 
 
-def _build(tree: Path) -> None:
+def _build(tree: Path, version: str) -> None:
     debootstrap = _ensure_program("debootstrap", "debootstrap")
-    _remove_trees(tree.parent)
+    _remove_trees(tree.parent, f"{version}-*")
     mirrors = _debian_mirrors()
     failures = []
-    for suite in _SUITES:
+    for suite, script in _SUITES[version]:
         for mirror in mirrors:
-            _say(f"building a private Asterisk (Debian {suite}) in {tree}, once; this takes a minute or two")
+            _say(f"building Asterisk {version} (Debian {suite}) in {tree}, once; this takes a minute or two")
             building = tree.with_name(f"{tree.name}.building")
             log = tree.parent / "debootstrap.log"
             command = [
@@ -174,7 +188,7 @@ def _build(tree: Path) -> None:
                 # What debootstrap mounts in the tree is gone with it, even if it is killed.
                 *("unshare", "--mount", "--propagation", "private"),
                 *(str(debootstrap), "--variant=minbase", f"--include={_TREE_PACKAGES}"),
-                *(suite, str(building), mirror, _DEBOOTSTRAP_SCRIPT),
+                *(suite, str(building), mirror, script),
             ]
             try:
                 _run(command, log, _BUILD_SECONDS)

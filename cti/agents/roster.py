@@ -297,6 +297,7 @@ class Roster:
             state=self._word(agent),
             why_not=self._why_not(agent),
             idle_since=record.idle_since,
+            pbxes=self._pbxes(record.phones),
         )
         self.agents[record.id] = facts
         for group in record.groups:
@@ -327,6 +328,16 @@ class Roster:
             return None
         phone, said = next(iter(words.items()))
         return f"{phone} {DEVICE_WHY_NOT[said[0]]}"
+
+    def _pbxes(self, phones: Iterable[str]) -> frozenset[str] | None:
+        """The Asterisks that know one of these phones; None while nobody has said anything of one of them."""
+        known: set[str] = set()
+        for phone in phones:
+            said = self._devices.get(phone)
+            if not said:
+                return None
+            known.update(pbx for pbx, word in said.items() if word != "INVALID")
+        return frozenset(known)
 
     def _word(self, agent: _Agent) -> str:
         word = state(Wish(agent.record.wish), agent.engagement)

@@ -258,6 +258,7 @@ class Inbound:
             tried=call.tried,
             agents=self._roster.agents,
             groups=self._roster.groups,
+            pbx=asked.request.pbx,
         )
 
     def _reserve(
@@ -313,6 +314,9 @@ class Inbound:
             call.action = str(decision.action)
             call.offer_to(unit, segment, cards)
         else:
+            if asked.steered:
+                # Not shown yet: for an agent whom the company's own dialplan may ring.
+                call.card = card_body(call, identified, asked.service)
             call.send_elsewhere(unit, at, str(decision.action if asked.steered else Action.FALLBACK))
         unit.put_call(record)
 

@@ -30,7 +30,7 @@ from cti.calls.tracker import Tracker
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.store.base import Unit
-from cti.store.records import ChannelRecord
+from cti.store.records import ChannelRecord, Key
 
 log = get_logger("cti.calls.outbound")
 
@@ -48,6 +48,10 @@ class Told:
     called: Number
     device: str
     agent: str | None
+
+    @property
+    def key(self) -> Key:
+        return self.request.pbx, self.request.uniqueid
 
 
 class Outbound:
@@ -89,10 +93,12 @@ class Outbound:
             log.info("the caller hung up before the call was told of", pbx=told.request.pbx)
             return
         call = self._whose(told)
-        if call.ours:
+        channel = call.channels.get(told.key)
+        makes_it = call.ours and channel is not None and channel.role == "caller"
+        if makes_it:
             self._log(told, call)
             await self._show(told, call, await self._identify(told, call))
-        await self._answer(session, told, call)
+        await self._answer(session, told, call, self._name(call) if makes_it else None)
 
     async def fall_open(self, session: AgiSession) -> None:
         """Too many ask at once: the call goes on as it would anyway, and AMI tells of it."""
@@ -116,8 +122,7 @@ class Outbound:
     def _whose(self, told: Told) -> LiveCall:
         """The call that the channel belongs to: a new one, one that we started, or one that came from outside."""
         request = told.request
-        key = request.pbx, request.uniqueid
-        call = self._calls.of_channel(*key)
+        call = self._calls.of_channel(*told.key)
         if call is None and request.call is not None and is_call_id(request.call):
             call = self._calls.get(request.call)
         if call is None:
@@ -136,10 +141,12 @@ class Outbound:
             )
             record.linkedid = request.linkedid
             call = LiveCall(record)
-        if key not in call.channels:
-            call.channels[key] = ChannelRecord(
-                *key, call.id, told.device, "caller", told.at, agent=told.agent, name=request.channel
+        has_caller = any(channel.role == "caller" for channel in call.channels.values())
+        if told.key not in call.channels and not has_caller:
+            call.channels[told.key] = ChannelRecord(
+                *told.key, call.id, told.device, "caller", told.at, agent=told.agent, name=request.channel
             )
+            call.record.uniqueid = call.record.uniqueid or request.uniqueid
         self._calls.keep(call)
         return call
 
@@ -148,7 +155,7 @@ class Outbound:
         if call.state is not State.ASKED:
             return
         unit = self._calls.unit()
-        call.ask(unit, told.at, call.channels[told.request.pbx, told.request.uniqueid], None)
+        call.ask(unit, told.at, call.channels[told.key], None)
         call.send_elsewhere(unit, told.at, None)
         unit.put_call(call.record)
         self._calls.write(call, unit)
@@ -159,6 +166,12 @@ class Outbound:
         call.record.identify_ms = identified.ms
         call.record.party = brief_party(party_facts(identified)) or call.record.party
         return identified
+
+    @staticmethod
+    def _name(call: LiveCall) -> str | None:
+        """What the CRM calls whom they call, for the display of the phone that does."""
+        name: str | None = (call.record.party or {}).get("name")
+        return name
 
     async def _show(self, told: Told, call: LiveCall, identified: Identification) -> None:
         """The card of whom they call, on the screen of the agent who does; of a colleague there is none."""
@@ -183,9 +196,8 @@ class Outbound:
             return False
         return written
 
-    async def _answer(self, session: AgiSession, told: Told, call: LiveCall) -> None:
+    async def _answer(self, session: AgiSession, told: Told, call: LiveCall, name: str | None) -> None:
         variables = [("__CTI_CALL_ID", call.id)]
-        name = (call.record.party or {}).get("name") if call.ours else None
         if name:
             variables.append(("CTI_CALLER_NAME", name))
         try:

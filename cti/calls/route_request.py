@@ -65,7 +65,7 @@ class RouteRequest:
             uniqueid=uniqueid,
             linkedid=given.get("linkedid", "")[:_LONGEST] or None,
             channel=request.channel[:_LONGEST],
-            did=(given.get("did") or request.extension)[:_LONGEST],
+            did=given.get("did", "")[:_LONGEST],
             caller=request.callerid[:_LONGEST],
             caller_name=request.calleridname[:_LONGEST],
             presentation=request.callingpres,

@@ -56,8 +56,9 @@ def test_a_call_reaches_the_phone_and_both_ends_tell_when_and_what(lab):
     assert 180 in result.codes
     assert result.final == 200
     assert result.ended_by == "caller"
-    assert 0.3 <= result.answered - result.started < 1.3
-    assert 0.4 <= result.ended - result.answered < 1.4
+    # SIPp counts in whole milliseconds.
+    assert 0.29 <= result.answered - result.started < 1.3
+    assert 0.39 <= result.ended - result.answered < 1.4
     (invite,) = anna.invites
     assert (invite.from_name, invite.from_number) == ("Žana Кузнецова", "015228817386")
     assert invite.to_number == "anna"
@@ -83,7 +84,7 @@ def test_a_caller_gives_up_while_a_silent_phone_rings(lab):
     result = lab.call(pbx, NUMBER, cancel_after_ms=700).wait()
 
     assert (result.final, result.ended_by, result.answered) == (487, "caller", None)
-    assert 0.7 <= result.ended - result.started < 1.5
+    assert 0.69 <= result.ended - result.started < 1.5
     assert len(anna.received("CANCEL")) == 1
 
 
@@ -127,7 +128,7 @@ def test_a_phone_may_hang_up_by_itself_or_when_told(lab):
     ben.hang_up()
 
     assert by_itself.ended_by == "asterisk"
-    assert 0.3 <= by_itself.ended - by_itself.answered < 1.3
+    assert 0.29 <= by_itself.ended - by_itself.answered < 1.3
     assert told.wait().ended_by == "asterisk"
 
 
@@ -150,7 +151,8 @@ INTERNAL = """
 exten => _X.,1,Dial(PJSIP/anna,10)
 
 [from-phones]
-exten => _[a-z]!,1,Dial(PJSIP/${EXTEN},10)
+exten => _[a-z][a-z]!,1,Dial(PJSIP/${EXTEN},10)
+exten => 17,1,Dial(PJSIP/ben,10)
 """
 
 
@@ -226,6 +228,7 @@ def test_a_phone_joins_a_call_with_one_that_still_rings(lab):
     ben.answer()
 
     lab.eventually(lambda: answered(ben) and hung_up(anna), what="the transfer")
+    assert len(ben.invites) == 1
     assert call.result.ended is None
     ben.hang_up()
     assert call.wait().ended_by == "asterisk"
@@ -234,7 +237,7 @@ def test_a_phone_joins_a_call_with_one_that_still_rings(lab):
 def test_a_call_of_a_phone_holds_transfers_and_is_cancelled_too(lab):
     anna, ben, cleo = lab.phone("anna"), lab.phone("ben"), lab.phone("cleo", RingsForever())
     pbx = lab.asterisk(extensions=INTERNAL, phones=[anna, ben, cleo])
-    call = lab.dial(anna, pbx, "ben")
+    call = lab.dial(anna, pbx, "17")
     call.wait_for(200)
     call.hold()
     call.retrieve()
@@ -412,6 +415,26 @@ def test_two_asterisks_run_side_by_side_and_call_each_other_s_phones_never(lab):
     assert (len(anna.invites), len(ben.invites)) == (0, 1)
     assert first.pid != second.pid
     assert first.log("Executing") == []
+
+
+def test_joined_asterisks_call_each_other_and_keep_the_callers_number(lab):
+    anna = lab.phone("anna")
+    head = lab.asterisk(
+        "head", extensions="[from-peers]\nexten => _X.,1,Dial(PJSIP/7@peer-branch,10)\n", phones=[]
+    )
+    branch = lab.asterisk(
+        "branch",
+        extensions="[from-trunk]\nexten => _X.,1,Dial(PJSIP/${EXTEN}@peer-head,10)\n"
+        "[from-peers]\nexten => 7,1,Dial(PJSIP/anna,10)\n",
+        phones=[anna],
+        peers=[head],
+    )
+
+    result = lab.call(branch, NUMBER, from_number="01713920042", talk_ms=100).wait()
+
+    assert result.final == 200
+    assert anna.invites[0].from_number == "01713920042"
+    lab.eventually(lambda: head.log(rf"Executing \[{NUMBER}@from-peers:1\]"))
 
 
 def test_after_restart_and_crash_the_database_is_there_and_calls_go_through(lab):

@@ -29,8 +29,8 @@ def a_company(directory: Path, **more: Any) -> Company:
 
 
 def dial(company: Company, number: str, *, phone: str = "anna", **how: Any) -> Call:
-    """Somebody of the company dials; Asterisk knows the phone by its name."""
-    return company.call(did=number, from_number=phone, headers={"X-Lab-Trunk": "no"}, **how)
+    """Somebody of the company dials."""
+    return company.lab.dial(company.phones[phone], company.pbx, number, **how)
 
 
 def test_the_agent_who_calls_a_customer_has_the_card_before_it_rings_there(tmp_path):

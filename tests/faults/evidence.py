@@ -55,11 +55,14 @@ def channel_of(pbx: AsteriskInstance, did: str) -> str:
 
 
 def guard_seconds(pbx: AsteriskInstance) -> list[float]:
-    """For each question that the dialplan's guard ended: the seconds from AGI() to the extension T."""
+    """For each question that the dialplan's guard ended: the seconds from where it is set to the extension T.
+
+    Not from AGI(), the next step: on a busy machine that may be late in the log, while the guard runs already.
+    """
     asked: dict[str, float] = {}
     seconds = []
     for step in steps(pbx):
-        if step.application == "AGI":
+        if (step.application, step.data) == ("Set", "TIMEOUT(absolute)=3"):
             asked[step.channel] = step.time
         elif (step.context, step.exten) == ("cti-ask", "T") and step.channel in asked:
             seconds.append(step.time - asked.pop(step.channel))

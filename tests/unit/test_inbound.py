@@ -24,7 +24,7 @@ from cti.store.records import AgentRecord, CallRecord, DecisionRecord, SegmentRe
 from routing.rules import Mode, Service, compile_rules
 from tests.unit.calls import RecordingUnit
 
-KATRIN = Party(adapter="directory", type="contact", id="17", name="Katrin Öhlmann", owner="u1")
+KATRIN = Party(adapter="directory", type="contact", id="17", name="Katrin Öhlmann", owner="u1", language="sl")
 
 
 class Session:
@@ -164,6 +164,7 @@ def test_the_answer_names_the_agent_the_caller_and_the_card_and_ends_with_the_ac
         "CTI_TARGET": "PJSIP/anna",
         "CTI_TIMEOUT": "20",
         "CTI_REASON": "owner: anna is the owner of the caller",
+        "CTI_LANGUAGE": "sl",
         "CTI_CALLER_NAME": "Katrin Öhlmann",
         "CTI_CARD_URL": f"https://cti.example/?call={record.id}",
         "CTI_ACTION": "dial",
@@ -172,6 +173,38 @@ def test_the_answer_names_the_agent_the_caller_and_the_card_and_ends_with_the_ac
     assert world.events == ["call.offered", "call.routed", "card.offered"]
     assert world.anna == "offered"
     assert world.learned == [("main", "494066969100")]
+
+
+@pytest.mark.parametrize(
+    ("target", "said", "outcome"),
+    [
+        ({"goto": "self-service,s,1"}, {"CTI_TARGET": "self-service,s,1"}, "self_service"),
+        ({"voicemail": "17"}, {"CTI_TARGET": "17"}, "voicemail"),
+        ({"announce": ["a", "b"]}, {"CTI_TARGET": "a&b"}, "self_service"),
+        (
+            {"announce": "a", "then": "fallback"},
+            {"CTI_TARGET": "a", "CTI_NEXT": "old-context,s,1"},
+            "self_service",
+        ),
+        ({"reject": "declined"}, {"CTI_TARGET": "declined"}, "rejected"),
+    ],
+)
+def test_a_rule_that_rings_nobody_is_told_with_its_target_and_is_the_outcome(target, said, outcome):
+    world, session = World(), Session()
+    rules = compile_rules([{"name": "night", **target}])
+    service = Service("sales", ("+494066969100",), Mode.ROUTE, None, "old-context,s,1", rules)
+    world.services = Services([service], NumberPlan("DE"))
+    world.ask(session)
+    world.tracker.on_event("main", an_end_of("1.0"))
+
+    (action,) = target.keys() - {"then"}
+    of_action = {
+        name: value for name, value in session.set.items() if name not in ("__CTI_CALL_ID", "CTI_REASON")
+    }
+    assert of_action == {**said, "CTI_LANGUAGE": "sl", "CTI_ACTION": action}
+    assert list(session.set)[-1] == "CTI_ACTION"
+    assert world.rows(CallRecord)[-1].outcome == outcome
+    assert (world.rows(SegmentRecord), world.anna) == ([], "ready")
 
 
 def test_nothing_is_said_to_asterisk_before_it_is_durable():

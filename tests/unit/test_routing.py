@@ -14,13 +14,18 @@ from routing.decide import MAX_CANDIDATES, Action, Decision, Outcome, decide
 from routing.facts import FROM_KINDS, PARTY_TYPES, AgentFacts, Facts, is_phone
 from routing.rules import (
     FACTS,
+    Announce,
     DialAgent,
     DialGroup,
     DialOwner,
+    GoTo,
     Mode,
+    Reject,
+    Rejection,
     RulesError,
     Service,
     ToFallback,
+    ToVoicemail,
     compile_rules,
 )
 
@@ -360,6 +365,62 @@ def test_targets_are_compiled() -> None:
     ]
 
 
+ELSEWHERE: list[tuple[dict[str, Any], Any, tuple[Action, str, str], str]] = [
+    (
+        {"goto": "self-service, s ,1"},
+        GoTo("self-service,s,1"),
+        (Action.GOTO, "self-service,s,1", ""),
+        "sends the call to self-service,s,1",
+    ),
+    (
+        {"voicemail": "17@default"},
+        ToVoicemail("17@default"),
+        (Action.VOICEMAIL, "17@default", ""),
+        "sends the call to the mailbox 17@default",
+    ),
+    (
+        {"announce": "custom/closed"},
+        Announce(("custom/closed",)),
+        (Action.ANNOUNCE, "custom/closed", ""),
+        "plays custom/closed and hangs up",
+    ),
+    (
+        {"announce": ["hello", "closed"], "then": "fallback"},
+        Announce(("hello", "closed"), ToFallback()),
+        (Action.ANNOUNCE, "hello&closed", FALLBACK),
+        "plays hello, closed and sends the call to the fallback",
+    ),
+    (
+        {"announce": "closed", "then": "self-service,s,1"},
+        Announce(("closed",), GoTo("self-service,s,1")),
+        (Action.ANNOUNCE, "closed", "self-service,s,1"),
+        "plays closed and sends the call to self-service,s,1",
+    ),
+    (
+        {"reject": "busy"},
+        Reject(Rejection.BUSY),
+        (Action.REJECT, "busy", ""),
+        "rejects the call: busy",
+    ),
+]
+
+
+@pytest.mark.parametrize(("target", "compiled", "decided", "said"), ELSEWHERE)
+def test_a_rule_may_send_the_call_elsewhere_and_the_reason_says_where(
+    target: dict[str, Any], compiled: Any, decided: tuple[Action, str, str], said: str
+) -> None:
+    (rule,) = compile_rules([{"name": "night", **target}])
+    decision = decide(a_service({"name": "night", **target}, REST), facts(an_agent("ben")))
+
+    assert rule.target == compiled
+    assert (decision.action, decision.target, decision.then) == decided
+    assert (decision.agents, decision.timeout, decision.rule) == ((), 0, "night")
+    assert decision.reason == f"night: the rule {said}"
+    (step,) = decision.trace
+    assert (step.outcome, step.note) == (Outcome.DECIDED, f"the rule {said}")
+    assert step.as_json()["note"] == step.note
+
+
 NEST: Any = "gold"
 for _ in range(20):
     NEST = {"not": NEST}
@@ -430,6 +491,25 @@ def test_a_wrong_rule_is_named_with_its_path_and_what_would_be_right(
         ([{"name": "x"}], "rules[0]: does not say where to go"),
         ([{"name": "x", "fallback": False}], "rules[0].fallback: only `fallback: true`"),
         ([{"name": "x", "fallback": True, "timeout": 5}], "rules[0].timeout: has no meaning"),
+        ([{"name": "x", "goto": "old-context"}], 'rules[0].goto: "old-context" is not `context,exten,prio`'),
+        ([{"name": "x", "goto": "a,${B},1"}], "rules[0].goto: "),
+        ([{"name": "x", "goto": 5}], "rules[0].goto: a number is not"),
+        ([{"name": "x", "goto": "cti-route,s,1"}], "is a context of Cordboard's own dialplan; one of yours"),
+        ([{"name": "x", "voicemail": 17}], "rules[0].voicemail: a number is no mailbox; its name in quotes"),
+        ([{"name": "x", "voicemail": "17,u"}], 'rules[0].voicemail: "17,u" is no mailbox'),
+        ([{"name": "x", "announce": "../../etc/passwd"}], "is no sound; a file's name below"),
+        ([{"name": "x", "announce": "a&b"}], 'rules[0].announce: "a&b" is no sound'),
+        ([{"name": "x", "announce": ["a", 5]}], "rules[0].announce[1]: a number is no sound"),
+        ([{"name": "x", "announce": []}], "rules[0].announce: has 0 sounds; 1 to 20"),
+        ([{"name": "x", "announce": "a", "then": "nowhere"}], 'rules[0].then: "nowhere" is not'),
+        ([{"name": "x", "announce": "a", "then": "cti-ask,route,1"}], "rules[0].then: "),
+        ([{"name": "x", "fallback": True, "then": "fallback"}], "rules[0].then: has no meaning without"),
+        ([{"name": "x", "reject": "bussy"}], 'did you mean "busy"?'),
+        ([{"name": "x", "reject": True}], "rules[0].reject: unknown way to reject a call"),
+        (
+            [{"name": "x", "dial": "owner", "goto": "a,s,1", "reject": "busy"}],
+            "both dial and goto and reject",
+        ),
         ([REST, REST], 'rules[1].name: "rest" is rule 0\'s name already'),
         ([REST] * 1001, "rules: has 1001 rules"),
     ],
@@ -472,6 +552,7 @@ TARGETS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
         {"dial": {"group": "support"}},
         {"dial": {"agent": "anna"}},
         {"fallback": True},
+        *(target for target, *_ in ELSEWHERE),
     ]
 )
 WHENS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
@@ -526,9 +607,12 @@ def test_nobody_is_chosen_who_may_not_be_and_the_trace_names_the_rule_that_decid
         assert id_ not in tried
         assert by_id[id_].phones
     assert (decision.action is Action.DIAL) == bool(decision.agents)
-    assert decision.target == (
-        FALLBACK if not decision.agents else "&".join(by_id[decision.agents[0]].phones)
-    )
+    if decision.agents:
+        assert decision.target == "&".join(by_id[decision.agents[0]].phones)
+    elif decision.action is Action.FALLBACK:
+        assert decision.target == FALLBACK
+    else:
+        assert (decision.action, decision.target, decision.then) in [decided for *_, decided, _ in ELSEWHERE]
     deciding = [step.rule.name for step in decision.trace if step.outcome is Outcome.DECIDED]
     assert deciding == ([] if decision.rule is None else [decision.rule])
     assert decision.rule is None or decision.trace[-1].rule.name == decision.rule
@@ -554,7 +638,10 @@ JUNK: st.SearchStrategy[Any] = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                [*FACTS, "name", "when", "dial", "in", "not", "prefix", "contains", "at_least", "x"]
+                [
+                    *(*FACTS, "name", "when", "dial", "in", "not", "prefix", "contains", "at_least", "x"),
+                    *("goto", "voicemail", "announce", "then", "reject", "fallback"),
+                ]
             ),
             inner,
             max_size=4,
