@@ -166,7 +166,7 @@ class Company:
         phones = {agent.id: self.lab.phone(agent.id, agent.behaviour) for agent in agents}
         phones[reception] = self.lab.phone(reception, Answers(after_ms=100))
         self.phones |= phones
-        trunk = self.lab.phone("trunk", self.trunk) if self.trunk and name == "main" else None
+        trunk = self.lab.phone("trunk", self.trunk) if self.trunk is not None and name == "main" else None
         if trunk is not None:
             self.phones["trunk"] = trunk
         softphones = [self.softphone] if self.softphone and name == "main" else []

@@ -42,7 +42,8 @@ _MODULES = """
     app_directed_pickup app_echo app_exec app_mixmonitor app_originate app_playback app_playtones
     app_read app_record app_senddtmf app_softhangup app_stack app_transfer app_userevent app_verbose
     app_voicemail app_while func_callerid func_cdr func_channel func_cut func_db func_devstate func_dialplan
-    func_evalexten func_global func_groupcount func_hangupcause func_logic func_math func_periodic_hook func_pjsip_aor
+    func_evalexten func_global func_groupcount func_hangupcause func_logic func_math func_periodic_hook
+    func_pjsip_aor
     func_pjsip_contact func_pjsip_endpoint func_rand func_sprintf func_strings func_timeout func_uri
     bridge_builtin_features bridge_builtin_interval_features bridge_holding bridge_native_rtp
     bridge_simple bridge_softmix codec_a_mu codec_alaw codec_gsm codec_resample codec_ulaw format_gsm

@@ -192,8 +192,11 @@ class Channels:
         handler = self._handlers.get(event.name)
         if handler is not None:
             handler(event)
-        for listen in self._listening.values():
-            listen(event)
+        for key, listen in list(self._listening.items()):
+            try:
+                listen(event)
+            except Exception as error:  # noqa: BLE001 - who waits is told; the event is everybody's
+                self._fail(key, error)
 
     def tell(self) -> None:
         """Let those go on whose wishes have come true."""

@@ -70,12 +70,12 @@ _AUTO_ANSWER: Final = (
     r"PJSIP_HEADER(add,Alert-Info)=info=alert-autoanswer",
 )
 
-# Why an Originate failed: the last frame that came from the phone (include/asterisk/frame.h).
-_WHY_NOT: Final[Mapping[str, str]] = {
-    "1": "it refused the call",
-    "3": "nobody answered",
-    "5": "it is busy",
-    "8": "it cannot be reached",
+# Why a phone did not ring: Q.850's causes, as in the Hangup of its channel. An OriginateResponse does not tell.
+_CAUSES: Final[Mapping[str, str]] = {
+    "17": "it is busy",
+    "18": "nobody answered",
+    "19": "nobody answered",
+    "21": "it refused the call",
 }
 _DIALSTATUS: Final[Mapping[str, str]] = {
     "BUSY": "is busy",
@@ -213,14 +213,7 @@ class Pbx:
         async with self._alone(agent):
             channel = self._channel(agent)
             if channel.on_hold:
-                if not self._capable(channel.device):
-                    raise NotPossible(f"{channel.device} holds the call itself: take it back there")
-                await self._notify(
-                    channel,
-                    "talk",
-                    lambda: self._is(agent, lambda now: not now.on_hold),
-                    "the phone has the call back",
-                )
+                await self._off_hold(channel)
                 return
             if self._channels.partners(agent):
                 raise NotPossible("the agent is talking: alternate or reconnect")
@@ -246,6 +239,8 @@ class Pbx:
         _check_variables(settings)
         async with self._alone(agent):
             channel = self._channel(agent)
+            if channel.on_hold:
+                await self._off_hold(channel)
             held = await self._held(agent)
             if held is not None and self._channels.partners(agent):
                 raise NotPossible("the agent has somebody on hold already")
@@ -685,8 +680,9 @@ class Pbx:
 
         def settled(event: Event) -> bool:
             channel = self._channels.get(own)
-            rings = channel is not None and channel.state in ("Ringing", "Up")
-            return rings or (event.name == "OriginateResponse" and event.get("Uniqueid") == own)
+            if channel is not None:
+                return channel.state in ("Ringing", "Up")
+            return event.name in ("Hangup", "OriginateResponse") and event.get("Uniqueid") == own
 
         ringing = self._channels.until_event(settled, PHONE_SECONDS, f"{phone.name} rings")
         try:
@@ -694,8 +690,8 @@ class Pbx:
         except PbxError:
             await self._release(own)
             raise
-        if event.name == "OriginateResponse" and event.get("Response") != "Success":
-            why = _WHY_NOT.get(event.get("Reason"), "it cannot be reached")
+        if self._channels.get(own) is None:
+            why = _CAUSES.get(event.get("Cause"), "it cannot be reached")
             raise Refused(f"{phone.name} does not ring: {why}")
         return own
 
@@ -710,6 +706,18 @@ class Pbx:
         """Tell a phone within its call to go on or off the hook, and wait until it has."""
         await self._do("PJSIPNotify", Channel=channel.name, Variable=f"Event={word}")
         await self._until(come_true, what, PHONE_SECONDS)
+
+    async def _off_hold(self, channel: Channel) -> None:
+        """Take a call back that the phone itself holds."""
+        if not self._capable(channel.device):
+            raise NotPossible(f"{channel.device} holds the call itself: take it back there")
+        uniqueid = channel.uniqueid
+        await self._notify(
+            channel,
+            "talk",
+            lambda: self._is(uniqueid, lambda now: not now.on_hold),
+            "the phone has the call back",
+        )
 
     async def _speak(self, channel: str, sound: str) -> None:
         """Play a sound to both sides of a conversation."""

@@ -28,6 +28,7 @@ class Control:
         self._reactor: Any = EPollReactor()  # type: ignore[no-untyped-call]
         self.channels = Channels(self._reactor)
         self.events: list[Event] = []
+        self._in_step = threading.Event()
         self.ami = AmiClient(
             self._reactor,
             pbx.host,
@@ -35,6 +36,7 @@ class Control:
             pbx.ami_username,
             pbx.ami_secret,
             on_event=self._on_event,
+            on_up=self._on_up,
             on_down=lambda reason: self.channels.forget_all(),
             wanted=MIRRORED | AWAITED,
             jitter=lambda: 0.0,
@@ -44,6 +46,11 @@ class Control:
             target=self._reactor.run, kwargs={"installSignalHandlers": False}, daemon=True
         )
 
+    async def _on_up(self) -> None:
+        listed = await self.ami.list_action("CoreShowChannels", complete="CoreShowChannelsComplete")
+        self.channels.replace(listed)
+        self._in_step.set()
+
     def _on_event(self, event: Event) -> None:
         self.events.append(event)
         self.channels.take(event)
@@ -52,7 +59,7 @@ class Control:
     def __enter__(self) -> Control:
         self._thread.start()
         self.ask(self.ami.startService)
-        eventually(lambda: self.ami.up, 10, what="the manager's log-in")
+        assert self._in_step.wait(10), "no log-in at Asterisk's manager, or no list of its channels"
         return self
 
     def __exit__(

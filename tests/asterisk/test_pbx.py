@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,27 +10,24 @@ from typing import Any
 
 import pytest
 
-from cti.asterisk.pbx import NotPossible, Refused
+from cti.asterisk.pbx import NotDone, NotPossible, Refused
 from lab.laboratory import Answers, Busy, Call, Lab, Phone, eventually
+from lab.sipp import Handset
 from tests.asterisk.control import Control
 
 ROOT = Path(__file__).parents[2]
 CUSTOMER = "+4915228817386"
 OFFICE = "+494066969100"
 
-# 1 rings Anna, 21 Ben, 22 Carla, 23 nobody's phone, 24 one that is busy, 0… leaves the house.
+# From outside Anna is rung. 21 is Ben, 22 Carla, 23 nobody, 24 is busy, 25 a capable phone; 0… leaves the house.
 EXTENSIONS = """
 [globals]
 CTI_SERVER = 127.0.0.1:1
-CTI_FALLBACK = last-resort,s,1
+CTI_FALLBACK = front,s,1
 CTI_OUTBOUND = way-out
 
 [from-trunk]
-exten => _X.,1,Dial(PJSIP/anna,30)
- same => n,Hangup()
-
-[cti-outbound]
-exten => _X!,1,Goto(way-out,${EXTEN},1)
+exten => _X.,1,Goto(cti-inbound,${EXTEN},1)
 
 [way-out]
 exten => 21,1,Dial(PJSIP/ben,30)
@@ -39,15 +37,22 @@ exten => 22,1,Dial(PJSIP/carla,30)
 exten => 23,1,Hangup(1)
 exten => 24,1,Dial(PJSIP/dora,30)
  same => n,Hangup()
+exten => 25,1,Dial(PJSIP/emil,30)
+ same => n,Hangup()
 exten => _0.,1,Dial(PJSIP/${EXTEN}@trunk,30)
  same => n,Hangup()
 
 [queue]
 exten => 7,1,Answer()
- same => n,Wait(30)
+ same => n,MusicOnHold()
 
-[last-resort]
-exten => s,1,Dial(PJSIP/reception,30)
+[front]
+; No server answers here, so that each call comes to its fallback; who comes again gets somebody else.
+exten => s,1,Set(TIMES=$[0${TIMES} + 1])
+ same => n,GotoIf($[${TIMES} > 1]?again)
+ same => n,Dial(PJSIP/anna,30)
+ same => n,Hangup()
+ same => n(again),Dial(PJSIP/reception,30)
  same => n,Hangup()
 """
 
@@ -65,6 +70,33 @@ class House:
         customer = self.control.phone("PJSIP/trunk", up=True)
         eventually(lambda: self.control.together(anna, customer), 10, what="the conversation")
         return call, anna, customer
+
+    def a_call_at_a_capable_phone(self) -> tuple[Call, str, str]:
+        """A customer who rings Emil: their call, his channel, theirs."""
+        call, _anna, customer = self.a_call()
+        rung = len(self.phones["emil"].invites)
+        self.control.do("single_step_transfer", customer, "way-out,25,1")
+        emil = self.control.phone("PJSIP/emil", up=False)
+        eventually(lambda: len(self.phones["emil"].invites) > rung, 10, what="the call at the phone itself")
+        self.phone_has_sent("emil", "180")
+        return call, emil, customer
+
+    def phone_has_sent(self, name: str, word: str) -> None:
+        """SIPp cannot yet be told of anything else while it is still sending that."""
+
+        def sent() -> bool:
+            return any(m.sent and word in (m.method, str(m.status)) for m in self.phones[name].leg.messages)
+
+        eventually(sent, 10, what=f"{word} from {name}")
+
+    def hears(self, listener: Handset, speaker: Handset, key: str) -> bool:
+        """Whether a key that is pressed at one phone is heard at the other; no is only sure after a second."""
+        before = listener.heard
+        speaker.press(key)
+        try:
+            return eventually(lambda: listener.heard == before + key, 1, what="the key")
+        except TimeoutError:
+            return False
 
     def goes_on(self, call: Call) -> bool:
         return call.result.ended is None
@@ -85,12 +117,18 @@ class House:
 
 
 @contextmanager
-def a_house(directory: Path, **behaviours: Any) -> Iterator[House]:
+def a_house(directory: Path) -> Iterator[House]:
     with Lab(directory) as lab:
-        people = {"anna": Answers(), "ben": Answers(), "carla": Answers(after_ms=None), "dora": Busy()}
-        phones = {name: lab.phone(name, behaviours.get(name, how)) for name, how in people.items()}
-        phones["reception"] = lab.phone("reception")
-        line = lab.phone("line", behaviours.get("line", Answers(after_ms=200)))
+        people = {
+            "anna": Answers(),
+            "ben": Answers(),
+            "carla": Answers(after_ms=None),
+            "dora": Busy(),
+            "emil": Answers(after_ms=None, capable=True, auto_answer=True),
+            "reception": Answers(),
+        }
+        phones = {name: lab.phone(name, how) for name, how in people.items()}
+        line = lab.phone("line", Answers(after_ms=200))
         pbx = lab.asterisk(
             extensions=EXTENSIONS,
             dialplan_files=[ROOT / "dialplan" / "cti.conf"],
@@ -99,7 +137,7 @@ def a_house(directory: Path, **behaviours: Any) -> Iterator[House]:
             trunk=line,
         )
         phones["line"] = line
-        with Control(pbx) as control:
+        with Control(pbx, capable=lambda phone: phone == "PJSIP/emil") as control:
             yield House(lab, pbx, control, phones)
 
 
@@ -151,10 +189,13 @@ def test_hold_gives_music_and_retrieve_brings_both_together(house):
 
     house.control.do("hold_call", anna)
     assert not house.control.together(anna, customer)
-    assert house.control.ask(lambda: house.control.channels.get(anna).up)
+    assert not house.hears(call, house.phones["anna"], "1")
+    assert re.search("StartMusicOnHold.*", house.pbx.log("Executing.*@cti-control-hold:1")[-1].text)
     house.control.do("retrieve_call", anna)
 
     assert house.control.together(anna, customer)
+    assert house.hears(call, house.phones["anna"], "2")
+    assert house.hears(house.phones["anna"], call, "3")
     house.ends(call)
 
 
@@ -254,8 +295,60 @@ def test_transfer_connects_the_two_and_releases_the_agent(house):
     assert control.together(ben, customer)
     assert not control.phones("PJSIP/anna")
     assert house.goes_on(call)
+    control.do("hold_call", ben)
+    control.do("retrieve_call", ben)
+    assert control.together(ben, customer)
+    assert house.hears(call, house.phones["ben"], "1")
     house.phones["ben"].hang_up()
     assert call.wait(10).ended_by == "asterisk"
+
+
+def test_an_end_is_written_down_whatever_was_done_with_the_call(house):
+    control = house.control
+    call, anna, customer = house.a_call()
+    control.do("hold_call", anna)
+    control.do("retrieve_call", anna)
+    control.do("single_step_transfer", customer, "way-out,21,1")
+    house.ends(call)
+
+    eventually(
+        lambda: f"/cti/ended/{customer}" in house.pbx.cli("database show cti/ended"),
+        10,
+        what="the ended-record",
+    )
+
+
+def test_a_call_that_the_agent_made_is_held_consulted_and_transferred_like_any_other(house):
+    control = house.control
+    anna = control.do("make_call", "PJSIP/anna", "0049152", office_number=OFFICE)
+    customer = control.phone("PJSIP/trunk", up=True)
+    eventually(lambda: control.together(anna, customer), 10, what="the conversation")
+
+    control.do("hold_call", anna)
+    control.do("retrieve_call", anna)
+    assert control.together(anna, customer)
+    control.do("consultation_call", anna, "21")
+    ben = control.phone("PJSIP/ben", up=True)
+    eventually(lambda: control.together(anna, ben), 10, what="the consultation")
+    control.do("transfer_call", anna)
+
+    assert control.together(ben, customer)
+    assert not control.phones("PJSIP/anna")
+    house.phones["line"].hang_up()
+    eventually(lambda: not house.channels(), 10, what="the end of both")
+
+
+def test_whom_we_called_is_not_left_on_hold_either(house):
+    control = house.control
+    anna = control.do("make_call", "PJSIP/anna", "0049152", office_number=OFFICE)
+    customer = control.phone("PJSIP/trunk", up=True)
+    eventually(lambda: control.together(anna, customer), 10, what="the conversation")
+    control.do("hold_call", anna)
+
+    house.phones["anna"].hang_up()
+
+    somebody = control.phone("PJSIP/anna", up=True)
+    eventually(lambda: control.together(somebody, customer), 10, what="the company's fallback")
 
 
 def test_transfer_before_the_consulted_has_answered_changes_nothing(house):
@@ -358,7 +451,7 @@ def test_a_recording_is_paused_goes_on_and_ends(house):
 
 
 @pytest.mark.parametrize("how", ["listen", "whisper", "barge"])
-def test_a_supervisor_listens_until_they_hang_up(house, how):
+def test_a_supervisor_listens_and_the_conversation_goes_on(house, how):
     control = house.control
     call, anna, customer = house.a_call()
 
@@ -387,4 +480,179 @@ def test_digits_reach_the_other_end(house):
 
     control.do("digits", customer, "12#")
 
+    eventually(lambda: call.heard == "12#", 10, what="the digits at the customer's")
+    assert house.phones["anna"].heard == ""
+    house.ends(call)
+
+
+def test_a_supervisor_stops_listening_by_hanging_up(house):
+    """ChanSpy() ends with the next sound in the conversation, so there must be some."""
+    control = house.control
+    call, _anna, customer = house.a_call()
+    control.do("single_step_transfer", customer, "queue,7,1")
+
+    ben = control.do("monitor", "PJSIP/ben", customer, "listen")
+    control.do("clear_connection", ben)
+
+    assert house.goes_on(call)
+    house.ends(call)
+
+
+def test_who_listens_is_released_with_the_conversation(house):
+    control = house.control
+    call, anna, _customer = house.a_call()
+    control.do("monitor", "PJSIP/ben", anna, "whisper")
+
+    house.ends(call)
+
+
+@pytest.mark.parametrize(("phone", "why"), [("PJSIP/dora", "busy"), ("PJSIP/nobody", "cannot be reached")])
+def test_a_phone_that_cannot_be_rung_is_told_and_nobody_is_called(house, phone, why):
+    before = len(house.phones["line"].invites)
+
+    with pytest.raises(Refused, match=why):
+        house.control.do("make_call", phone, "0049152")
+
+    assert len(house.phones["line"].invites) == before
+
+
+def test_a_capable_phone_answers_holds_and_retrieves_when_told(house):
+    control = house.control
+    call, emil, customer = house.a_call_at_a_capable_phone()
+
+    control.do("answer_call", emil)
+    eventually(lambda: control.together(emil, customer), 10, what="the conversation")
+    control.do("hold_call", emil)
+    house.phone_has_sent("emil", "ACK")
+
+    assert control.ask(lambda: control.channels.get(emil).on_hold)
+    assert control.together(emil, customer), "the phone holds the call itself"
+    control.do("retrieve_call", emil)
+    assert not control.ask(lambda: control.channels.get(emil).on_hold)
+    house.ends(call)
+
+
+def test_a_phone_that_holds_by_itself_takes_the_call_back_before_it_consults(house):
+    control = house.control
+    call, emil, customer = house.a_call_at_a_capable_phone()
+    control.do("answer_call", emil)
+    eventually(lambda: control.together(emil, customer), 10, what="the conversation")
+    control.do("hold_call", emil)
+    house.phone_has_sent("emil", "ACK")
+
+    control.do("consultation_call", emil, "21")
+    control.do("reconnect_call", emil)
+
+    assert control.together(emil, customer)
+    assert not control.ask(lambda: control.channels.get(emil).on_hold)
+    house.ends(call)
+
+
+def test_a_phone_that_is_not_capable_is_picked_up_by_hand(house):
+    control = house.control
+    call, _anna, customer = house.a_call()
+    control.do("single_step_transfer", customer, "way-out,22,1")
+
+    with pytest.raises(NotPossible, match="pick it up"):
+        control.do("answer_call", control.phone("PJSIP/carla", up=False))
+    house.ends(call)
+
+
+def test_auto_answer_needs_no_hand(house):
+    emil = house.control.do("make_call", "PJSIP/emil", "0049152", auto_answer=True)
+
+    customer = house.control.phone("PJSIP/trunk", up=True)
+    eventually(lambda: house.control.together(emil, customer), 10, what="the conversation")
+    house.control.do("clear_connection", emil)
+    eventually(lambda: not house.channels(), 10, what="the end of both")
+
+
+def test_without_auto_answer_somebody_picks_up_first(house):
+    house.control.do("make_call", "PJSIP/emil", "0049152")
+
+    house.control.phone("PJSIP/emil", up=False)
+    assert not house.control.phones("PJSIP/trunk")
+
+
+def test_an_outside_consultation_is_transferred_and_ends_with_the_call(house):
+    """Bridged by AMI's own Bridge, the line would go on in the trunk's context, as a call that comes in."""
+    control = house.control
+    call, anna, customer = house.a_call()
+    line = control.do("consultation_call", anna, "0049152", office_number=OFFICE)
+    assert house.phones["line"].invites[-1].from_number == OFFICE
+    eventually(lambda: control.together(anna, line), 10, what="the consultation")
+
+    control.do("transfer_call", anna)
+
+    assert control.together(line, customer)
+    before = len(house.pbx.log("Executing.*@from-trunk"))
+    house.ends(call)
+    assert len(house.pbx.log("Executing.*@from-trunk")) == before
+
+
+def test_who_hangs_up_while_the_agent_consults_leaves_the_agent_to_finish(house):
+    control = house.control
+    call, anna, _customer = house.a_call()
+    control.do("consultation_call", anna, "21")
+    ben = control.phone("PJSIP/ben", up=True)
+    eventually(lambda: control.together(anna, ben), 10, what="the consultation")
+
+    call.hang_up()
+
+    eventually(lambda: not control.phones("PJSIP/trunk"), 10, what="the end of the customer's channel")
+    with pytest.raises(NotPossible, match="holds nobody"):
+        control.do("transfer_call", anna)
+    assert control.together(anna, ben)
+
+
+def test_an_agent_whose_phone_dies_in_a_consultation_leaves_the_customer_to_somebody_else(house):
+    control = house.control
+    call, anna, customer = house.a_call()
+    control.do("consultation_call", anna, "21")
+
+    house.phones["anna"].hang_up()
+
+    reception = control.phone("PJSIP/reception", up=True)
+    eventually(lambda: control.together(reception, customer), 10, what="somebody else")
+    assert not control.phones("PJSIP/ben")
+    house.ends(call)
+
+
+def test_a_restart_of_ours_forgets_nobody_who_is_on_hold(house):
+    call, anna, customer = house.a_call()
+    house.control.do("hold_call", anna)
+
+    with Control(house.pbx) as another:
+        another.do("retrieve_call", anna)
+
+        assert another.together(anna, customer)
+    house.ends(call)
+
+
+def test_a_pickup_that_comes_too_late_takes_nothing(house):
+    control = house.control
+    call, _anna, customer = house.a_call()
+    control.do("single_step_transfer", customer, "way-out,22,1")
+    carla = control.phone("PJSIP/carla", up=False)
+
+    late = control.start("pickup", "PJSIP/emil", carla)
+    control.phone("PJSIP/emil", up=False)
+    house.phones["carla"].answer()
+    eventually(lambda: control.together(carla, customer), 10, what="Carla")
+    house.phones["emil"].answer()
+
+    with pytest.raises(Refused, match="somebody else has answered"):
+        late()
+    assert control.together(carla, customer)
+    house.ends(call)
+
+
+def test_a_full_parking_lot_leaves_both_talking(house):
+    control = house.control
+    call, anna, customer = house.a_call()
+
+    with pytest.raises(NotDone, match="no space"):
+        control.do("park", customer, lot="no-such-lot")
+
+    assert control.together(anna, customer)
     house.ends(call)
