@@ -75,7 +75,7 @@ class Facts:
     how many were found. `attempt` counts from 1. `last`: Asterisk's DIALSTATUS of the attempt before, None
     (or empty) at the first. `tried`: ids of the agents who were offered this call and did not answer.
     `groups`: the agents of each group, in any order; where it is None the groups are looked up in `agents`.
-    `pbx`: the Asterisk that the call is at, None where that does not matter.
+    `pbx`: the Asterisk that the call is at, None where nobody knows which phones it has.
     """
 
     at: float

@@ -75,6 +75,7 @@ class Roster:
         self._phones: dict[str, str] = {}
         self._crm: dict[tuple[str, str], str] = {}
         self._devices: dict[str, dict[str, str]] = {}
+        self._in_sight: set[str] = set()
 
     # People, as the store has them.
 
@@ -151,8 +152,17 @@ class Roster:
         if id is not None:
             self._refresh(self._agents[id], before)
 
+    def has_told(self, pbx: str) -> None:
+        """Asterisk `pbx` has told of all its phones: whom it has not named has none there."""
+        self._in_sight.add(pbx)
+
+    def sees(self, pbx: str) -> bool:
+        """Whether it is known which phones Asterisk `pbx` has."""
+        return pbx in self._in_sight
+
     def forget_devices(self, pbx: str) -> None:
         """Asterisk `pbx` is out of sight: what it said of phones is not to be relied on any more."""
+        self._in_sight.discard(pbx)
         for device, states in self._devices.items():
             if states.pop(pbx, None) is not None and (id := self._phones.get(device)) is not None:
                 self._refresh(self._agents[id], self._word(self._agents[id]))

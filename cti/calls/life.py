@@ -294,6 +294,12 @@ class LiveCall:
             channel.segment = self._reach(unit, channel.began, channel.agent).number
         unit.put_channel(channel)
 
+    def recognise(self, unit: Unit, at: float, channel: ChannelRecord, agent: str) -> None:
+        """It turns out that this channel is an agent's, who is reached by an outside line."""
+        channel.agent, channel.role = agent, "agent"
+        channel.segment = self._reach(unit, at, agent).number
+        unit.put_channel(channel)
+
     def _reach(self, unit: Unit, at: float, agent: str) -> SegmentRecord:
         """The segment of an agent whose phone is rung: of the offer to them, else one that nobody decided.
 

@@ -237,9 +237,19 @@ class Tracker:
             self._rang(call, channel, at)
 
     def _dial_began(self, pbx: str, event: Event, at: float) -> None:
-        call, _ = self._find(pbx, event, "Dest", at)
-        if call is None:
+        call, channel = self._find(pbx, event, "Dest", at)
+        if call is None or channel is None:
             self._begin(pbx, event, at)
+            return
+        # Its own events may have come before, and do not tell what was dialled to reach it.
+        agent = self._agent_at(pbx, channel.uniqueid, channel.name)
+        if channel.role == "other" and agent is not None and not call.over:
+            unit = self._calls.unit()
+            call.recognise(unit, at, channel, agent)
+            self._calls.keep(call)
+            if event.get("DestChannelStateDesc") == "Ringing":
+                call.rang(unit, at, channel)
+            self._calls.write(call, unit)
 
     def _dial_state(self, pbx: str, event: Event, at: float) -> None:
         call, channel = self._find(pbx, event, "Dest", at)
@@ -598,6 +608,7 @@ class Tracker:
         """Make our picture Asterisk's again. `since`: when AMI was lost, the best guess for ends nobody saw."""
         for entry in await ami.list_action("DeviceStateList", complete="DeviceStateListComplete"):
             self._device_state(pbx, entry, since)
+        self._roster.has_told(pbx)
         # Channels that come while we ask are not in the lists, and live.
         before = [
             (call, [channel for channel in call.living if channel.pbx == pbx])
