@@ -429,7 +429,7 @@ class Control:
         inside = {each.agent for each in call.living if each.agent is not None}
         if len(inside) == 1:
             return inside.pop()
-        if call.record.agent is not None and (call.record.agent in inside or not inside):
+        if call.record.agent is not None and not inside:
             return call.record.agent
         raise BadTarget(
             "agent: say whose connection is meant" + (f": {', '.join(sorted(inside))}" if inside else "")

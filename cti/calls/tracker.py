@@ -550,6 +550,7 @@ class Tracker:
         if (
             offer is not None
             and offer.answered is None
+            and channel.role != "caller"
             and not any(one.segment == offer.number for one in [channel, *call.living])
         ):
             # No phone of the offer rings any more, and its next question never reached us: this is the fallback.

@@ -303,7 +303,7 @@ def test_a_transfer_to_a_colleague_takes_the_card_along(office):
     call.hang_up()
     record = office.ended(id)
     assert segments(record) == [
-        ("anna", "answered", "rest: anna is the longest idle of sales"),
+        ("anna", "answered", "rest: anna is longest idle in sales"),
         ("ben", "answered", "transferred by anna"),
     ]
     assert (record["agent"], cards(record)) == ("ben", ["anna", "ben"])
