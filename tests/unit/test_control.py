@@ -42,6 +42,7 @@ CLEO = Asker("t3", "cleo's desk", "cleo", own_only=True)
 CHIEF = Asker("t4", "the chief", "cleo", own_only=False)
 CRM = Asker("t5", "the CRM", None, own_only=False)
 
+PLAN = NumberPlan("DE")
 OUTSIDE = "+493023125100"
 SALES = Service("sales", ("+494066969100",), Mode.ROUTE, None, "old-context,s,1", ())
 
@@ -83,12 +84,12 @@ class Desk:
         )
         for agent in ("anna", "ben", "cleo"):
             house.roster.device_state("main", f"PJSIP/{agent}", "NOT_INUSE")
-        house.services = Services([SALES], NumberPlan("DE"))
+        house.services = Services([SALES], PLAN)
         self.pbx = FakePbx()
         self.counted: list[tuple[str, str]] = []
         self.log: dict[str, CallDetail] = {}
         house.store.call = lambda id: succeed(self.log.get(id))  # type: ignore[attr-defined]
-        self.settings = CallControl(DiallingRules(NumberPlan("DE")), **settings)
+        self.settings = CallControl(DiallingRules(PLAN), **settings)
         self.control = Control(
             calls=house.calls,
             tracker=house.tracker,
