@@ -139,6 +139,12 @@ class Metrics:
         self._ami_events_total = Counter(
             "cti_ami_events_total", "Manager events received.", ("pbx", "event"), registry=registry
         )
+        self._ami_gap = Counter(
+            "cti_ami_gap_seconds_total",
+            "Time in which this Asterisk was not heard and its call records did not make up for it.",
+            ("pbx",),
+            registry=registry,
+        )
         self._outbox_pending = Gauge(
             "cti_outbox_pending", "Notifications not yet delivered.", ("destination",), registry=registry
         )
@@ -208,6 +214,7 @@ class Metrics:
             self._adapter_up.labels(adapter)
         for pbx in pbxes:
             self._ami_up.labels(pbx)
+            self._ami_gap.labels(pbx)
         for destination in destinations:
             self._outbox_pending.labels(destination)
             self._outbox_oldest.labels(destination)
@@ -270,6 +277,10 @@ class Metrics:
     def ami_up(self, pbx: str, up: bool) -> None:
         """Whether we are logged in to this Asterisk's manager interface."""
         self._ami_up.labels(_known(pbx, self._pbxes)).set(up)
+
+    def ami_gap(self, pbx: str, seconds: float) -> None:
+        """Count a time in which calls may have gone by unseen."""
+        self._ami_gap.labels(pbx).inc(max(0.0, seconds))
 
     def ami_event(self, pbx: str, event: str) -> None:
         """Count an event of Asterisk's."""

@@ -26,6 +26,7 @@ from cti.asterisk.fastagi import AgiSession, FastAgiFactory, listen
 from cti.asterisk.pbx import Pbx
 from cti.calls.control import Control
 from cti.calls.explain import explain
+from cti.calls.gaps import Gaps
 from cti.calls.identification import Identifier
 from cti.calls.inbound import Inbound
 from cti.calls.log import CallLog
@@ -90,13 +91,17 @@ def seeds(settings: Settings, now: float) -> list[AgentRecord]:
 
 @define
 class _Pbx:
-    """One Asterisk of the configuration. `lost`: since when its AMI has been away (epoch seconds)."""
+    """One Asterisk of the configuration.
+
+    `lost`: since when its AMI has been away (epoch seconds); `in_step`: nothing that it said since is missing.
+    """
 
     name: str
     client: AmiClient
     channels: Channels
     lost: float
     sweeping: bool = False
+    in_step: bool = False
 
 
 class CtiService(Service):
@@ -129,6 +134,13 @@ class CtiService(Service):
         self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier)
         self.tracker = Tracker(
             self.calls, self.roster, self._now, self.unseen.record, self._channels, self.unasked.begin
+        )
+        self.gaps = Gaps(
+            self.calls,
+            {name: pbx.cdr for name, pbx in settings.asterisks.items() if pbx.cdr is not None},
+            make_up=self.unasked.made_up,
+            in_thread=self._in_thread,
+            measure=self.metrics.ami_gap,
         )
         self.inbound = Inbound(
             calls=self.calls,
@@ -379,7 +391,10 @@ class CtiService(Service):
         log.info("AMI is up", pbx=name)
         self.metrics.ami_up(name, True)
         self.tracker.up(name, pbx.client)
+        at = self._now()
         await self.tracker.resync(name, pbx.client, pbx.lost)
+        await self.gaps.close(name, pbx.lost, at)
+        pbx.in_step = True
         await self._services().write_fallbacks(pbx.client)
 
     def _learn(self, pbx: str, did: str, service: RoutedService) -> None:
@@ -392,6 +407,7 @@ class CtiService(Service):
     def _down(self, name: str, reason: str) -> None:
         log.warning("AMI is down", pbx=name, why=reason)
         self._pbxes[name].lost = self._now()
+        self._pbxes[name].in_step = False
         self.metrics.ami_up(name, False)
         self.tracker.down(name)
 
@@ -439,10 +455,15 @@ class CtiService(Service):
         for pbx in self._pbxes.values():
             if pbx.client.up and not pbx.sweeping and only(pbx.name):
                 pbx.sweeping = True
-                swept = self._background(
-                    "a sweep failed", self.tracker.sweep(pbx.name, pbx.client), pbx=pbx.name
-                )
+                swept = self._background("a sweep failed", self._sweep_one(pbx), pbx=pbx.name)
                 swept.addBoth(_not_sweeping, pbx)
+
+    async def _sweep_one(self, pbx: _Pbx) -> None:
+        at = self._now()
+        await self.tracker.sweep(pbx.name, pbx.client)
+        if pbx.in_step:
+            # It has answered: what it said before has been heard.
+            await self.gaps.heard(pbx.name, at)
 
     def _look_at_adapters(self) -> None:
         for adapter in self._adapters.values():

@@ -14,11 +14,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from attrs import field, frozen
 from cattrs import BaseValidationError, ClassValidationError, Converter, IterableValidationError
 from cattrs.errors import AttributeValidationNote, ForbiddenExtraKeysError, IterableValidationNote
 
+from cti.asterisk.cdr import CdrFile
 from cti.dialling import CLASSES, DEFAULT_CLASSES, DiallingRules
 from cti.event_types import EVENT_TYPES
 from cti.numbers import NumberKind, NumberPlan
@@ -106,12 +108,16 @@ class Recordings:
 
 @frozen
 class Asterisk:
-    """`capable_phones`: those that hold and answer when Asterisk tells them to, by a NOTIFY in the dialogue."""
+    """`cdr`: where its call records can be read; None if nobody has said it.
+
+    `capable_phones`: those that hold and answer when Asterisk tells them to, by a NOTIFY in the dialogue.
+    """
 
     name: str
     ami: Address
     username: str
     secret: Secret
+    cdr: CdrFile | None = None
     recordings: Recordings | None = None
     capable_phones: frozenset[str] = frozenset()
 
@@ -377,12 +383,15 @@ class _Reader:
     def _asterisks(self, top: Section) -> dict[str, Asterisk]:
         asterisks = {}
         for name, place in self._file.named(top.need("asterisks", "{main: {ami: …}}"), at_least_one=True):
-            section = self._file.section(place, ("ami", "username", "secret", "recordings", "capable_phones"))
+            section = self._file.section(
+                place, ("ami", "username", "secret", "cdr", "recordings", "capable_phones")
+            )
             asterisks[name] = Asterisk(
                 name,
                 self._connect(section.need("ami", '"127.0.0.1:5038"')),
                 self._file.text(section.need("username", "cti"), one_line=True) or "",
                 self._secret(section.need("secret", "{env: AMI_SECRET}")),
+                self._cdr(section.get("cdr")),
                 self._recordings(section.get("recordings")),
                 frozenset(phone for _, phone in self._phones(section.get("capable_phones"))),
             )
@@ -459,6 +468,22 @@ class _Reader:
                 f"{quoted(name)} is no sound; a file without its ending, such as `custom/hello`, would be right",
             )
         return name
+
+    def _cdr(self, place: Place | None) -> CdrFile | None:
+        if place is None:
+            return None
+        section = self._file.section(place, ("file", "zone"))
+        name = self._file.text(section.need("file", "/var/log/asterisk/cdr-csv/Master.csv"), one_line=True)
+        zone_place = section.get("zone")
+        zone = self._file.text(zone_place, one_line=True) or "UTC"
+        try:
+            found = ZoneInfo(zone)
+        except (ValueError, ZoneInfoNotFoundError, OSError):
+            self._wrong(
+                zone_place or place, f"{quoted(zone)} is no time zone; such as Europe/Berlin would be right"
+            )
+            return None
+        return None if name is None else CdrFile(self._file.base / name, found)
 
     def _adapters(self, place: Place | None) -> Iterator[tuple[str, AdapterSettings]]:
         for name, each in self._file.named(place):

@@ -18,7 +18,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from lab.asterisk import AsteriskInstance
-from lab.configuration import RegisteringPhone
+from lab.configuration import RegisteringPhone, StaticPhone
 from lab.daemon import ROOT, Daemon
 from lab.laboratory import Answers, Call, Lab, Phone
 from lab.scenarios import Behaviour
@@ -67,6 +67,8 @@ class AnAgent:
     """A person of the company and how their phone behaves.
 
     @ivar phones: what rings them, instead of the phone that bears their name.
+    @ivar shares: the agent whose phone's place in the network theirs has, too, and so its behaviour: one program
+        plays the phones of many.
     """
 
     id: str
@@ -76,6 +78,7 @@ class AnAgent:
     user: str | None = None
     state: str = "ready"
     phones: Sequence[str] = ()
+    shares: str | None = None
 
 
 def contacts_csv(rows: Sequence[Mapping[str, str]]) -> str:
@@ -163,7 +166,8 @@ class Company:
         )
 
     def _furnish_asterisk(self, name: str, agents: Sequence[AnAgent], reception: str, agi_port: int) -> None:
-        phones = {agent.id: self.lab.phone(agent.id, agent.behaviour) for agent in agents}
+        phones = {a.id: self.lab.phone(a.id, a.behaviour) for a in agents if a.shares is None}
+        sharing = [StaticPhone(a.id, phones[a.shares].port) for a in agents if a.shares is not None]
         phones[reception] = self.lab.phone(reception, Answers(after_ms=100))
         self.phones |= phones
         trunk = self.lab.phone("trunk", self.trunk) if self.trunk is not None and name == "main" else None
@@ -178,7 +182,7 @@ class Company:
             extensions=extensions + self.more_extensions,
             dialplan_files=[ROOT / "dialplan" / "cti.conf"],
             manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
-            phones=[*phones.values(), *softphones],
+            phones=[*phones.values(), *sharing, *softphones],
             trunk=trunk,
             peers=[self.pbx] if self.pbxes else [],
         )

@@ -18,7 +18,7 @@ from types import TracebackType
 from attrs import define, field
 
 from lab.asterisk import AsteriskInstance
-from lab.configuration import TRUNK_HEADER, PbxConfiguration, RegisteringPhone
+from lab.configuration import TRUNK_HEADER, PbxConfiguration, RegisteringPhone, StaticPhone
 from lab.ports import PortBlock
 from lab.processes import T, eventually
 from lab.scenarios import Answers, Behaviour, Busy, ByNumber, Declines, Forwards, RingsForever
@@ -83,7 +83,7 @@ class Lab:
         dialplan_files: Sequence[Path] = (),
         manager: str | None = None,
         manager_files: Sequence[Path] = (),
-        phones: Sequence[Phone | RegisteringPhone] = (),
+        phones: Sequence[Phone | StaticPhone | RegisteringPhone] = (),
         trunk: Phone | None = None,
         peers: Sequence[AsteriskInstance] = (),
         extra: Mapping[str, str] | None = None,

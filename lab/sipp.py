@@ -1,15 +1,13 @@
-"""SIPp as phones and callers: runs the scenarios of `lab.scenarios` and tells, from SIPp's message trace,
-what they saw. Asterisk itself is run by `lab.asterisk`."""
+"""Phones and callers: SIPp on the scenarios of `lab.scenarios`, what its calls do on order, and what they saw.
+
+The process is run by `lab.sipp_process`, Asterisk itself by `lab.asterisk`."""
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import subprocess
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,151 +16,15 @@ from attrs import define, field, frozen
 from lab import scenarios
 from lab.asterisk import AsteriskInstance
 from lab.configuration import StaticPhone
-from lab.ports import LOOPBACK, PortBlock, udp_listener_exists
-from lab.processes import end, eventually, start, tail
-from lab.scenarios import ORDER_METHOD, Behaviour, order_message
-from lab.sound import Sound
-from lab.trace import CallResult, SipMessage, call_results, first_of_each, read_trace
+from lab.ports import LOOPBACK, PortBlock
+from lab.processes import T, eventually, tail
+from lab.scenarios import Behaviour
+from lab.sipp_process import SippFailed, SippProcess
+from lab.trace import CallResult, SipMessage, call_results, first_of_each
+
+__all__ = ["Call", "Calls", "Handset", "Leg", "Phone", "SippFailed", "place_calls"]
 
 ANONYMOUS = ("Anonymous", "anonymous", "anonymous.invalid")
-
-
-class SippFailed(RuntimeError):
-    """SIPp did not start, or did not end; the message has what it printed."""
-
-
-class _Messenger:
-    """Gives our orders to a SIPp, and passes on what SIPp then sends to us.
-
-    SIPp 3.6 sends what follows to its partner, 3.8 to whom it heard last. The partner answers where that came from,
-    so that we stay in between until it sends a request of its own.
-    """
-
-    def __init__(self, sipp_port: int) -> None:
-        self._sipp = (LOOPBACK, sipp_port)
-        self._partner = self._sipp
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((LOOPBACK, 0))
-        self._thread = threading.Thread(target=self._pass_on, daemon=True)
-        self._thread.start()
-
-    def send(self, message: bytes, partner_port: int) -> None:
-        self._partner = (LOOPBACK, partner_port)
-        self._socket.sendto(message, self._sipp)
-
-    def close(self) -> None:
-        # No SIP message is empty; closing alone would not end a wait for a datagram.
-        self._socket.sendto(b"", self._socket.getsockname())
-        self._thread.join()
-        self._socket.close()
-
-    def _pass_on(self) -> None:
-        while True:
-            message, sender = self._socket.recvfrom(65535)
-            if not message:
-                return
-            self._socket.sendto(message, self._partner if sender == self._sipp else self._sipp)
-
-
-@define
-class _Sipp:
-    """One SIPp process and its files, all called `NAME.…` in `directory`."""
-
-    program: Path
-    directory: Path
-    name: str
-    ports: PortBlock = field(repr=False)
-    process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
-    port: int = field(default=0, init=False)
-    sound_port: int = field(init=False)
-    _sound: Sound | None = field(default=None, init=False, repr=False)
-    _messenger: _Messenger | None = field(default=None, init=False, repr=False)
-    _orders: int = field(default=0, init=False, repr=False)
-
-    @sound_port.default
-    def _a_port_of_its_own(self) -> int:
-        return self.ports.take()
-
-    @property
-    def trace_file(self) -> Path:
-        return self.directory / f"{self.name}.messages"
-
-    @property
-    def output_file(self) -> Path:
-        return self.directory / f"{self.name}.output"
-
-    @property
-    def is_running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def start(self, scenario: str, port: int, *more: str | Path) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        scenario_file = self.directory / f"{self.name}.xml"
-        # A caller's name may hold bytes that are no UTF-8, which str carries as surrogates.
-        scenario_file.write_bytes(scenario.encode("utf-8", "surrogateescape"))
-        self.port = port
-        self._sound = Sound(self.sound_port)
-        control_port = self.ports.take()
-        # SIPp takes four from there on, for sound and video and their RTCP, whether wanted or not.
-        media_port, *_ = [self.ports.take() for _ in range(4)]
-        self.process = start(
-            [
-                *(self.program, "-sf", scenario_file, "-i", LOOPBACK, "-p", str(port)),
-                *("-mi", LOOPBACK, "-mp", str(media_port), "-ci", LOOPBACK, "-cp", str(control_port)),
-                *("-nostdin", "-aa", "-trace_msg", "-message_file", self.trace_file),
-                *("-trace_err", "-error_file", self.directory / f"{self.name}.errors"),
-                *more,
-            ],
-            output=self.output_file,
-            # The trace has local times without a zone.
-            environment={**os.environ, "TZ": "UTC", "TERM": "dumb"},
-            directory=self.directory,
-        )
-
-    @property
-    def sound(self) -> Sound:
-        if self._sound is None:
-            raise SippFailed(f"{self.name} has not been started")
-        return self._sound
-
-    def messages(self) -> list[SipMessage]:
-        """All messages so far, but for our orders."""
-        return [message for message in self._trace() if not message.cseq.endswith(ORDER_METHOD)]
-
-    def _trace(self) -> Iterable[SipMessage]:
-        return read_trace(self.trace_file.read_bytes()) if self.trace_file.is_file() else ()
-
-    def order(self, opening: SipMessage, partner_port: int, order: str, target: str = "") -> int:
-        """Gives an order to one call, and returns its number."""
-        self._orders += 1
-        if self._messenger is None:
-            self._messenger = _Messenger(self.port)
-        message = order_message(opening, f"{LOOPBACK}:{self.port}", self._orders, order, target)
-        self._messenger.send(message, partner_port)
-        return self._orders
-
-    def declined(self, number: int) -> bool:
-        """Whether the scenario was not waiting for that order, such as between two steps."""
-        return any(m.sent and m.cseq == f"{number} {ORDER_METHOD}" for m in self._trace())
-
-    def wait_for_listener(self, port: int) -> None:
-        try:
-            eventually(
-                lambda: not self.is_running or udp_listener_exists(port), 10, what=f"SIPp on UDP port {port}"
-            )
-        except TimeoutError as error:
-            self.stop()
-            raise SippFailed(f"{error}\n{tail(self.output_file)}") from error
-        if not self.is_running:
-            raise SippFailed(f"SIPp for {self.name} ended at once\n{tail(self.output_file)}")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            end(self.process)
-        for ours in (self._sound, self._messenger):
-            if ours is not None:
-                ours.close()
-        self._sound = self._messenger = None
 
 
 class Handset(ABC):
@@ -217,7 +79,7 @@ class Leg(Handset):
     """One end of one call, in the hands of a SIPp."""
 
     call_id: str
-    _sipp: _Sipp
+    _sipp: SippProcess
 
     @property
     def leg(self) -> Leg:
@@ -372,7 +234,7 @@ class Phone(Handset):
     _program: Path = field(repr=False)
     _directory: Path = field(repr=False)
     _ports: PortBlock = field(repr=False)
-    _runs: list[_Sipp] = field(factory=list, init=False, repr=False)
+    _runs: list[SippProcess] = field(factory=list, init=False, repr=False)
 
     @property
     def endpoint(self) -> StaticPhone:
@@ -420,7 +282,7 @@ class Phone(Handset):
 
     def start(self) -> None:
         """Starts listening; raises SippFailed when that does not work."""
-        run = _Sipp(self._program, self._directory, f"{self.name}-{len(self._runs) + 1}", self._ports)
+        run = SippProcess(self._program, self._directory, f"{self.name}-{len(self._runs) + 1}", self._ports)
         self._runs.append(run)
         run.start(scenarios.phone(self.behaviour, run.sound_port), self.port)
         run.wait_for_listener(self.port)
@@ -442,7 +304,7 @@ class Calls:
     """Calls made by one SIPp process: `wait()` for their ends, or look at `results` meanwhile."""
 
     count: int
-    _sipp: _Sipp = field(repr=False)
+    _sipp: SippProcess = field(repr=False)
 
     @property
     def legs(self) -> list[Leg]:
@@ -493,15 +355,12 @@ class Call(Handset):
 
     @property
     def leg(self) -> Leg:
-        return Leg(self.result.call_id, self._calls._sipp)
+        return _the_first(self._calls.legs)
 
     @property
     def result(self) -> CallResult:
         """What is known of it so far. Raises SippFailed before the INVITE is sent."""
-        results = self._calls.results
-        if not results:
-            raise SippFailed("the call has not been made yet")
-        return results[0]
+        return _the_first(self._calls.results)
 
     def wait(self, timeout: float = 30.0) -> CallResult:
         """The result, once it is over. Raises SippFailed after `timeout` seconds."""
@@ -525,6 +384,12 @@ class Call(Handset):
 
     def stop(self) -> None:
         self._calls.stop()
+
+
+def _the_first(of_calls: Sequence[T]) -> T:
+    if not of_calls:
+        raise SippFailed("the call has not been made yet")
+    return of_calls[0]
 
 
 def place_calls(
@@ -557,7 +422,7 @@ def place_calls(
         numbers = directory / f"{name}.numbers"
         numbers.write_text(scenarios.numbers_as_csv(from_number), "utf-8")
         more += ["-inf", numbers]
-    sipp = _Sipp(program, directory, name, ports)
+    sipp = SippProcess(program, directory, name, ports)
     text = scenarios.caller(
         number,
         display=display,

@@ -82,8 +82,8 @@ class Sound:
         self._socket.sendto(header + event, (LOOPBACK, port))
 
     def _listen(self) -> None:
-        while packet := self._socket.recvfrom(2048):
-            data, (_, port) = packet
+        while True:
+            data, (_, port) = self._socket.recvfrom(2048)
             if not data:
                 return
             if len(data) < 16 or data[1] & 0x7F != _PAYLOAD_TYPE or data[12] >= len(_KEYS):

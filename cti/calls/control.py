@@ -512,7 +512,7 @@ class Control:
             case ToAgents(name):
                 # Stands in the log as whom they called; no number leads to an agent.
                 number = Number(name, NumberKind.UNAVAILABLE)
-                decision = self._choose(target, agent, "called" if parent is None else "consulted")
+                decision = self._choose(target, pbx, agent, "called" if parent is None else "consulted")
         office = services.plan.parse(self._settings.office_number)
         record = new_record(
             mint_call_id(at),
@@ -531,8 +531,10 @@ class Control:
             record.state = str(State.ELSEWHERE)
         return LiveCall(record), number, decision
 
-    def _choose(self, target: ToAgents, by: str, how: str, call: LiveCall | None = None) -> Decision:
-        """Who of those meant gets the call, and `how`. Raises `NotNow`."""
+    def _choose(
+        self, target: ToAgents, pbx: str, by: str, how: str, call: LiveCall | None = None
+    ) -> Decision:
+        """Who of those meant gets the call, and `how`; they need a phone at the same Asterisk. Raises `NotNow`."""
         record = None if call is None else call.record
         facts = Facts(
             at=self._now(),
@@ -544,6 +546,7 @@ class Control:
             tried=frozenset({by}),
             agents=self._roster.agents,
             groups=self._roster.groups,
+            pbx=pbx,
         )
         try:
             decision = choose(target, facts, self._settings.ring_seconds)
@@ -603,7 +606,7 @@ class Control:
             case ToService(service):
                 to, place = service.numbers[0], f"cti-inbound,{service.numbers[0]},1"
             case ToAgents():
-                decision = self._choose(target, leg.agent, how, call)
+                decision = self._choose(target, leg.channel.pbx, leg.agent, how, call)
                 to, place = decision.agents[0], f"cti-inbound,{_did(call.record)},1"
                 unit = self._calls.unit()
                 self._reserve(unit, call, decision, call.record.attempt + 1)

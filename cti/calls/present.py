@@ -18,6 +18,7 @@ from cti.store.records import (
     CardRecord,
     ChannelRecord,
     DecisionRecord,
+    GapRecord,
     SegmentRecord,
     StoredEvent,
 )
@@ -94,6 +95,17 @@ def moment(text: str) -> float:
         return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError) as error:
         raise ValueError(wrong) from error
+
+
+def gap_json(gap: GapRecord) -> dict[str, Any]:
+    """A time in which an Asterisk was not heard."""
+    return {
+        "pbx": gap.pbx,
+        "since": iso(gap.since),
+        "until": iso(gap.until),
+        "recovered": gap.recovered,
+        "why": gap.why,
+    }
 
 
 def call_json(call: CallRecord) -> dict[str, Any]:

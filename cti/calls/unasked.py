@@ -1,14 +1,17 @@
 """A call that AMI tells of and that nobody asked us about: made at a phone, or by a dialplan that does not ask.
 
 It is in the log like any other. Who the other side is, is found out while the call goes on: nobody waits for it.
+One that began and ended while nobody listened is made up for out of Asterisk's own record of it.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from cti.agents.roster import Roster
+from cti.asterisk.cdr import CallDetailRecord
 from cti.asterisk.channels import Channel
 from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, new_record, party_facts
@@ -17,9 +20,13 @@ from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
-from cti.store.records import ChannelRecord
+from cti.store.records import CallRecord, ChannelRecord
 
 log = get_logger("cti.calls.unasked")
+
+_NO_ANSWER: Final = "NO ANSWER"
+#: What Dial would have said where a call record says so (disposition).
+_DIALSTATUS: Final = {"ANSWERED": "ANSWER", _NO_ANSWER: "NOANSWER", "BUSY": "BUSY"}
 
 
 class Unasked:
@@ -39,6 +46,50 @@ class Unasked:
 
     def begin(self, pbx: str, dialler: Channel, dialled: Channel, at: float) -> LiveCall:
         """The call that this dial begins, with the dialler's channel; it is kept, and on its way into the log."""
+        began = min(dialler.began or at, at)
+        record, other = self._record(pbx, dialler, dialled, began)
+        record.reason = "nobody was asked: the call did not pass Cordboard's dialplan, or the server was away"
+        call = LiveCall(record)
+        unit = self._calls.unit()
+        unit.put_call(record)
+        call.add_channel(unit, _caller(call, pbx, dialler))
+        self._calls.keep(call)
+        self._calls.write(call, unit)
+        if other.dialable is not None:
+            Deferred.fromCoroutine(self._identify(call, other)).addErrback(self._not_identified, call)
+        return call
+
+    async def made_up(self, pbx: str, row: CallDetailRecord) -> None:
+        """Log a call that only Asterisk's own record tells of; fires when it is durable. Raises `StoreError`."""
+        dialler = Channel(row.uniqueid, row.channel, number=row.source, exten=row.destination)
+        dialled = Channel(f"{row.uniqueid}/unseen", row.dialled)
+        record, other = self._record(pbx, dialler, dialled, row.started)
+        record.parent = None
+        record.reason = "made up for out of Asterisk's own record: nobody listened at that time"
+        identified = await self._identifier().identify(other)
+        record.identify_ms = identified.ms
+        record.party = brief_party(party_facts(identified))
+        call = LiveCall(record, dialstatus=_DIALSTATUS.get(row.disposition, "CONGESTION"))
+        unit = self._calls.unit()
+        call.add_channel(unit, _caller(call, pbx, dialler))
+        agent = self._roster.at_phone(dialled.device)
+        role = "agent" if agent else "other"
+        leg = ChannelRecord(
+            pbx, dialled.uniqueid, call.id, dialled.device, role, row.started, agent=agent, name=dialled.name
+        )
+        call.add_channel(unit, leg)
+        if row.answered is not None:
+            call.answered(unit, row.answered, leg)
+        elif row.disposition == _NO_ANSWER:
+            call.rang(unit, row.started, leg)
+        call.end(unit, row.ended)
+        log.warning("a call that went by unheard is in the log now", call=call.id, outcome=record.outcome)
+        await self._calls.write_whole(call, unit)
+
+    def _record(
+        self, pbx: str, dialler: Channel, dialled: Channel, began: float
+    ) -> tuple[CallRecord, Number]:
+        """The row of a call between these two, and the number of the side that is not ours."""
         services = self._services()
         service, called = services.of(dialler.exten if len(dialler.exten) > 1 else "")
         caller = services.plan.parse(dialler.number or None)
@@ -47,7 +98,6 @@ class Unasked:
         if agent is not None or _is_extension(dialler, caller):
             internal = self._roster.at_phone(dialled.device) is not None or called.kind is NumberKind.INTERNAL
             direction = "internal" if internal else "outbound"
-        began = min(dialler.began or at, at)
         record = new_record(
             mint_call_id(began),
             pbx,
@@ -62,20 +112,7 @@ class Unasked:
             parent=self._calls.consulted_from(agent) if agent is not None else None,
         )
         record.state = str(State.ELSEWHERE)
-        record.reason = "nobody was asked: the call did not pass Cordboard's dialplan, or the server was away"
-        call = LiveCall(record)
-        channel = ChannelRecord(
-            pbx, dialler.uniqueid, call.id, dialler.device, "caller", began, agent=agent, name=dialler.name
-        )
-        unit = self._calls.unit()
-        unit.put_call(record)
-        call.add_channel(unit, channel)
-        self._calls.keep(call)
-        self._calls.write(call, unit)
-        other = caller if direction == "inbound" else called
-        if other.dialable is not None:
-            Deferred.fromCoroutine(self._identify(call, other)).addErrback(self._not_identified, call)
-        return call
+        return record, caller if direction == "inbound" else called
 
     async def _identify(self, call: LiveCall, other: Number) -> None:
         identified = await self._identifier().identify(other)
@@ -88,6 +125,20 @@ class Unasked:
     @staticmethod
     def _not_identified(failure: Failure, call: LiveCall) -> None:
         log.error("nobody found out who is at the other end", call=call.id, exception=failure.getTraceback())
+
+
+def _caller(call: LiveCall, pbx: str, dialler: Channel) -> ChannelRecord:
+    record = call.record
+    return ChannelRecord(
+        pbx,
+        dialler.uniqueid,
+        call.id,
+        dialler.device,
+        "caller",
+        record.started,
+        agent=record.agent,
+        name=dialler.name,
+    )
 
 
 def _is_extension(channel: Channel, caller: Number) -> bool:

@@ -26,6 +26,7 @@ from cti.store.records import CallRecord
 from routing.words import unknown
 
 _PAGE = 1000
+_GAPS_LOOKED_AT, _GAPS_SHOWN = 100, 3
 _HEAD = ("STARTED", "DIRECTION", "FROM", "PARTY", "TO", "SERVICE", "AGENT", "OUTCOME", "WAIT", "TALK", "ID")
 
 
@@ -45,6 +46,7 @@ def list_calls(arguments: Namespace) -> int:
         else:
             rows = [_row(call) for call in found]
             write_table(_HEAD, rows)
+            _say_gaps(reader, where)
             if found.following is not None:
                 say(f"these are the newest {len(rows)}; --limit N shows more, --since and --until others")
     return 0
@@ -78,6 +80,20 @@ def _write_json(found: _Found) -> None:
     if before != ",":
         sys.stdout.write(before)
     sys.stdout.write(f'],\n"next": {json_text(found.following)}}}\n')
+
+
+def _say_gaps(reader: Reader, where: CallFilter) -> None:
+    """What the list may lack, as far as anybody can say."""
+    open_gaps = [
+        gap for gap in reader.gaps(where.since, where.until, _GAPS_LOOKED_AT) if gap.recovered is None
+    ]
+    for gap in open_gaps[:_GAPS_SHOWN]:
+        say(
+            f"from {local(gap.since)} to {local(gap.until)} Asterisk {gap.pbx} was not heard: calls that did not"
+            f" pass our dialplan then may be missing ({gap.why})"
+        )
+    if len(open_gaps) > _GAPS_SHOWN:
+        say(f"and {len(open_gaps) - _GAPS_SHOWN} or more such times; GET /api/v1/gaps has them all")
 
 
 def _filter(arguments: Namespace, settings: Settings) -> CallFilter:

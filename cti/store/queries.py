@@ -17,13 +17,26 @@ from cti.store.records import (
     AgentRecord,
     CallRecord,
     Delivery,
+    GapRecord,
     ReservationRecord,
     StoredEvent,
     TokenRecord,
 )
-from cti.store.rows import AGENTS, CALLS, CARDS, CHANNELS, DECISIONS, RESERVATIONS, SEGMENTS, TOKENS, Row
+from cti.store.rows import (
+    AGENTS,
+    CALLS,
+    CARDS,
+    CHANNELS,
+    DECISIONS,
+    GAPS,
+    RESERVATIONS,
+    SEGMENTS,
+    TOKENS,
+    Row,
+)
 
 LONGEST_PAGE = 10_000
+_FOR_EVER = 1e18
 
 # Whom a call was offered to stands in its segments, as JSON.
 _OFFERED = (
@@ -78,6 +91,17 @@ class Reader:
     def call_by_channel(self, pbx: str, uniqueid: str) -> str | None:
         rows = self._all("SELECT call FROM channels WHERE pbx = ? AND uniqueid = ?", (pbx, uniqueid))
         return rows[0][0] if rows else None
+
+    def heard(self, pbx: str) -> float | None:
+        rows = self._all("SELECT at FROM heard WHERE pbx = ?", (pbx,))
+        return rows[0][0] if rows else None
+
+    def gaps(self, since: float | None, until: float | None, limit: int) -> Sequence[GapRecord]:
+        rows = self._all(
+            f"SELECT {GAPS.columns} FROM gaps WHERE until >= ? AND since < ? ORDER BY since DESC, pbx LIMIT ?",
+            (since or 0.0, _FOR_EVER if until is None else until, limit),
+        )
+        return [GAPS.load(row) for row in rows]
 
     def open_calls(self) -> Sequence[CallDetail]:
         rows = self._all(f"SELECT {CALLS.columns} FROM calls WHERE state <> 'ended' ORDER BY started, id")

@@ -172,6 +172,29 @@ class ReservationRecord:
 
 
 @frozen
+class HeardRecord:
+    """Until when an Asterisk was heard."""
+
+    pbx: str
+    at: float
+
+
+@frozen
+class GapRecord:
+    """A time in which an Asterisk was not heard, so that the log may lack calls that did not pass our dialplan.
+
+    `recovered`: how many of them were made up for out of Asterisk's own call records; None where those could not
+    be read, and `why` not.
+    """
+
+    pbx: str
+    since: float
+    until: float
+    recovered: int | None = None
+    why: str | None = None
+
+
+@frozen
 class TokenRecord:
     """A bearer token; only its SHA-256 digest (hex) is kept."""
 

@@ -20,6 +20,8 @@ from cti.store.records import (
     CardRecord,
     ChannelRecord,
     DecisionRecord,
+    GapRecord,
+    HeardRecord,
     ReservationRecord,
     SegmentRecord,
     StoredEvent,
@@ -118,6 +120,8 @@ CARDS = Table("cards", CardRecord, key=["call", "attempt", "agent"], json=["body
 AGENTS = Table("agents", AgentRecord, key=["id"], json=["phones", "groups", "crm"])
 RESERVATIONS = Table("reservations", ReservationRecord, key=["agent", "call"])
 TOKENS = Table("tokens", TokenRecord, key=["id"])
+HEARD = Table("heard", HeardRecord, key=["pbx"])
+GAPS = Table("gaps", GapRecord, key=["pbx", "since"])
 
 WISH_AGENT = alone(
     "agents", "UPDATE agents SET wish = ?, reason = ?, wish_since = ?, idle_since = ? WHERE id = ?"
@@ -202,6 +206,12 @@ class RowUnit:
 
     def remove_reservation(self, agent: str, call: str) -> None:
         self.rows.append((REMOVE_RESERVATION, (agent, call)))
+
+    def put_heard(self, heard: HeardRecord) -> None:
+        self.rows.append((HEARD.upsert, HEARD.values(heard)))
+
+    def put_gap(self, gap: GapRecord) -> None:
+        self.rows.append((GAPS.upsert, GAPS.values(gap)))
 
     def put_token(self, token: TokenRecord) -> None:
         self.rows.append((TOKENS.upsert, TOKENS.values(token)))

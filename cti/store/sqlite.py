@@ -29,6 +29,7 @@ from cti.store.records import (
     AgentRecord,
     CallRecord,
     Delivery,
+    GapRecord,
     ReservationRecord,
     StoredEvent,
     TokenRecord,
@@ -502,6 +503,9 @@ class SqliteStore:
     def token(self, digest: str) -> TokenRecord | None:
         return self._read.token(digest)
 
+    def heard(self, pbx: str) -> float | None:
+        return self._read.heard(pbx)
+
     def open_calls(self) -> Sequence[CallDetail]:
         return self._read.open_calls()
 
@@ -536,6 +540,9 @@ class SqliteStore:
         self._reading += 1
         # Of a reactor it uses only `callFromThread`, which a type checker cannot read off a zope interface.
         return deferToThreadPool(self._reactor, self._pool, ask).addBoth(asked)  # type: ignore[arg-type]
+
+    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
+        return self._in_thread(lambda reader: reader.gaps(since, until, limit))
 
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
         return self._read.events_after(seq, limit)

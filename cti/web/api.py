@@ -12,7 +12,7 @@ import orjson
 from cti import __version__
 from cti.agents.roster import AgentUnknown, AgentView
 from cti.calls.control import took_part
-from cti.calls.present import agent_json, call_detail_json, call_json, moment
+from cti.calls.present import agent_json, call_detail_json, call_json, gap_json, moment
 from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
@@ -81,6 +81,12 @@ async def call(services: Services, asked: Asked) -> Answer:
     if detail is None or (who.role == AGENT and not took_part(detail, own_agent(who))):
         raise Problem(404, "there is no such call, or you had no part in it")
     return _json(call_detail_json(detail))
+
+
+async def gaps(services: Services, asked: Asked) -> Answer:
+    query = asked.query
+    found = await services.calls.gaps(_time(query.get("since")), _time(query.get("until")), query["limit"])
+    return _json({"gaps": [gap_json(gap) for gap in found]})
 
 
 async def agents(services: Services, asked: Asked) -> Answer:
@@ -210,6 +216,21 @@ ROUTES: Final[tuple[Route, ...]] = (
         roles=_EVERYBODY,
         answers=("application/json", named("CallDetail")),
         problems={404: "no such call, or an agent who took no part in it"},
+    ),
+    Route(
+        "GET",
+        "/api/v1/gaps",
+        gaps,
+        "When an Asterisk was not heard, newest first: what the call log may lack",
+        "`recovered` is how many calls were made up for out of its call records; null where they could not be read.",
+        roles=frozenset({SUPERVISOR, ADMIN, CRM}),
+        query=(
+            Parameter("since", TIME, "gaps that ended then or later"),
+            Parameter("until", TIME, "gaps that began before"),
+            Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "how many"),
+        ),
+        answers=("application/json", named("Gaps")),
+        problems={422: _BAD},
     ),
     Route(
         "GET",

@@ -15,7 +15,7 @@ from cti.metrics import Metrics
 from cti.numbers import Number
 from cti.reactors import Clock
 from cti.store.base import CallDetail, CallFilter
-from cti.store.records import CallRecord
+from cti.store.records import CallRecord, GapRecord
 from cti.web.events import EventHub
 from cti.web.tokens import FailedAttempts, Tokens
 
@@ -27,6 +27,9 @@ class ICallLog(Protocol):
         self, where: CallFilter, limit: int, after: str | None = None
     ) -> "Deferred[tuple[Sequence[CallRecord], str | None]]": ...
     def call(self, id: str) -> "Deferred[CallDetail | None]": ...
+    def gaps(
+        self, since: float | None, until: float | None, limit: int
+    ) -> "Deferred[Sequence[GapRecord]]": ...
 
 
 class INumbers(Protocol):

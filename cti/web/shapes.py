@@ -144,6 +144,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "crm": listed(_OBJECT),
         }
     ),
+    "Gaps": record(
+        {
+            "gaps": listed(
+                record(
+                    {
+                        "pbx": STRING,
+                        "since": TIME,
+                        "until": TIME,
+                        "recovered": {"type": ["integer", "null"]},
+                        "why": maybe(STRING),
+                    }
+                )
+            )
+        }
+    ),
     "Agent": record(
         {
             "id": STRING,

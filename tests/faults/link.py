@@ -10,7 +10,8 @@ from lab.ports import LOOPBACK
 class Link:
     """Forwards connections to `port` of the loopback to `target`, another one, while it is whole.
 
-    `breaks_at`: a connection is broken where the target says this, once `may_break` is set; what it said before
+    `stall` lets it stand and nothing through, as a network does that lost its way; `inject` adds to what the target
+    says. `breaks_at`: a connection is broken where the target says this, once `may_break` is set; what it said before
     is let through.
     """
 
@@ -21,6 +22,8 @@ class Link:
         self.may_break.set()
         #: How many connections were broken so, or are about to be.
         self.broken = 0
+        self._stalls_after: int | None = None
+        self._injection: bytes = b""
         self._listener: socket.socket | None = socket.create_server((LOOPBACK, 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
@@ -38,10 +41,19 @@ class Link:
             _close(connection)
 
     def heal(self) -> None:
-        """Let connections through again."""
+        """Let connections through again, and those that come everything."""
+        self._stalls_after = None
         if self._listener is None:
             self._listener = socket.create_server((LOOPBACK, self.port))
             self._listen()
+
+    def stall(self, after: int = 0) -> None:
+        """Let nothing more of what the target says through, but for so many bytes, until the link is healed."""
+        self._stalls_after = after
+
+    def inject(self, messages: bytes) -> None:
+        """Say this, too, to who is connected, behind the next whole message of the target."""
+        self._injection = messages
 
     def _listen(self) -> None:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
@@ -57,17 +69,23 @@ class Link:
                     continue
                 with self._lock:
                     self._open += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+                for source, sink, said in ((near, far, False), (far, near, True)):
+                    threading.Thread(target=self._pump, args=(source, sink, said), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, said: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 if self.breaks_at is not None and self.breaks_at in data:
                     self.broken += 1
                     self.may_break.wait()
                     break
+                if said and self._stalls_after is not None:
+                    data, rest = data[: self._stalls_after], data[self._stalls_after :]
+                    self._stalls_after = 0 if rest else self._stalls_after - len(data)
                 sink.sendall(data)
+                if said and self._injection and data.endswith(b"\r\n\r\n"):
+                    injection, self._injection = self._injection, b""
+                    sink.sendall(injection)
         _close(source)
         _close(sink)
 
