@@ -333,9 +333,10 @@ def test_who_cannot_take_the_call_is_not_sent_it(desk: Desk, to: str, why: str) 
 def test_an_agent_whose_phone_is_at_another_asterisk_is_not_sent_the_call(desk: Desk) -> None:
     desk.house.roster.device_state("main", "PJSIP/ben", "INVALID")
     desk.house.roster.device_state("branch", "PJSIP/ben", "NOT_INUSE")
+    desk.talking()
     for operation in ("transfer", "consult"):
         with pytest.raises(NotNow, match="no phone at main"):
-            desk.talking().do(ANNA, operation, to="ben")
+            desk.do(ANNA, operation, to="ben")
     assert desk.pbx.done == []
 
 
