@@ -17,4 +17,6 @@ EVENT_TYPES: Final = (
     "card.shown",
     "card.withdrawn",
     "agent.state",
+    "audit.recording",
+    "audit.supervision",
 )

@@ -34,6 +34,31 @@ OUTCOMES: Final = frozenset(
 )
 ACTIONS: Final = frozenset({"dial", "wait", "goto", "voicemail", "announce", "reject", "fallback"})
 IDENTIFY_OUTCOMES: Final = frozenset({"hit", "miss", "timeout", "error", "open", "skipped"})
+#: What may be asked of a call, and what came of it: done, refused by us, failed at Asterisk.
+OPERATIONS: Final = frozenset(
+    {
+        "make",
+        "answer",
+        "hold",
+        "retrieve",
+        "alternate",
+        "consult",
+        "complete",
+        "reconnect",
+        "transfer",
+        "conference",
+        "deflect",
+        "pickup",
+        "park",
+        "digits",
+        "record",
+        "listen",
+        "whisper",
+        "barge",
+        "clear",
+    }
+)
+OPERATION_OUTCOMES: Final = frozenset({"done", "refused", "failed"})
 AGENT_STATES: Final = ("logged_out", "ready", "paused", "offered", "busy", "wrap_up")
 
 #: From an index in memory (1 ms) to the dialplan's patience (3 s); 0.8 and 1.5 are the budgets to identify
@@ -138,6 +163,12 @@ class Metrics:
             "cti_store_commit_seconds",
             "From handing a unit in to durable on disk, waiting for the commit before it included.",
             buckets=SECONDS,
+            registry=registry,
+        )
+        self._operations_total = Counter(
+            "cti_operations_total",
+            "What was asked to be done to calls, and what came of it.",
+            ("operation", "outcome"),
             registry=registry,
         )
         self._event_streams = Gauge("cti_event_streams", "Open event streams.", registry=registry)
@@ -262,6 +293,12 @@ class Metrics:
             )
             _keep(self._ami_event_children, (pbx, event), child)
         child.inc()
+
+    def operated(self, operation: str, outcome: str) -> None:
+        """Something was asked to be done to a call; `outcome` is one of `OPERATION_OUTCOMES`."""
+        self._operations_total.labels(
+            _known(operation, OPERATIONS), _known(outcome, OPERATION_OUTCOMES)
+        ).inc()
 
     def shed(self) -> None:
         """A request got the fallback, or was not taken, because too many others waited."""

@@ -24,6 +24,8 @@ from cti.asterisk.ami_parser import Event
 from cti.asterisk.ami_tls import AmiTls
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiSession, FastAgiFactory, listen
+from cti.asterisk.pbx import Pbx
+from cti.calls.control import Control
 from cti.calls.explain import explain
 from cti.calls.gaps import Gaps
 from cti.calls.identification import Identifier
@@ -31,6 +33,7 @@ from cti.calls.inbound import Inbound
 from cti.calls.log import CallLog
 from cti.calls.outbound import Outbound
 from cti.calls.outbox import Outbox
+from cti.calls.recordings import Recordings
 from cti.calls.services import AMI_ERRORS, Services
 from cti.calls.tracker import LOOK, SWEEP, WANTED, Tracker
 from cti.calls.unasked import Unasked
@@ -149,7 +152,7 @@ class CtiService(Service):
             clock=reactor,
             answer_within=settings.answer_ms / 1000,
             offer_grace=settings.reservation.grace,
-            card_url=settings.http.url and f"{settings.http.url}/?call={{call}}",
+            card_url=_card_url(settings),
             measure=self.metrics,
             pbxes=settings.asterisks.keys(),
             learn=self._learn,
@@ -169,6 +172,28 @@ class CtiService(Service):
         self._adapters: dict[str, IAdapter] = {}
         self._use(settings)
         self._pbxes = {name: self._pbx(name) for name in settings.asterisks}
+        self.control = Control(
+            calls=self.calls,
+            tracker=self.tracker,
+            roster=self.roster,
+            services=self._services,
+            identifier=self._identifier,
+            pbxes={name: self._call_control_of(pbx) for name, pbx in self._pbxes.items()},
+            mirrors=self._channels,
+            now=self._now,
+            settings=settings.call_control,
+            card_url=_card_url(settings),
+            observe=self.metrics.operated,
+        )
+        self.recordings = Recordings(
+            {
+                name: each.recordings
+                for name, each in settings.asterisks.items()
+                if each.recordings is not None
+            },
+            reactor,
+            self._in_thread,
+        )
         sender = webhook_agent(reactor)
         self.outbox = Outbox(
             self.store,
@@ -274,6 +299,7 @@ class CtiService(Service):
         """Take over services, rules and adapters from now on; calls in progress are not touched."""
         old = self._adapters
         self._use(settings)
+        self.control.use(settings.call_control)
         for name, adapter in self._adapters.items():
             if old.get(name) is not adapter:
                 self._background("an adapter does not start", adapter.start(), adapter=name)
@@ -348,6 +374,10 @@ class CtiService(Service):
             tls=None if asterisk.tls is None else AmiTls(asterisk.tls.name, asterisk.tls.ca),
         )
         return _Pbx(name, client, channels, self._now())
+
+    def _call_control_of(self, pbx: _Pbx) -> Pbx:
+        capable = self.settings.asterisks[pbx.name].capable_phones
+        return Pbx(pbx.name, pbx.client, pbx.channels, self._reactor, capable=capable.__contains__)
 
     def _answered(self, session: AgiSession) -> Coroutine[Any, Any, None]:
         """What the dialplan asks or tells, by the script that it names."""
@@ -526,6 +556,8 @@ class CtiService(Service):
                 numbers=self.settings.plan,
                 identifier=self,
                 agents=self,
+                control=self.control,
+                recordings=self.recordings,
                 explain=self._explain,
                 health=self,
                 metrics=self.metrics,
@@ -533,7 +565,11 @@ class CtiService(Service):
                 tokens=self.tokens,
                 clock=self._reactor,
                 in_thread=self._in_thread,
-                options=Options(behind_proxy=http.behind_proxy, metrics_allow=http.metrics_allow),
+                options=Options(
+                    behind_proxy=http.behind_proxy,
+                    metrics_allow=http.metrics_allow,
+                    own_recordings=self.settings.call_control.own_recordings,
+                ),
             )
         )
 
@@ -607,6 +643,11 @@ class CtiService(Service):
                 log.error(what, exception=failure.getTraceback(), **fields)
 
         return running.addErrback(failed)
+
+
+def _card_url(settings: Settings) -> str | None:
+    """Where a call's card is seen, with `{call}` for its id."""
+    return settings.http.url and f"{settings.http.url}/?call={{call}}"
 
 
 def _shown(address: Address) -> str:

@@ -21,6 +21,7 @@ from cattrs import BaseValidationError, ClassValidationError, Converter, Iterabl
 from cattrs.errors import AttributeValidationNote, ForbiddenExtraKeysError, IterableValidationNote
 
 from cti.asterisk.cdr import CdrFile
+from cti.dialling import CLASSES, DEFAULT_CLASSES, DiallingRules
 from cti.event_types import EVENT_TYPES
 from cti.numbers import NumberKind, NumberPlan
 from cti.secret import Secret, SecretError, read_secret
@@ -56,10 +57,12 @@ MAX_PEM: Final = 1024 * 1024
 
 # The dialplan waits 3 s for an answer and then goes on without us.
 MAX_ANSWER_MS: Final = 2900
+MAX_SOUND: Final = 200
 
 # What the contract names and nothing in this version does yet: refused, since it would route nothing.
 LATER_MODES: Final = (Mode.PARALLEL,)
 SEED_STATES: Final = ("logged_out", "ready", "paused")
+SUPERVISION: Final = ("listen", "whisper", "barge")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 _MODES: Final = tuple(mode for mode in Mode if mode not in LATER_MODES)
@@ -70,6 +73,8 @@ _LOOPBACK: Final[tuple[Network, ...]] = (
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 # It begins CTI_CARD_URL, and so goes through the dialplan and into a SIP header.
 _PUBLIC_URL: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~%/-]*)?", re.IGNORECASE)
+# A file below Asterisk's sounds, without its ending.
+_SOUND: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*")
 
 
 @frozen
@@ -114,10 +119,20 @@ class Tls:
 
 
 @frozen
+class Recordings:
+    """Where the recordings of an Asterisk are read: a directory of this machine, or the address of one on the web."""
+
+    directory: Path | None = None
+    url: str | None = None
+
+
+@frozen
 class Asterisk:
     """`login`: `md5`, or `plain` where nobody can listen; `tls`: None for a connection without.
 
     `cdr`: where its call records can be read; None if nobody has said it.
+
+    `capable_phones`: those that hold and answer when Asterisk tells them to, by a NOTIFY in the dialogue.
     """
 
     name: str
@@ -127,6 +142,8 @@ class Asterisk:
     login: Literal["md5", "plain"] = "md5"
     tls: Tls | None = None
     cdr: CdrFile | None = None
+    recordings: Recordings | None = None
+    capable_phones: frozenset[str] = frozenset()
 
 
 @frozen
@@ -173,6 +190,28 @@ class Reservation:
 
 
 @frozen
+class CallControl:
+    """What may be done to calls from here.
+
+    `office_number`: shown to who is called, None: as Asterisk has it. `auto_answer`: the agent's own phone picks up a
+    call that they make here, if it can. `ring_seconds`: how long it rings if it does not. `calls_per_minute`: to the
+    outside, for each token and agent. `supervise`: those of `SUPERVISION` that supervisors may do. The announcements
+    are sounds of Asterisk, None for silence. `own_recordings`: whether agents hear those of their calls.
+    """
+
+    dialling: DiallingRules
+    office_number: str | None = None
+    auto_answer: bool = False
+    ring_seconds: int = 30
+    calls_per_minute: int = 10
+    supervise: frozenset[str] = frozenset()
+    supervise_announcement: str | None = None
+    record: bool = False
+    record_announcement: str | None = None
+    own_recordings: bool = False
+
+
+@frozen
 class Log:
     level: str = "info"
 
@@ -200,6 +239,7 @@ class Settings:
     identify: Identify
     answer_ms: int
     reservation: Reservation
+    call_control: CallControl
     log: Log
     advice: tuple[Problem, ...] = field(default=(), eq=False)
 
@@ -277,7 +317,8 @@ class _Reader:
             self._wrong(
                 place, f"listens on port {http.listen.port} as fastagi does; another port would be right"
             )
-        if plan is None or store is None:
+        call_control = None if plan is None else self._call_control(top.get("call_control"), plan)
+        if plan is None or store is None or call_control is None:
             return None
         return Settings(
             path=self._file.path,
@@ -296,6 +337,7 @@ class _Reader:
             identify=identify,
             answer_ms=answer_ms,
             reservation=Reservation(grace),
+            call_control=call_control,
             log=Log(level),
             advice=tuple(sorted(set(self._file.advice))),
         )
@@ -367,7 +409,7 @@ class _Reader:
     def _asterisks(self, top: Section) -> dict[str, Asterisk]:
         asterisks = {}
         for name, place in self._file.named(top.need("asterisks", "{main: {ami: …}}"), at_least_one=True):
-            section = self._file.section(place, ("ami", "username", "secret", "login", "tls", "cdr"))
+            section = self._file.section(place, _ASTERISK)
             ami_place = section.need("ami", '"127.0.0.1:5038"')
             ami = self._connect(ami_place)
             tls = self._tls(section.get("tls"), ami)
@@ -379,6 +421,8 @@ class _Reader:
                 self._login(section.get("login"), exposed=tls is None and not is_here(ami.host)),
                 tls,
                 self._cdr(section.get("cdr")),
+                self._recordings(section.get("recordings")),
+                frozenset(phone for _, phone in self._phones(section.get("capable_phones"))),
             )
             if ami_place is not None and tls is None and ami.host and not is_here(ami.host):
                 self._file.advise(
@@ -387,6 +431,78 @@ class _Reader:
                     " network where nobody can listen, would be right",
                 )
         return asterisks
+
+    def _recordings(self, place: Place | None) -> Recordings | None:
+        if place is None:
+            return None
+        section = self._file.section(place, ("directory", "url"))
+        directory, url = section.get("directory"), section.get("url")
+        if (directory is None) == (url is None):
+            self._wrong(
+                place,
+                "says where the recordings are read; either `directory: /var/spool/asterisk/monitor` or"
+                ' `url: "https://pbx.example/recordings"` would be right',
+            )
+        path = self._file.text(directory, one_line=True)
+        return Recordings(
+            None if path is None else self._file.base / path, None if url is None else self._public_url(url)
+        )
+
+    def _call_control(self, place: Place | None, plan: NumberPlan) -> CallControl:
+        section = self._file.section(place, _CALL_CONTROL)
+        default = CallControl(DiallingRules(plan))
+        countries = tuple(self._countries(section.get("countries"))) or default.dialling.countries
+        classes = [
+            self._file.choice(each, DEFAULT_CLASSES[0], "class of numbers", CLASSES)
+            for each in self._file.items(section.get("classes"), "[fixed_line, mobile]")
+        ]
+        supervise = self._file.items(section.get("supervise"), "[listen]")
+        return CallControl(
+            DiallingRules(
+                plan, tuple(classes) if "classes" in section.entries else DEFAULT_CLASSES, countries
+            ),
+            self._one_number(section.get("office_number"), plan),
+            self._file.yes_or_no(section.get("auto_answer"), default.auto_answer),
+            self._file.whole(section.get("ring_seconds"), default.ring_seconds, 5, 120),
+            self._file.whole(section.get("calls_per_minute"), default.calls_per_minute, 1, 1000),
+            frozenset(self._file.choice(each, "listen", "kind", SUPERVISION) for each in supervise),
+            self._sound(section.get("supervise_announcement")),
+            self._file.yes_or_no(section.get("record"), default.record),
+            self._sound(section.get("record_announcement")),
+            self._file.yes_or_no(section.get("own_recordings"), default.own_recordings),
+        )
+
+    def _countries(self, place: Place | None) -> Iterator[str]:
+        for each in self._file.items(place, "[DE, AT]", at_least_one=True):
+            name = self._file.text(each)
+            if name is None:
+                continue
+            try:
+                yield NumberPlan(name).region
+            except ValueError as error:
+                self._wrong(each, str(error))
+
+    def _one_number(self, place: Place | None, plan: NumberPlan) -> str | None:
+        raw = self._file.text(place)
+        if place is None or raw is None:
+            return None
+        number = plan.parse(raw)
+        if number.e164 is None:
+            self._wrong(
+                place, f"{quoted(raw)} is not a telephone number; + and the country code would be right"
+            )
+        return number.e164
+
+    def _sound(self, place: Place | None) -> str | None:
+        name = self._file.text(place)
+        if place is None or name is None:
+            return None
+        if len(name) > MAX_SOUND or not _SOUND.fullmatch(name):
+            self._wrong(
+                place,
+                f"{quoted(name)} is no sound; a file without its ending, such as `custom/hello`, would be right",
+            )
+        return name
 
     def _cdr(self, place: Place | None) -> CdrFile | None:
         if place is None:
@@ -494,14 +610,22 @@ class _Reader:
             agents[id_] = Agent(
                 id_,
                 self._file.text(section.get("name"), one_line=True) or id_,
-                tuple(self._phones(section.get("phones"), id_, at_phone)),
+                tuple(self._own_phones(section.get("phones"), id_, at_phone)),
                 frozenset(self._group_names(section.get("groups"))),
                 crm,
                 self._file.choice(section.get("state"), "logged_out", "state", SEED_STATES),
             )
         return agents
 
-    def _phones(self, place: Place | None, agent: str, at_phone: dict[str, str]) -> Iterator[str]:
+    def _own_phones(self, place: Place | None, agent: str, at_phone: dict[str, str]) -> Iterator[str]:
+        for each, phone in self._phones(place):
+            # By the phone that answers it is told whose call it is.
+            other = at_phone.setdefault(phone, agent)
+            if other != agent:
+                self._wrong(each, f"{quoted(phone)} is the phone of agent {other} already")
+            yield phone
+
+    def _phones(self, place: Place | None) -> Iterator[tuple[Place, str]]:
         for each in self._file.items(place, "[PJSIP/anna]"):
             phone = self._file.text(each)
             if phone is not None and not is_phone(phone):
@@ -509,11 +633,7 @@ class _Reader:
                     each, f"{quoted(phone)} is no phone; TECH/resource would be right, such as PJSIP/anna"
                 )
             elif phone is not None:
-                # By the phone that answers it is told whose call it is.
-                other = at_phone.setdefault(phone, agent)
-                if other != agent:
-                    self._wrong(each, f"{quoted(phone)} is the phone of agent {other} already")
-                yield phone
+                yield each, phone
 
     def _group_names(self, place: Place | None) -> Iterator[str]:
         for each in self._file.items(place, "[sales]"):
@@ -728,8 +848,25 @@ _TOP: Final = (
     "identify",
     "answer_ms",
     "reservation",
+    "call_control",
     "log",
 )
+_CALL_CONTROL: Final = (
+    "countries",
+    "classes",
+    "office_number",
+    "auto_answer",
+    "ring_seconds",
+    "calls_per_minute",
+    "supervise",
+    "supervise_announcement",
+    "record",
+    "record_announcement",
+    "own_recordings",
+)
+
+
+_ASTERISK: Final = ("ami", "username", "secret", "login", "tls", "cdr", "recordings", "capable_phones")
 
 
 def _is_loopback(host: str) -> bool:

@@ -170,13 +170,20 @@ class Roster:
     # Calls.
 
     def reserve(self, ids: Sequence[str], call: str, attempt: int, expires: float) -> list[ReservationRecord]:
-        """Hold all these agents for a call, or none of them. Raises `AgentNotReady`."""
+        """Hold all these agents for a call, or none of them; who is held for it already is held on.
+
+        Raises `AgentNotReady`.
+        """
         agents = [self._agent(id) for id in ids]
         for agent in agents:
-            if agent.facts.why_not is not None:
+            if agent.facts.why_not is not None and not _is_offered(agent, call):
                 raise AgentNotReady(f"{agent.record.id}: {agent.facts.why_not}")
         for agent in agents:
-            self._engage(agent, Step.RESERVE, Lease(call, attempt, expires))
+            lease = Lease(call, attempt, expires)
+            if _is_offered(agent, call):
+                agent.lease = lease
+            else:
+                self._engage(agent, Step.RESERVE, lease)
         return [ReservationRecord(id, call, attempt, expires) for id in ids]
 
     def connect(self, id: str, call: str, expires: float) -> ReservationRecord | None:
@@ -235,6 +242,25 @@ class Roster:
         for id, call in late:
             self.release(id, call)
         return late
+
+    def desk(self, id: str) -> tuple[str, str]:
+        """The Asterisk and the phone at which an agent can be rung for a call of their own making.
+
+        Whatever they wish: who is paused may call. Raises `AgentUnknown`, and `AgentNotReady` for who has a call.
+        """
+        agent = self._agent(id)
+        if agent.engagement is not Engagement.NONE:
+            raise AgentNotReady(f"{id} has a call already ({state(Wish.READY, agent.engagement)})")
+        why_not = "has no phone here" if agent.record.phones else "has no phone"
+        for phone in agent.record.phones:
+            # An outside line rings a mobile, and its voicemail would begin to call customers.
+            if "@" in phone:
+                continue
+            for pbx, word in self._devices.get(phone, {}).items():
+                if (why := DEVICE_WHY_NOT.get(word)) is None:
+                    return pbx, phone
+                why_not = f"{phone} {why}"
+        raise AgentNotReady(f"{id} cannot be rung: {why_not}")
 
     # How it is kept.
 
@@ -345,6 +371,10 @@ class Roster:
             call=agent.lease.call if agent.lease else None,
             why_not=agent.facts.why_not,
         )
+
+
+def _is_offered(agent: _Agent, call: str) -> bool:
+    return agent.engagement is Engagement.OFFERED and agent.lease is not None and agent.lease.call == call
 
 
 # Not RINGING: it outlasts an offer for a moment, and would show the agent as busy after each.

@@ -450,12 +450,16 @@ class Pbx:
         """Record what is said again."""
         await self._mute(channel, "0", "the recording goes on")
 
-    async def stop_recording(self, channel: str, recording: str) -> None:
-        """End the recording with the id that `start_recording` gave; fine if the channel has gone."""
-        if not re.fullmatch(r"[0-9A-Za-zx]{1,40}", recording):
+    async def stop_recording(self, channel: str, recording: str | None = None) -> None:
+        """End the recording with the id that `start_recording` gave, by default the channel's last.
+
+        Fine if the channel has gone.
+        """
+        if recording is not None and not re.fullmatch(r"[0-9A-Za-zx]{1,40}", recording):
             raise NotPossible("that is not the id of a recording")
         if self._channels.get(channel) is None:
             return
+        recording = recording or await self._get(channel, "CTI_RECORDING")
         stopped = self._recording_event("MixMonitorStop", channel, "the recording has ended")
         await self._confirming(stopped, "StopMixMonitor", Channel=channel, MixMonitorID=recording)
 

@@ -6,7 +6,7 @@ Whatever fails here, the caller goes on: without an answer in time the dialplan 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.task import deferLater
 
@@ -43,13 +43,24 @@ class CallIsOver(Exception):
 
 @frozen
 class Asked:
-    """A question on its way: what Asterisk sent, whose call it is, and since when (epoch seconds)."""
+    """A question on its way: what Asterisk sent, whose call it is, and since when (epoch seconds).
+
+    `assigned`: what an agent who passed the call on has decided.
+    """
 
     request: RouteRequest
     at: float
     caller: Number
     called: Number
     service: Service | None
+    assigned: Decision | None = None
+
+    @property
+    def steered(self) -> bool:
+        """Whether what is decided is done: not while we only observe, unless an agent has said what they want."""
+        if self.assigned is not None:
+            return True
+        return self.service is not None and self.service.mode is not Mode.OBSERVE
 
 
 class Inbound:
@@ -115,7 +126,8 @@ class Inbound:
             unit = self._open(asked, call)
             identified = await self._identify(asked, call)
             facts = self._facts(asked, call, identified)
-            decision = decision_for(asked.service, facts)
+            asked = evolve(asked, assigned=assigned_to(call, asked.at))
+            decision = asked.assigned or decision_for(asked.service, facts)
             self._reserve(asked, call, identified, facts, decision, unit)
             answer = self._variables(asked, call, decision)
             told = self._begin_to_answer(session, answer)
@@ -265,9 +277,8 @@ class Inbound:
         """Hold the agents, and put everything that becomes true with this decision into its transaction."""
         self._still_there(asked, call)
         at = self._clock.seconds()
-        service, record = asked.service, call.record
+        record = call.record
         record.rule, record.reason = decision.rule, decision.reason
-        steered = service is not None and service.mode is not Mode.OBSERVE
         unit.put_decision(
             DecisionRecord(
                 call=call.id,
@@ -287,8 +298,7 @@ class Inbound:
             )
         )
         self._emit_routed(unit, call, decision, at)
-        if steered and decision.action is Action.DIAL:
-            assert service is not None
+        if asked.steered and decision.action is Action.DIAL:
             expires = at + decision.timeout + self._offer_grace
             for reservation in self._roster.reserve(decision.agents, call.id, record.attempt, expires):
                 unit.put_reservation(reservation)
@@ -303,15 +313,15 @@ class Inbound:
                 reason=decision.reason,
                 offered=at,
             )
-            body = card_body(call, identified, service)
+            body = card_body(call, identified, asked.service)
             cards = [CardRecord(call.id, agent, record.attempt, at, body) for agent in decision.agents]
             call.action = str(decision.action)
             call.offer_to(unit, segment, cards)
         else:
-            if steered and service is not None:
+            if asked.steered:
                 # Not shown yet: for an agent whom the company's own dialplan may ring.
-                call.card = card_body(call, identified, service)
-            call.send_elsewhere(unit, at, str(decision.action if steered else Action.FALLBACK))
+                call.card = card_body(call, identified, asked.service)
+            call.send_elsewhere(unit, at, str(decision.action if asked.steered else Action.FALLBACK))
         unit.put_call(record)
 
     def _emit_routed(self, unit: Unit, call: LiveCall, decision: Decision, at: float) -> None:
@@ -394,7 +404,7 @@ class Inbound:
         """The contract's answer. The dialplan has cleared all of them, so what is empty is left out."""
         service = asked.service
         action, target = decision.action, decision.target
-        if service is None or service.mode is Mode.OBSERVE:
+        if not asked.steered:
             action, target = Action.FALLBACK, service.fallback if service is not None else ""
         variables = {
             "__CTI_CALL_ID": call.id,
@@ -471,7 +481,7 @@ def _target_of(service: Service | None) -> list[tuple[str, str]]:
 def new_record(
     id: str,
     pbx: str,
-    uniqueid: str,
+    uniqueid: str | None,
     did: str,
     started: float,
     caller: Number,
@@ -502,6 +512,12 @@ def new_record(
         service=service.name if service is not None else None,
         mode=str(service.mode) if service is not None else None,
     )
+
+
+def assigned_to(call: LiveCall, at: float) -> Decision | None:
+    """The decision of whoever passed the call on, collected once; None if nobody did, or too long ago."""
+    assigned, call.assigned = call.assigned, None
+    return assigned.decision if assigned is not None and at <= assigned.until else None
 
 
 def decision_for(service: Service | None, facts: Facts) -> Decision:

@@ -25,6 +25,7 @@ from cti.calls.identification import Identification
 from cti.calls.present import iso
 from cti.store.base import CallDetail, Unit
 from cti.store.records import CallRecord, CardRecord, ChannelRecord, Key, SegmentRecord
+from routing.decide import Decision
 from routing.rules import Mode
 
 
@@ -120,6 +121,18 @@ class Transfer:
     taken: bool = False
 
 
+@frozen
+class Assigned:
+    """Who is to get the call as soon as Asterisk asks about it, decided `by` the agent who passes it on.
+
+    They are reserved. Asked later than `until` (epoch seconds), it is as if nothing had been assigned.
+    """
+
+    decision: Decision
+    by: str
+    until: float
+
+
 @define
 class LiveCall:
     """One call from the first question to the end of its last channel.
@@ -136,6 +149,7 @@ class LiveCall:
     @ivar card: what is shown of the caller; it goes along to whoever is reached next. None: nobody knows anything.
     @ivar transfer: who passed the call on last, until they are back; `way` says how the next agent is reached.
     @ivar held: the channels that hold the others.
+    @ivar assigned: who gets it at the next question, whatever the rules say; None: they decide.
     @ivar rung: the agents who have been told that their phone rings for this call.
     """
 
@@ -152,6 +166,7 @@ class LiveCall:
     transfer: Transfer | None = None
     way: str | None = None
     held: set[Key] = field(factory=set)
+    assigned: Assigned | None = None
     rung: set[str] = field(factory=set)
 
     @classmethod
@@ -238,6 +253,7 @@ class LiveCall:
     def offer_to(self, unit: Unit, segment: SegmentRecord, cards: Iterable[CardRecord]) -> None:
         """Agents are reserved and about to be rung: open the segment, put the card on their screens."""
         self._turn(Turn.OFFER)
+        self._tell_transfer(unit, segment.offered)
         self.dialstatus = self.way = self.transfer = None
         self.segments.append(segment)
         unit.put_segment(segment)

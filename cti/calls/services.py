@@ -23,9 +23,11 @@ class Services:
 
     def __init__(self, services: Iterable[Service], plan: NumberPlan) -> None:
         self.plan = plan
+        self._by_name: dict[str, Service] = {}
         self._by_number: dict[str, Service] = {}
         self._spellings: dict[str, str] = {}
         for service in services:
+            self._by_name[service.name] = service
             for written in service.numbers:
                 self._by_number[written] = service
                 # An internal number has one form only.
@@ -37,6 +39,9 @@ class Services:
         """The service that a dialled number, as the trunk sent it, reaches; None if it is nobody's."""
         number = self.plan.parse(did)
         return self._by_number.get(number.e164 or number.raw) or self._by_number.get(number.raw), number
+
+    def named(self, name: str) -> Service | None:
+        return self._by_name.get(name)
 
     @property
     def fallbacks(self) -> Mapping[str, str]:

@@ -302,10 +302,13 @@ class Tracker:
             # A parking lot or a waiting room: who is in it does not hear the others.
             return
         self._join_halves(pbx, event.get("Uniqueid"), at)
-        inside = self._mirrors[pbx].in_bridge(event.get("BridgeUniqueid"))
         leaving = event.get("SwapUniqueid")
         self._met(
-            [(pbx, channel.uniqueid) for channel in inside if channel.uniqueid != leaving],
+            [
+                (pbx, uniqueid)
+                for uniqueid in self._within_earshot(pbx, event.get("Uniqueid"))
+                if uniqueid != leaving
+            ],
             at,
             conference=event.get("BridgeCreator") == CONFERENCE,
         )
@@ -386,11 +389,18 @@ class Tracker:
             dialler = event.get("Uniqueid")
             self._join_halves(pbx, dialler, at)
             # The question may have come between the beginning of a dial and this.
-            call = self._calls.of_channel(pbx, dialler)
+            call = self._consultation_of(self._calls.of_channel(pbx, dialler), event)
         name = event.get(f"{prefix}Channel")
         if call is None or not uniqueid or (pbx, uniqueid) in self._strangers or name.startswith(_SURROGATE):
             return None, None
         return call, self._add(call, pbx, uniqueid, name, at)
+
+    def _consultation_of(self, call: LiveCall | None, event: Event) -> LiveCall | None:
+        """The call that a dial is part of: a consultation that we start is named on the agent's own channel."""
+        named = self._calls.get(event.variables_of("").get("CTI_CALL_ID", ""))
+        if call is not None and named is not None and named.record.parent == call.id:
+            return named
+        return call
 
     def _begin(
         self, pbx: str, event: Event, at: float, answered: bool = False
@@ -453,6 +463,27 @@ class Tracker:
         other = half_of(mirror, channel) if channel is not None else None
         if channel is not None and other is not None:
             self._met([(pbx, channel.uniqueid), (pbx, other.uniqueid)], at)
+
+    def _within_earshot(self, pbx: str, uniqueid: str) -> list[str]:
+        """Who is in a bridge with this channel, and who is beyond the Local channels in it."""
+        mirror = self._mirrors[pbx]
+        heard: dict[str, None] = {}
+        bridges: dict[str, None] = {}
+        channel = mirror.get(uniqueid)
+        to_look = [channel.bridge] if channel is not None and channel.bridge else []
+        while to_look:
+            bridge = to_look.pop()
+            if bridge in bridges:
+                continue
+            bridges[bridge] = None
+            for channel in mirror.in_bridge(bridge):
+                heard[channel.uniqueid] = None
+                other = half_of(mirror, channel)
+                if other is not None:
+                    heard[other.uniqueid] = None
+                    if other.bridge:
+                        to_look.append(other.bridge)
+        return list(heard)
 
     def _met(self, keys: Sequence[Key], at: float, conference: bool = False) -> None:
         """These channels hear each other: see `cti.calls.meeting`."""
@@ -520,6 +551,7 @@ class Tracker:
         if (
             offer is not None
             and offer.answered is None
+            and channel.role != "caller"
             and not any(one.segment == offer.number for one in [channel, *call.living])
         ):
             # No phone of the offer rings any more, and its next question never reached us: this is the fallback.
@@ -546,7 +578,10 @@ class Tracker:
 
     def _end(self, unit: Unit, call: LiveCall, at: float, result: str | None = None) -> None:
         self._expected.pop(call.id, None)
-        self.let_go(unit, call, call.end(unit, at, result))
+        agents = call.end(unit, at, result)
+        # Who calls is held from before their own phone rings, and may never have talked.
+        caller = [call.record.agent] if call.ours and call.record.agent else []
+        self.let_go(unit, call, [*agents, *caller])
 
     def _write(self, call: LiveCall, unit: Unit) -> None:
         """Write the news of a call. What AstDB has of its end is kept until the end is durable here."""

@@ -11,15 +11,16 @@ import orjson
 
 from cti import __version__
 from cti.agents.roster import AgentUnknown, AgentView
+from cti.calls.control import took_part
 from cti.calls.present import agent_json, call_detail_json, call_json, gap_json, moment
 from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
-from cti.store.base import CallDetail, CallFilter
-from cti.web import openapi
+from cti.store.base import CallFilter
+from cti.web import call_control, openapi
 from cti.web.events import Reader
 from cti.web.problems import Problem
-from cti.web.routing_table import Answer, Asked, Parameter, Route
+from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
 from cti.web.services import Component, DryRun, Services
 from cti.web.shapes import NUMBER, SCHEMAS, STRING, TEXT, TIME, named
 from cti.web.tokens import ADMIN, AGENT, CRM, SUPERVISOR, Address, Identity
@@ -61,7 +62,7 @@ async def calls(services: Services, asked: Asked) -> Answer:
         since=_time(query.get("since")),
         until=_time(query.get("until")),
         number=_number(services, query.get("number")),
-        agent=_agent_filter(_who(asked), query.get("agent")),
+        agent=_agent_filter(asked.identity, query.get("agent")),
         party=query.get("party"),
         direction=query.get("direction"),
         outcome=query.get("outcome"),
@@ -74,10 +75,10 @@ async def calls(services: Services, asked: Asked) -> Answer:
 
 
 async def call(services: Services, asked: Asked) -> Answer:
-    who = _who(asked)
+    who = asked.identity
     detail = await services.calls.call(asked.path["id"])
     # To an agent, a call that they had no part in is not there: its id says nothing to them either.
-    if detail is None or (who.role == AGENT and not _took_part(detail, _own(who))):
+    if detail is None or (who.role == AGENT and not took_part(detail, own_agent(who))):
         raise Problem(404, "there is no such call, or you had no part in it")
     return _json(call_detail_json(detail))
 
@@ -89,15 +90,15 @@ async def gaps(services: Services, asked: Asked) -> Answer:
 
 
 async def agents(services: Services, asked: Asked) -> Answer:
-    who = _who(asked)
-    own = _own(who) if who.role == AGENT else None
+    who = asked.identity
+    own = own_agent(who) if who.role == AGENT else None
     views = services.agents.views()
     return _json({"agents": [_agent_json(view) for view in views if own is None or view.id == own]})
 
 
 async def change_agent(services: Services, asked: Asked) -> Answer:
-    who, agent = _who(asked), asked.path["id"]
-    if who.role == AGENT and agent != _own(who):
+    who, agent = asked.identity, asked.path["id"]
+    if who.role == AGENT and agent != own_agent(who):
         raise Problem(403, f"an agent changes only their own state: /api/v1/agents/{who.agent}")
     try:
         await services.agents.set_wish(agent, asked.body["state"], asked.body.get("reason"), who.name)
@@ -115,9 +116,9 @@ async def explain(services: Services, asked: Asked) -> Answer:
 
 
 async def events(services: Services, asked: Asked) -> None:
-    who = _who(asked)
+    who = asked.identity
     if who.role == AGENT:
-        _own(who)
+        own_agent(who)
     types = asked.query.get("types")
     chosen = None if types is None else frozenset(types.split(","))
     if chosen is not None and not chosen <= frozenset(EVENT_TYPES):
@@ -280,6 +281,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers=("text/event-stream", named("Event")),
         problems={422: _BAD, 503: "too many streams"},
     ),
+    *call_control.ROUTES,
 )
 
 
@@ -302,34 +304,13 @@ def _agent_json(view: AgentView) -> dict[str, Any]:
     return agent_json(view) | {"why_not": view.why_not}
 
 
-def _who(asked: Asked) -> Identity:
-    if asked.who is None:
-        raise AssertionError(f"{asked.route.path} asks for no token, but uses it")
-    return asked.who
-
-
-def _own(who: Identity) -> str:
-    if who.agent is None:
-        raise Problem(
-            403,
-            "this token belongs to no agent; `cti token add NAME --role agent --agent ID` makes one that does",
-        )
-    return who.agent
-
-
 def _agent_filter(who: Identity, wanted: str | None) -> str | None:
     if who.role != AGENT:
         return wanted
-    own = _own(who)
+    own = own_agent(who)
     if wanted not in (None, own):
         raise Problem(403, "an agent sees only calls they took part in; leave `agent` out")
     return own
-
-
-def _took_part(detail: CallDetail, agent: str) -> bool:
-    return detail.call.agent == agent or any(
-        agent == segment.agent or agent in segment.agents for segment in detail.segments
-    )
 
 
 def _time(text: str | None) -> float | None:

@@ -46,7 +46,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "responses": {
             **{
                 str(status): {"description": why, "content": {media: {"schema": schema}}}
-                for status, why in {200: route.summary, **route.also}.items()
+                for status, why in {route.status: route.summary, **route.also}.items()
             },
             **{str(status): _problem(why) for status, why in sorted(_problems(route).items())},
         },
@@ -57,7 +57,7 @@ def _operation(route: Route) -> dict[str, Any]:
         operation["security"] = [{"token": []}, *([{}] if route.without_token else [])]
         operation["x-roles"] = sorted(route.roles)
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": route.body}}}
+        operation["requestBody"] = {"required": route.body_needed, "content": {JSON: {"schema": route.body}}}
     return operation
 
 

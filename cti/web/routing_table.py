@@ -1,6 +1,6 @@
 """What a row of the route table is, and how a request finds its row. The rows themselves are in `api`."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -13,6 +13,8 @@ from cti.web.tokens import Address, Identity
 from cti.web.transport import Request
 
 JSON: Final = "application/json"
+#: A handler that has not answered by then is given up, unless its row says otherwise.
+ANSWER_SECONDS: Final = 10.0
 _SEGMENT_LIMIT: Final = 16
 
 
@@ -41,9 +43,26 @@ class Asked:
     query: Mapping[str, Any]
     body: Any
 
+    @property
+    def identity(self) -> Identity:
+        """Who asks, in a row that demands a token."""
+        if self.who is None:
+            raise AssertionError(f"{self.route.path} asks for no token, but uses it")
+        return self.who
+
+
+def own_agent(who: Identity) -> str:
+    """The agent whom a token belongs to. Raises `Problem` 403."""
+    if who.agent is None:
+        raise Problem(
+            403,
+            "this token belongs to no agent; `cti token add NAME --role agent --agent ID` makes one that does",
+        )
+    return who.agent
+
 
 #: None: the handler has taken over the request and answers by itself.
-Handler = Callable[[Services, Asked], Awaitable[Answer | None]]
+Handler = Callable[[Services, Asked], Coroutine[Any, Any, Answer | None]]
 
 
 @frozen
@@ -61,8 +80,9 @@ class Route:
     """A row of the table.
 
     `roles`: whose token is taken, None if none is asked for. `without_token`: who needs none although `roles`
-    are given. `answers`: the media type and the schema of what is answered with 200, and with
-    the statuses in `also`.
+    are given. `answers`: the media type and the schema of what is answered with `status`, and with
+    the statuses in `also`. `seconds`: an answer that takes longer is given up. A body all of whose parts may be left
+    out may be left out itself.
     """
 
     method: str
@@ -75,8 +95,14 @@ class Route:
     query: Sequence[Parameter] = ()
     body: Schema | None = None
     answers: tuple[str, Schema] = (JSON, {"type": "object"})
+    status: int = 200
+    seconds: float = ANSWER_SECONDS
     also: Mapping[int, str] = field(factory=dict)
     problems: Mapping[int, str] = field(factory=dict)
+
+    @property
+    def body_needed(self) -> bool:
+        return self.body is not None and bool(self.body.get("required"))
 
 
 class Table:

@@ -27,8 +27,6 @@ from cti.web.services import Services
 from cti.web.tokens import Address, Identity
 from cti.web.transport import BODY_LIMIT, IDLE_SECONDS, URL_LIMIT, Channel, Request
 
-#: A handler that has not answered by then is given up.
-ANSWER_SECONDS: Final = 10.0
 _PARAMETER_LIMIT: Final = 32
 _BEARER: Final = re.compile(r"Bearer +([A-Za-z0-9._~+/-]+=*) *", re.IGNORECASE)
 _HEADERS: Final[Mapping[str, str]] = {
@@ -88,7 +86,6 @@ class Site(http.HTTPFactory):
         if request.method in (b"GET", b"HEAD"):
             # Nobody waits for it any more. What changes something is brought to its end all the same.
             request.notifyFinish().addErrback(lambda _: working.cancel())
-        working.addTimeout(ANSWER_SECONDS, cast(IReactorTime, self._services.clock))
         working.addErrback(self._as_problem, request)
         working.addCallback(self._send, request, began)
         working.addErrback(self._unanswered, request)
@@ -106,7 +103,8 @@ class Site(http.HTTPFactory):
         address = _address(request, self._services.options.behind_proxy)
         who = self._authorise(request, route, address)
         asked = Asked(request, route, address, who, values, _query(route, query), _body(route, request))
-        return await route.handler(self._services, asked)
+        handling: Deferred[Answer | None] = Deferred.fromCoroutine(route.handler(self._services, asked))
+        return await handling.addTimeout(route.seconds, cast(IReactorTime, self._services.clock))
 
     def _authorise(self, request: Request, route: Route, address: Address | None) -> Identity | None:
         if route.roles is None:
@@ -151,7 +149,7 @@ class Site(http.HTTPFactory):
         elif isinstance(error, Problem):
             problem = error
         elif isinstance(error, DeferredTimeout):
-            problem = Problem(504, f"no answer within {ANSWER_SECONDS:g} s; try again")
+            problem = Problem(504, "no answer in time; try again")
         elif isinstance(error, StoreError):
             _log.error("a request failed in the store", route=request.route, error=str(error))
             problem = Problem(503, "the store does not answer; try again", headers={"Retry-After": "5"})
@@ -249,6 +247,8 @@ def _body(route: Route, request: Request) -> Any:
         raise Problem(413, f"the body is too long; at most {BODY_LIMIT} bytes are taken")
     if route.body is None:
         return None
+    if not request.body() and not route.body_needed:
+        return {}
     declared = (request.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
     if declared != JSON:
         raise Problem(415, f"send the body as Content-Type: {JSON}", headers={"Accept": JSON})

@@ -8,7 +8,9 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from cti.agents.roster import AgentView
+from cti.calls.control import Asker, Done
 from cti.calls.identification import Identification
+from cti.calls.recordings import Reading
 from cti.metrics import Metrics
 from cti.numbers import Number
 from cti.reactors import Clock
@@ -51,6 +53,24 @@ class IAgents(Protocol):
         """Fires when it is durable. `by` names the token. Raises or fails with `AgentUnknown`."""
 
 
+class IControl(Protocol):
+    """What can be done to calls. Raises `ControlError`'s subclasses and `StoreError`."""
+
+    async def make_call(self, asker: Asker, agent: str, to: str) -> Done: ...
+
+    async def operate(self, asker: Asker, id: str, operation: str, given: Mapping[str, Any]) -> Done:
+        """`operation` is one of `cti.calls.control.OPERATIONS`; `given` what its body has."""
+
+    async def heard(self, asker: Asker, call: CallRecord) -> None:
+        """Write down that somebody hears the call's recording."""
+
+
+class IRecordings(Protocol):
+    """Recordings of calls. Raises `RecordingError`'s subclasses."""
+
+    async def open(self, record: CallRecord, part: int | None = None) -> Reading: ...
+
+
 @frozen
 class DryRun:
     """A call that is only asked about, for `POST /api/v1/explain`; `at` in epoch seconds, None for now."""
@@ -88,11 +108,12 @@ class Options:
     """How the site is configured.
 
     `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `metrics_allow`: networks that read
-    `/metrics` without a token, beside loopback.
+    `/metrics` without a token, beside loopback. `own_recordings`: agents hear the recordings of their calls.
     """
 
     behind_proxy: bool = False
     metrics_allow: Sequence[IPv4Network | IPv6Network] = ()
+    own_recordings: bool = False
     access_log: bool = False
     max_connections: int = 12_000
 
@@ -105,6 +126,8 @@ class Services:
     numbers: INumbers
     identifier: IIdentifier
     agents: IAgents
+    control: IControl
+    recordings: IRecordings
     explain: Callable[[DryRun], Awaitable[Mapping[str, Any]]]
     health: IHealth
     metrics: Metrics

@@ -77,6 +77,15 @@ _CALL: Final[Mapping[str, Schema]] = {
     "linkedid": maybe(STRING),
 }
 
+_TARGET: Final[Schema] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 100,
+    "description": "whom to reach; the first that fits: an agent's id, a group's name (the longest idle of it), a"
+    " number of one of our services, a telephone number or an internal one. `agent:`, `group:`, `service:` (its"
+    " name) or `tel:` before it leaves no doubt. Numbers must be of the configured classes and countries.",
+}
+
 SCHEMAS: Final[Mapping[str, Schema]] = {
     "Problem": {
         "type": "object",
@@ -171,6 +180,16 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         "properties": {
             "state": {"type": "string", "enum": list(WISHES)},
             "reason": {"type": ["string", "null"], "maxLength": 200},
+        },
+    },
+    "Target": _TARGET,
+    "MakeCall": {
+        "type": "object",
+        "required": ["to"],
+        "additionalProperties": False,
+        "properties": {
+            "agent": {**TEXT, "description": "who calls; an agent's token needs none"},
+            "to": _TARGET,
         },
     },
     "DryRun": {

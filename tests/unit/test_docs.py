@@ -105,13 +105,14 @@ def test_every_key_of_the_configuration_is_described() -> None:
         "webhooks.NAME": settings.Webhook,
         "identify": settings.Identify,
         "reservation": settings.Reservation,
+        "call_control": settings.CallControl,
         "log": settings.Log,
     }
     missing = [
         f"{part}.{each.name}"
         for part, described in parts.items()
         for each in attrs.fields(described)
-        if not (part.endswith(".NAME") and each.name == "name") and each.name != "id"
+        if not (part.endswith(".NAME") and each.name == "name") and each.name not in ("id", "dialling")
         if f"| `{part}.{each.name}` |" not in page
     ]
     assert missing == []
@@ -139,7 +140,7 @@ def test_every_path_role_and_metric_is_described() -> None:
 
 
 def test_the_events_that_are_sent_are_described_and_the_others_named() -> None:
-    name = r"(?:call|card|agent)\.[a-z]+"
+    name = r"(?:call|card|agent|audit)\.[a-z]+"
     described = set(re.findall(rf"^\| `({name})` \|", text_of("docs/api.md"), re.MULTILINE))
     sources = [file.read_text(encoding="utf-8") for file in (ROOT / "cti" / "calls").glob("*.py")]
     assert described == set(re.findall(f'"({name})"', "".join(sources)))

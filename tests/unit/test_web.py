@@ -1,5 +1,6 @@
 """The HTTP API: who may ask what, what is answered, and what a client is told that asks wrongly."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any
@@ -14,8 +15,23 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from cti.agents.roster import AgentUnknown, AgentView
+from cti.calls.control import (
+    OPERATIONS,
+    Asker,
+    AsteriskAway,
+    AsteriskRefused,
+    AsteriskSilent,
+    BadTarget,
+    CallUnknown,
+    ControlError,
+    Done,
+    NotAllowed,
+    NotNow,
+    TooMany,
+)
 from cti.calls.identification import Identification
 from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment
+from cti.calls.recordings import NoRecording, RecordingAway
 from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
 from cti.store.base import CallDetail, CallFilter, StoreError
@@ -29,8 +45,11 @@ from cti.store.records import (
     TokenRecord,
 )
 from cti.web.api import ROUTES
+from cti.web.call_control import PROBLEMS
+from cti.web.download import PATIENCE_SECONDS
 from cti.web.events import EventHub
-from cti.web.server import ANSWER_SECONDS, Site, make_site
+from cti.web.routing_table import ANSWER_SECONDS
+from cti.web.server import Site, make_site
 from cti.web.services import Component, DryRun, Options, Services
 from cti.web.shapes import SCHEMAS
 from cti.web.tokens import ROLES, FailedAttempts, Tokens, digest_of, mint_token
@@ -156,6 +175,63 @@ class FakeIdentifier:
         return Identification(number, ms=0.6)
 
 
+class FakeControl:
+    """Does what it is told, or fails as it is told."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.failure: Exception | None = None
+        self.pending: Deferred[Done] | None = None
+
+    async def make_call(self, asker: Asker, agent: str, to: str) -> Done:
+        return await self._done(asker, "make", agent, to)
+
+    async def operate(self, asker: Asker, id: str, operation: str, given: Mapping[str, Any]) -> Done:
+        return await self._done(asker, operation, id, given)
+
+    async def heard(self, asker: Asker, call: CallRecord) -> None:
+        await self._done(asker, "heard", call.id)
+
+    async def _done(self, asker: Asker, *asked: Any) -> Done:
+        self.asked.append((asker, *asked))
+        if self.failure is not None:
+            raise self.failure
+        if self.pending is not None:
+            return await self.pending
+        return Done(a_call(), {"space": "701"} if asked[0] == "park" else {})
+
+
+class FakeReading:
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self.pieces = list(pieces)
+        self.size: int | None = sum(map(len, pieces))
+        self.closed = False
+
+    async def piece(self) -> bytes:
+        if not self.pieces:
+            return b""
+        piece = self.pieces.pop(0)
+        if piece == b"!":
+            raise RecordingAway("the disk is gone")
+        return piece
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeRecordings:
+    def __init__(self) -> None:
+        self.reading = FakeReading([b"RIFF", b"sound"])
+        self.failure: Exception | None = None
+        self.asked: list[tuple[str, int | None]] = []
+
+    async def open(self, record: CallRecord, part: int | None = None) -> Any:
+        self.asked.append((record.id, part))
+        if self.failure is not None:
+            raise self.failure
+        return self.reading
+
+
 class FakeHealth:
     def __init__(self) -> None:
         self.store_ok = self.ami_ok = True
@@ -190,6 +266,8 @@ class Web:
         self.store = FakeStore()
         self.agents = FakeAgents()
         self.identifier = FakeIdentifier()
+        self.control = FakeControl()
+        self.recordings = FakeRecordings()
         self.health = FakeHealth()
         self.explained: list[DryRun] = []
         self.explanation: Callable[[], Mapping[str, Any]] = lambda: {"action": "dial", "trace": []}
@@ -200,6 +278,8 @@ class Web:
             numbers=NumberPlan("DE"),
             identifier=self.identifier,
             agents=self.agents,
+            control=self.control,
+            recordings=self.recordings,
             explain=self._explain,
             health=self.health,
             metrics=Metrics(services=["sales"]),
@@ -292,11 +372,33 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("POST", "/api/v1/explain"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 200},
     ("GET", "/api/v1/events"): dict.fromkeys(ROLES, 200),
     ("GET", "/metrics"): dict.fromkeys(ROLES, 200),
+    ("POST", "/api/v1/calls"): dict.fromkeys(ROLES, 202),
+    ("GET", "/api/v1/calls/c1/recording"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403},
+    **{
+        ("POST", f"/api/v1/calls/c1/{operation}"): {**dict.fromkeys(ROLES, 200), "crm": 403}
+        for operation in OPERATIONS.keys() - {"listen", "whisper", "barge", "record"}
+    },
+    **{
+        ("POST", f"/api/v1/calls/c1/{kind}"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403}
+        for kind in ("listen", "whisper", "barge")
+    },
+    ("POST", "/api/v1/calls/c1/record"): dict.fromkeys(ROLES, 200),
 }
 BODIES: Mapping[str, Any] = {
     "PATCH": {"state": "paused", "reason": "lunch"},
-    "POST": {"from": "015228817386", "to": "494066969100"},
+    "explain": {"from": "015228817386", "to": "494066969100"},
+    "calls": {"agent": "anna", "to": "015228817386"},
+    "consult": {"to": "ben"},
+    "transfer": {"to": "ben"},
+    "deflect": {"to": "ben"},
+    "digits": {"digits": "1"},
+    "record": {"action": "start"},
 }
+
+
+def body_for(method: str, path: str) -> Any:
+    """What this route needs, None for nothing."""
+    return BODIES.get("PATCH" if method == "PATCH" else path.rpartition("/")[2]) if method != "GET" else None
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -304,12 +406,12 @@ BODIES: Mapping[str, Any] = {
 def test_each_role_may_ask_what_the_table_says(web: Web, method: str, path: str, role: str) -> None:
     web.store.details["c1"] = a_detail(a_call())
     token = web.token(role, "anna" if role == "agent" else None)
-    assert web.ask(method, path, token, BODIES.get(method)).status == EXPECTED[method, path][role]
+    assert web.ask(method, path, token, body_for(method, path)).status == EXPECTED[method, path][role]
 
 
 @pytest.mark.parametrize(("method", "path"), EXPECTED)
 def test_without_a_token_nothing_is_told(web: Web, method: str, path: str) -> None:
-    reply = web.ask(method, path, None, BODIES.get(method))
+    reply = web.ask(method, path, None, body_for(method, path))
     assert reply.status == 401
     assert reply.headers["WWW-Authenticate"] == 'Bearer realm="cordboard"'
 
@@ -318,10 +420,8 @@ def test_every_route_that_asks_for_a_token_is_in_the_table_of_this_test() -> Non
     protected = {(route.method, route.path) for route in ROUTES if route.roles is not None}
     tested = {(method, path.partition("?")[0]) for method, path in EXPECTED}
     for method, path in protected:
-        assert any(
-            method == tested_method and path.replace("{id}", tested_path.rpartition("/")[2]) == tested_path
-            for tested_method, tested_path in tested
-        ), path
+        pattern = re.compile(re.escape(path).replace(r"\{id\}", "[^/]+"))
+        assert any(method == asked and pattern.fullmatch(where) for asked, where in tested), path
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/openapi.json"])
@@ -431,7 +531,7 @@ def test_a_wrong_request_is_a_problem_that_says_what_would_be_right(
 
 
 def test_405_names_the_methods(web: Web) -> None:
-    assert web.ask("DELETE", "/api/v1/calls").headers["Allow"] == "GET, HEAD"
+    assert web.ask("DELETE", "/api/v1/calls").headers["Allow"] == "GET, HEAD, POST"
     assert web.ask("GET", "/api/v1/explain").headers["Allow"] == "POST"
     assert web.ask("HEAD", "/api/v1/events").headers["Allow"] == "GET"
 
@@ -803,3 +903,179 @@ def test_a_site_that_closes_takes_nobody_new(web: Web) -> None:
     web.site.close()
     assert transport.disconnecting
     assert web.site.buildProtocol(IPv4Address("TCP", LOOPBACK, 1)) is None
+
+
+# Call control
+
+
+def test_a_click_to_dial_is_accepted_with_the_call(web: Web) -> None:
+    reply = web.ask("POST", "/api/v1/calls", web.token("crm"), {"agent": "anna", "to": "0152 28817386"})
+    assert (reply.status, reply.json["id"]) == (202, "c1")
+    ((asker, *asked),) = web.control.asked
+    assert asked == ["make", "anna", "0152 28817386"]
+    assert (asker.own_only, asker.agent) == (False, None)
+
+
+def test_an_agent_calls_for_themselves_without_saying_so(web: Web) -> None:
+    assert web.ask("POST", "/api/v1/calls", web.token("agent", "anna"), {"to": "200"}).status == 202
+    ((asker, *asked),) = web.control.asked
+    assert asked == ["make", "anna", "200"]
+    assert (asker.own_only, asker.agent) == (True, "anna")
+
+
+def test_who_is_no_agent_says_whose_phone_is_to_ring(web: Web) -> None:
+    reply = web.ask("POST", "/api/v1/calls", web.token("crm"), {"to": "200"})
+    assert reply.status == 422
+    assert "agent is missing" in reply.json["detail"]
+
+
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+def test_each_operation_is_handed_on_with_its_body(web: Web, operation: str) -> None:
+    path = f"/api/v1/calls/c1/{operation}"
+    body = {**(body_for("POST", path) or {}), "agent": "anna"}
+    assert web.ask("POST", path, web.token("admin"), body).status == 200
+    ((_, *asked),) = web.control.asked
+    assert asked == [operation, "c1", body]
+
+
+def test_a_body_that_may_be_empty_may_be_left_out(web: Web) -> None:
+    token = web.token("agent", "anna")
+    assert web.ask("POST", "/api/v1/calls/c1/hold", token).status == 200
+    assert web.ask("POST", "/api/v1/calls/c1/hold", token, {}).status == 200
+    assert web.ask("POST", "/api/v1/calls/c1/transfer", token).status == 415
+    assert [asked[3] for asked in web.control.asked] == [{}, {}]
+
+
+def test_the_space_of_a_parked_call_is_in_the_answer(web: Web) -> None:
+    assert web.ask("POST", "/api/v1/calls/c1/park", web.token("admin")).json["space"] == "701"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NotAllowed("not yours"), 403),
+        (CallUnknown("none"), 404),
+        (NotNow("busy"), 409),
+        (BadTarget("premium"), 422),
+        (TooMany(30), 429),
+        (AsteriskRefused("no"), 502),
+        (AsteriskAway("away"), 503),
+        (AsteriskSilent("silent"), 504),
+    ],
+)
+def test_what_was_not_done_is_told_with_its_reason(web: Web, error: ControlError, status: int) -> None:
+    web.control.failure = error
+    reply = web.ask("POST", "/api/v1/calls/c1/hold", web.token("admin"))
+    assert (reply.status, reply.json["detail"]) == (status, str(error))
+    assert reply.json["type"].startswith("urn:problem-type:cordboard:")
+    assert reply.headers.get("Retry-After") == ("30" if status == 429 else None)
+
+
+def test_every_error_of_call_control_has_its_status() -> None:
+    assert set(ControlError.__subclasses__()) == set(PROBLEMS)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/calls", {"agent": "anna"}),
+        ("/api/v1/calls", {"agent": "anna", "to": ""}),
+        ("/api/v1/calls", {"agent": "anna", "to": "1" * 101}),
+        ("/api/v1/calls", {"agent": "anna", "to": "1", "from": "2"}),
+        ("/api/v1/calls/c1/transfer", {}),
+        ("/api/v1/calls/c1/transfer", {"to": 49}),
+        ("/api/v1/calls/c1/digits", {"digits": ""}),
+        ("/api/v1/calls/c1/digits", {"digits": "1" * 33}),
+        ("/api/v1/calls/c1/record", {"action": "erase"}),
+        ("/api/v1/calls/c1/hold", {"to": "ben"}),
+    ],
+)
+def test_a_body_that_is_not_as_described_does_nothing(web: Web, path: str, body: Any) -> None:
+    assert web.ask("POST", path, web.token("admin"), body).status == 422
+    assert web.control.asked == []
+
+
+def test_an_operation_that_rings_a_phone_has_the_time_for_it(web: Web) -> None:
+    web.control.pending = Deferred()
+    channel, transport = web.connect(ELSEWHERE)
+    channel.dataReceived(request_bytes("POST", "/api/v1/calls/c1/pickup", web.token("admin")))
+    web.clock.advance(ANSWER_SECONDS + 1)
+    assert transport.value() == b""
+    web.control.pending.callback(Done(a_call()))
+    assert parse(transport.value()).status == 200
+
+
+# Recordings
+
+
+def test_a_recording_comes_whole_and_that_it_was_heard_is_noted_before(web: Web) -> None:
+    web.store.details["c1"] = a_detail(a_call())
+    reply = web.ask("GET", "/api/v1/calls/c1/recording?part=2", web.token("supervisor"))
+    assert (reply.status, reply.body) == (200, b"RIFFsound")
+    assert (reply.headers["Content-Type"], reply.headers["Content-Length"]) == ("audio/wav", "9")
+    assert web.recordings.asked == [("c1", 2)]
+    assert web.control.asked[0][1:] == ("heard", "c1")
+    assert web.recordings.reading.closed
+
+
+def test_a_recording_of_unknown_size_comes_in_chunks(web: Web) -> None:
+    web.store.details["c1"] = a_detail(a_call())
+    web.recordings.reading.size = None
+    reply = web.ask("GET", "/api/v1/calls/c1/recording", web.token("admin"))
+    assert reply.headers["Transfer-Encoding"] == "chunked"
+    assert b"RIFF" in reply.body
+
+
+def test_nobody_hears_a_recording_that_cannot_be_noted(web: Web) -> None:
+    web.store.details["c1"] = a_detail(a_call())
+    web.control.failure = StoreError("the disk is full")
+    reply = web.ask("GET", "/api/v1/calls/c1/recording", web.token("admin"))
+    assert reply.status == 503
+    assert b"RIFF" not in reply.body
+    assert web.recordings.reading.closed
+
+
+def test_a_recording_that_breaks_off_ends_the_connection_unfinished(web: Web) -> None:
+    web.store.details["c1"] = a_detail(a_call())
+    web.recordings.reading = FakeReading([b"RIFF", b"!"])
+    channel, transport = web.connect(ELSEWHERE)
+    channel.dataReceived(request_bytes("GET", "/api/v1/calls/c1/recording", web.token("admin")))
+    assert transport.value().endswith(b"RIFF")
+    assert transport.disconnecting or transport.disconnected
+    assert web.recordings.reading.closed
+
+
+def test_a_client_that_takes_nothing_is_waited_for_and_then_let_go(web: Web) -> None:
+    web.store.details["c1"] = a_detail(a_call())
+    web.recordings.reading = reading = FakeReading([b"one", b"two"])
+    channel, transport = web.connect(ELSEWHERE)
+    pausing = request_bytes("GET", "/api/v1/calls/c1/recording", web.token("admin"))
+    written = transport.write
+
+    def write_and_pause(data: bytes) -> None:
+        written(data)
+        if data.endswith(b"one") and transport.producer is not None:
+            transport.producer.pauseProducing()
+
+    transport.write = write_and_pause
+    channel.dataReceived(pausing)
+    assert transport.value().endswith(b"one")
+    web.clock.advance(PATIENCE_SECONDS + 1)
+    assert reading.closed
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(NoRecording("was not recorded"), 404), (RecordingAway("the disk is gone"), 503)]
+)
+def test_a_recording_that_cannot_be_had_is_told_why(web: Web, error: Exception, status: int) -> None:
+    web.store.details["c1"] = a_detail(a_call())
+    web.recordings.failure = error
+    reply = web.ask("GET", "/api/v1/calls/c1/recording", web.token("admin"))
+    assert (reply.status, reply.json["detail"]) == (status, str(error))
+
+
+def test_agents_hear_their_own_recordings_where_that_is_allowed_and_no_others() -> None:
+    web = Web(Options(own_recordings=True))
+    web.store.details["c1"] = a_detail(a_call())
+    assert web.ask("GET", "/api/v1/calls/c1/recording", web.token("agent", "anna")).status == 200
+    assert web.ask("GET", "/api/v1/calls/c1/recording", web.token("agent", "ben")).status == 404
