@@ -706,6 +706,7 @@ class Tracker:
             if channel.agent is not None:
                 self.let_go(unit, call, [channel.agent])
         for channel in call.living:
+            # Those that came while we were away as well.
             entry = listed.get(channel.uniqueid) if channel.pbx == pbx else None
             if entry is not None and entry.get("BridgeId") and channel.role != "caller":
                 self._answered(unit, call, channel, self._now())

@@ -6,7 +6,7 @@
 The second form is libFuzzer's own command line; with a file it runs that input only. New inputs go to var/fuzz.
 Those worth keeping are taken into the corpus by
 
-    python -m tests.fuzz ami -merge=1 tests/fuzz/corpus/ami var/fuzz/ami
+    python -m tests.fuzz ami -set_cover_merge=1 tests/fuzz/corpus/ami var/fuzz/ami
 """
 
 import re
@@ -26,7 +26,9 @@ def fuzz(target: str, arguments: list[str]) -> NoReturn:
     with atheris.instrument_imports(include=["cti.asterisk"]):
         from tests.fuzz import invariants
 
-    atheris.Setup([sys.argv[0], *arguments], invariants.TARGETS[target])
+    # libFuzzer starts itself again for a merge, by the first word.
+    again = f"{sys.executable} -m tests.fuzz {target}"
+    atheris.Setup([again, *arguments], invariants.TARGETS[target])
     atheris.Fuzz()
     raise AssertionError("libFuzzer came back")
 
