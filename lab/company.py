@@ -109,6 +109,7 @@ class Company:
 
     @ivar service: what replaces the entries of the service `sales`; `settings` those of the whole file.
     @ivar more_extensions: dialplan after the usual one; a context in it adds to the one of the same name.
+    @ivar trunk: how those behave who are dialled at `PJSIP/NUMBER@trunk`; their phone is the one called `outside`.
     @ivar branches: further Asterisks by name, and the agents whose phones they have; where a call ends that nobody
         there takes, `reception-NAME` rings. Each is joined with the first (`PJSIP/…@peer-main`, `@peer-NAME`), and
         all have one daemon.
@@ -123,6 +124,7 @@ class Company:
     environment: Mapping[str, str] = field(factory=dict)
     global_fallback: str = "last-resort,s,1"
     more_extensions: str = ""
+    trunk: Behaviour | None = None
     branches: Mapping[str, Sequence[AnAgent]] = field(factory=dict)
     lab: Lab = field(init=False)
     pbxes: dict[str, AsteriskInstance] = field(factory=dict, init=False)
@@ -168,6 +170,9 @@ class Company:
         sharing = [StaticPhone(a.id, phones[a.shares].port) for a in agents if a.shares is not None]
         phones[reception] = self.lab.phone(reception, Answers(after_ms=100))
         self.phones |= phones
+        outside = self.lab.phone("outside", self.trunk) if self.trunk and name == "main" else None
+        if outside is not None:
+            self.phones["outside"] = outside
         softphones = [self.softphone] if self.softphone and name == "main" else []
         extensions = EXTENSIONS.format(
             agi_port=agi_port, fallback=self.global_fallback, pbx=name, reception=reception
@@ -178,6 +183,7 @@ class Company:
             dialplan_files=[ROOT / "dialplan" / "cti.conf"],
             manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
             phones=[*phones.values(), *sharing, *softphones],
+            trunk=outside,
             peers=[self.pbx] if self.pbxes else [],
         )
 

@@ -85,6 +85,7 @@ class Offer:
     size: int = 0
     tried: Collection[str] = ()
     missing: str | None = None
+    pbx: str | None = None
 
     def candidates(self) -> tuple[Candidate, ...]:
         """The chosen one and the first others, in the order of their ids."""
@@ -102,7 +103,7 @@ class Offer:
         named: list[tuple[str, str | None]] = [] if best is None else [(best.id, None)]
         for agent in self.considered:
             if agent is not best and len(named) < MAX_CANDIDATES:
-                named.append((agent.id, agent.why_not or _why_not(agent, tried) or later))
+                named.append((agent.id, _why_not(agent, tried, self.pbx) or later))
         named.sort(key=itemgetter(0))
         return named
 
@@ -247,11 +248,13 @@ def _offer(target: DialOwner | DialAgent | DialGroup, facts: Facts, searched: di
             return _from_one(owner, "is the owner of the caller", facts)
 
 
-def _why_not(agent: AgentFacts, tried: Collection[str]) -> str | None:
+def _why_not(agent: AgentFacts, tried: Collection[str], pbx: str | None) -> str | None:
     if agent.why_not is not None:
         return agent.why_not
     if agent.id in tried:
         return "was offered this call already"
+    if pbx is not None and agent.pbxes is not None and pbx not in agent.pbxes:
+        return f"has no phone at {pbx}"
     return None if agent.phones else "has no phone"
 
 
@@ -259,9 +262,9 @@ def _from_one(name: str, role: str, facts: Facts) -> Offer:
     agent = facts.agents.get(name)
     if agent is None:
         return Offer(None, f"{name} {NOT_AN_AGENT}", missing=name)
-    why_not = _why_not(agent, facts.tried)
+    why_not = _why_not(agent, facts.tried, facts.pbx)
     if why_not is not None:
-        return Offer(None, f"{name} {role}, but: {why_not}", (agent,), 1, facts.tried)
+        return Offer(None, f"{name} {role}, but: {why_not}", (agent,), 1, facts.tried, pbx=facts.pbx)
     return Offer(agent, f"{name} {role}", (agent,), 1, facts.tried)
 
 
@@ -271,7 +274,7 @@ def _from_group(group: str, facts: Facts) -> Offer:
         members = [agent for agent in facts.agents.values() if group in agent.groups]
     else:
         members = facts.groups.get(group, ())
-    tried = facts.tried
+    tried, pbx = facts.tried, facts.pbx
     best: AgentFacts | None = None
     best_since = math.inf
     # Written out, and not with min() and a key: this is the hot path, and a group may have thousands.
@@ -282,6 +285,7 @@ def _from_group(group: str, facts: Facts) -> Offer:
                 (since < best_since or best is None or (since == best_since and agent.id < best.id))
                 and agent.id not in tried
                 and agent.phones
+                and (pbx is None or agent.pbxes is None or pbx in agent.pbxes)
             ):
                 best, best_since = agent, since
     if not members:
@@ -292,7 +296,7 @@ def _from_group(group: str, facts: Facts) -> Offer:
         else f"{best.id} is longest idle in {group}"
     )
     # A copy: the members may be the roster's own list, which goes on changing.
-    return Offer(best, note, tuple(islice(members, MAX_CANDIDATES)), len(members), tried)
+    return Offer(best, note, tuple(islice(members, MAX_CANDIDATES)), len(members), tried, pbx=pbx)
 
 
 def _one_line(text: str) -> str:

@@ -51,6 +51,7 @@ class AgentFacts:
 
     `state` is one of the contract's words. `why_not` is None when the agent may be offered a call now, else a
     short reason ("paused: lunch", "phone PJSIP/anna is unavailable", "busy"). `idle_since`: epoch seconds.
+    `pbxes`: the Asterisks that know a phone of theirs, None where that is not known.
     A phone that could not stand in a dial string as it is raises `ValueError`.
     """
 
@@ -61,6 +62,7 @@ class AgentFacts:
     state: str
     why_not: str | None
     idle_since: float
+    pbxes: frozenset[str] | None = None
 
 
 @frozen
@@ -73,6 +75,7 @@ class Facts:
     how many were found. `attempt` counts from 1. `last`: Asterisk's DIALSTATUS of the attempt before, None
     (or empty) at the first. `tried`: ids of the agents who were offered this call and did not answer.
     `groups`: the agents of each group, in any order; where it is None the groups are looked up in `agents`.
+    `pbx`: the Asterisk that the call is at, None where nobody knows which phones it has.
     """
 
     at: float
@@ -87,6 +90,7 @@ class Facts:
     tried: frozenset[str] = frozenset()
     agents: Mapping[str, AgentFacts] = field(factory=dict, repr=False)
     groups: Mapping[str, Collection[AgentFacts]] | None = field(default=None, repr=False)
+    pbx: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For the record of the decision. Agents are left out: the trace names those that mattered."""

@@ -75,6 +75,7 @@ class Roster:
         self._phones: dict[str, str] = {}
         self._crm: dict[tuple[str, str], str] = {}
         self._devices: dict[str, dict[str, str]] = {}
+        self._in_sight: set[str] = set()
 
     # People, as the store has them.
 
@@ -151,8 +152,17 @@ class Roster:
         if id is not None:
             self._refresh(self._agents[id], before)
 
+    def has_told(self, pbx: str) -> None:
+        """Asterisk `pbx` has told of all its phones: whom it has not named has none there."""
+        self._in_sight.add(pbx)
+
+    def sees(self, pbx: str) -> bool:
+        """Whether it is known which phones Asterisk `pbx` has."""
+        return pbx in self._in_sight
+
     def forget_devices(self, pbx: str) -> None:
         """Asterisk `pbx` is out of sight: what it said of phones is not to be relied on any more."""
+        self._in_sight.discard(pbx)
         for device, states in self._devices.items():
             if states.pop(pbx, None) is not None and (id := self._phones.get(device)) is not None:
                 self._refresh(self._agents[id], self._word(self._agents[id]))
@@ -271,6 +281,7 @@ class Roster:
             state=self._word(agent),
             why_not=self._why_not(agent),
             idle_since=record.idle_since,
+            pbxes=self._pbxes(record.phones),
         )
         self.agents[record.id] = facts
         for group in record.groups:
@@ -301,6 +312,16 @@ class Roster:
             return None
         phone, said = next(iter(words.items()))
         return f"{phone} {DEVICE_WHY_NOT[said[0]]}"
+
+    def _pbxes(self, phones: Iterable[str]) -> frozenset[str] | None:
+        """The Asterisks that know one of these phones; None while nobody has said anything of one of them."""
+        known: set[str] = set()
+        for phone in phones:
+            said = self._devices.get(phone)
+            if not said:
+                return None
+            known.update(pbx for pbx, word in said.items() if word != "INVALID")
+        return frozenset(known)
 
     def _word(self, agent: _Agent) -> str:
         word = state(Wish(agent.record.wish), agent.engagement)

@@ -194,6 +194,8 @@ class Channels:
             channel = self._of(entry, "")
             if channel is not None:
                 self._read(channel, entry, "")
+                if channel.began is None:
+                    channel.began = _began(entry.get("Duration"), self._clock.seconds())
                 self._enter(channel, entry.get("BridgeId"))
         self.tell()
 
@@ -321,6 +323,15 @@ class Channels:
         self._forget(key)
         if waiting is not None:
             waiting.result.errback(error)
+
+
+def _began(duration: str, now: float) -> float | None:
+    """When a channel came that has been there for `HH:MM:SS`."""
+    parts = duration.split(":")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 7 for part in parts):
+        return None
+    hours, minutes, seconds = map(int, parts)
+    return now - (hours * 60 + minutes) * 60 - seconds
 
 
 @define(eq=False)

@@ -254,6 +254,7 @@ class Inbound:
             tried=call.tried,
             agents=self._roster.agents,
             groups=self._roster.groups,
+            pbx=asked.request.pbx if self._roster.sees(asked.request.pbx) else None,
         )
 
     def _reserve(
@@ -311,6 +312,9 @@ class Inbound:
             call.action = str(decision.action)
             call.offer_to(unit, segment, cards)
         else:
+            if steered and service is not None:
+                # Not shown yet: for an agent whom the company's own dialplan may ring.
+                call.card = card_body(call, identified, service)
             call.send_elsewhere(unit, at, str(decision.action if steered else Action.FALLBACK))
         unit.put_call(record)
 

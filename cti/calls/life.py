@@ -136,6 +136,7 @@ class LiveCall:
     @ivar card: what is shown of the caller; it goes along to whoever is reached next. None: nobody knows anything.
     @ivar transfer: who passed the call on last, until they are back; `way` says how the next agent is reached.
     @ivar held: the channels that hold the others.
+    @ivar rung: the agents who have been told that their phone rings for this call.
     """
 
     record: CallRecord
@@ -151,6 +152,7 @@ class LiveCall:
     transfer: Transfer | None = None
     way: str | None = None
     held: set[Key] = field(factory=set)
+    rung: set[str] = field(factory=set)
 
     @classmethod
     def restored(cls, detail: CallDetail) -> "LiveCall":
@@ -271,6 +273,12 @@ class LiveCall:
             channel.segment = self._reach(unit, channel.began, channel.agent).number
         unit.put_channel(channel)
 
+    def recognise(self, unit: Unit, at: float, channel: ChannelRecord, agent: str) -> None:
+        """It turns out that this channel is an agent's, who is reached by an outside line."""
+        channel.agent, channel.role = agent, "agent"
+        channel.segment = self._reach(unit, at, agent).number
+        unit.put_channel(channel)
+
     def _reach(self, unit: Unit, at: float, agent: str) -> SegmentRecord:
         """The segment of an agent whose phone is rung: of the offer to them, else one that nobody decided.
 
@@ -329,13 +337,18 @@ class LiveCall:
         if first:
             self.record.ringing = at
             unit.put_call(self.record)
+        agents = self._audience(channel)
         if segment is not None:
             first = segment.ringing is None and segment.ended is None
             if first:
                 segment.ringing = at
                 unit.put_segment(segment)
+            elif segment.rule is None and segment.ended is None:
+                # A ring group of the company's own becomes known phone by phone.
+                agents = [agent for agent in agents if agent not in self.rung]
+                first = bool(agents)
         if first:
-            agents = self._audience(channel)
+            self.rung.update(agents)
             unit.emit(
                 "call.ringing",
                 at,
@@ -410,9 +423,19 @@ class LiveCall:
             return ()
         return self._give_up(unit, at, segment, "forwarded", "forwarded")
 
+    def was_picked_up(self, unit: Unit, key: Key) -> None:
+        """Somebody took a call that rang at another phone, which is known after their answer."""
+        self.way = None
+        segment = self._segment_of(self.channels[key]) if key in self.channels else None
+        if segment is not None and segment.rule is None and segment.ended is None:
+            segment.reason = "picked up"
+            unit.put_segment(segment)
+
     def passes_on(self, by: str, to: str | None, way: str | None = None) -> None:
         """An agent passes the call on; it is told once they have left it, or whom they meant has answered."""
-        self.transfer = Transfer(by, to)
+        known = self.transfer
+        if known is None or known.by != by or known.taken:
+            self.transfer = Transfer(by, to)
         self.way = way
 
     def transferred(self, unit: Unit, at: float, by: str, to: str | None) -> None:
@@ -421,8 +444,6 @@ class LiveCall:
             return
         if self.transfer is None or self.transfer.by != by:
             self.transfer = Transfer(by, to)
-        elif to is not None and self.transfer.to is None:
-            self.transfer = evolve(self.transfer, to=to)
         self._tell_transfer(unit, at)
 
     def hold(self, unit: Unit, at: float, channel: ChannelRecord, on: bool) -> None:
@@ -437,44 +458,6 @@ class LiveCall:
             call=self.id,
             agents=[channel.agent] if channel.agent else [],
         )
-
-    def renamed(
-        self, unit: Unit, at: float, channel: ChannelRecord, name: str, device: str, agent: str | None
-    ) -> Sequence[str]:
-        """Another phone took the place of a channel's (a pickup, or what Asterisk calls a masquerade).
-
-        The agents who are to be let go are returned.
-        """
-        before, segment = channel.agent, self._segment_of(channel)
-        channel.name, channel.device = name, device
-        if agent == before:
-            unit.put_channel(channel)
-            return ()
-        channel.agent = agent
-        free: list[str] = []
-        if channel.role != "caller":
-            channel.role = "agent" if agent else "other"
-            channel.segment = None
-            if segment is not None:
-                free += self._left(unit, at, segment, channel, "no_answer")
-            if agent is not None:
-                channel.segment = self._reach(unit, at, agent).number
-        unit.put_channel(channel)
-        if before is not None:
-            free.append(before)
-        if agent is not None and channel.answered is not None:
-            channel.answered = None
-            free += self.answered(unit, at, channel)
-        return free
-
-    def goes_on_as(self, unit: Unit, at: float, channel: ChannelRecord, uniqueid: str) -> None:
-        """Asterisk gave a channel another uniqueid: its old one is over, and nothing else has happened."""
-        successor = evolve(channel, uniqueid=uniqueid)
-        self.channels[successor.key] = successor
-        channel.ended = at
-        channel.segment = channel.agent = None
-        unit.put_channel(channel)
-        unit.put_channel(successor)
 
     def lose(self, unit: Unit, at: float, channel: ChannelRecord) -> Sequence[str]:
         """A channel goes over to another call, by its `join`. The agents who are to be let go are returned."""
@@ -500,8 +483,6 @@ class LiveCall:
         unit.put_channel(channel)
         if not talked:
             self.way = before
-            if channel.agent is not None and self.record.ringing is None:
-                self.record.ringing = at
             return []
         losers = self.answered(unit, at, channel)
         self.way = before if channel.agent is None else None
@@ -711,8 +692,7 @@ class LiveCall:
         """What became of a call that one of us made, and that rang nobody's phone here."""
         if self.dialstatus == "BUSY":
             return "busy"
-        dialled = any(channel.role != "caller" for channel in self.channels.values())
-        return "abandoned" if dialled and self.dialstatus in (None, "CANCEL") else "failed"
+        return "abandoned" if self.channels and self.dialstatus in (None, "CANCEL") else "failed"
 
     def _summary(self) -> dict[str, Any]:
         record = self.record

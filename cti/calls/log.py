@@ -11,7 +11,7 @@ from cti.agents.roster import AgentView
 from cti.calls.life import LiveCall
 from cti.logs import get_logger
 from cti.store.base import IStore, StoreError, Unit
-from cti.store.records import CallRecord, ChannelRecord, Key, StoredEvent
+from cti.store.records import CallRecord, Key, StoredEvent
 
 log = get_logger("cti.calls")
 
@@ -64,10 +64,6 @@ class CallLog:
             self._channels[key] = call
             if channel.agent is not None:
                 self._of_agent.setdefault(channel.agent, set()).add(key)
-
-    def leave(self, channel: ChannelRecord) -> None:
-        """Forget whose phone this channel is, before it is another's."""
-        self._drop_agent(channel.agent, channel.key)
 
     def get(self, id: str) -> LiveCall | None:
         return self._calls.get(id)

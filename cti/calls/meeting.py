@@ -62,7 +62,7 @@ def meeting(known: Mapping[Key, LiveCall]) -> Meeting:
 
 
 def half_of(channels: Channels, channel: Channel) -> Channel | None:
-    """The other half of a Local channel, by its name: a masquerade gives a half another uniqueid."""
+    """The other half of a Local channel, by its name: it is asked for before `LocalBridge` has told, too."""
     if not channel.name.startswith("Local/"):
         return None
     return (

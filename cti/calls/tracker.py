@@ -5,7 +5,9 @@ carries our id, which `channelvars` puts on every event of every channel made fr
 call dialled it, as `DialBegin` says; (3) it came into a bridge with channels of that call, as who takes a call out
 of a parking lot does; or (4) nobody had asked about its call: then `DialBegin` begins one, which `unasked` makes.
 What a bridge of two calls means is told in `cti.calls.meeting`. linkedid is never used: a bridge of two calls stamps
-the oldest linkedid on everybody. A call ends with its last channel.
+the oldest linkedid on everybody. A masquerade (a pickup, a transfer while it rings) puts a phone's channel, with its
+name and its uniqueid, where another was (main/channel.c, 16 and 22), so that a key is always the same phone's. A call
+ends with its last channel.
 
 When AMI was away, `resync` compares what we believe with the channels that Asterisk lists, and with what the
 dialplan's hangup handler left in AstDB under `cti/ended/UNIQUEID`. Events that were queued before the list was
@@ -38,6 +40,7 @@ WANTED: Final = MIRRORED | {
     "DeviceStateChange",
     "BlindTransfer",
     "AttendedTransfer",
+    "Pickup",
     "ParkedCall",
     "ParkedCallTimeOut",
 }
@@ -53,8 +56,6 @@ EXPECTED: Final = 90.0
 #: How many ends of channels that were not ours are remembered, for a question that arrives after the end.
 _STRANGERS: Final = 2000
 _ENDED_FAMILY: Final = "cti/ended"
-#: How the names end that channels have in the middle of a masquerade, and as what is left of one.
-_IN_BETWEEN: Final = ("<MASQ>", "<ZOMBIE>")
 #: Channels that stand in for another one until a masquerade.
 _SURROGATE: Final = ("Surrogate/", "AsyncGoto/")
 #: Channels of Asterisk's own in a bridge: a conference's announcer and recorder, and the like.
@@ -132,13 +133,13 @@ class Tracker:
             "DialBegin": self._dial_began,
             "DialState": self._dial_state,
             "DialEnd": self._dial_ended,
-            "Rename": self._renamed,
             "LocalBridge": self._local_bridge,
             "BridgeEnter": self._entered_bridge,
             "Hold": lambda pbx, event, at: self._hold(pbx, event, at, True),
             "Unhold": lambda pbx, event, at: self._hold(pbx, event, at, False),
             "BlindTransfer": self._blind_transfer,
             "AttendedTransfer": self._attended_transfer,
+            "Pickup": self._picked_up,
             "ParkedCall": self._parked,
             "ParkedCallTimeOut": self._parked_too_long,
             "Hangup": self._hung_up,
@@ -225,9 +226,19 @@ class Tracker:
             self._rang(call, channel, at)
 
     def _dial_began(self, pbx: str, event: Event, at: float) -> None:
-        call, _ = self._find(pbx, event, "Dest", at)
-        if call is None:
+        call, channel = self._find(pbx, event, "Dest", at)
+        if call is None or channel is None:
             self._begin(pbx, event, at)
+            return
+        # Its own events may have come before, and do not tell what was dialled to reach it.
+        agent = self._agent_at(pbx, channel.uniqueid, channel.name)
+        if channel.role == "other" and agent is not None and not call.over:
+            unit = self._calls.unit()
+            call.recognise(unit, at, channel, agent)
+            self._calls.keep(call)
+            if event.get("DestChannelStateDesc") == "Ringing":
+                call.rang(unit, at, channel)
+            self._calls.write(call, unit)
 
     def _dial_state(self, pbx: str, event: Event, at: float) -> None:
         call, channel = self._find(pbx, event, "Dest", at)
@@ -236,6 +247,10 @@ class Tracker:
 
     def _dial_ended(self, pbx: str, event: Event, at: float) -> None:
         call, channel = self._find(pbx, event, "Dest", at)
+        if call is not None and call.record.parent is not None:
+            # Whoever transfers to a phone that only rings so far leaves the caller as its dialler.
+            self._met([(pbx, event.get(f"{side}Uniqueid")) for side in ("", "Dest")], at)
+            call, channel = self._find(pbx, event, "Dest", at)
         status = event.get("DialStatus")
         if call is None and status == "ANSWER":
             # Its beginning was not heard, or was one of a Local channel that nobody had dialled.
@@ -267,28 +282,6 @@ class Tracker:
         self._gone(unit, call, channel, at, _whole(event.get("Cause")))
         self._write(call, unit)
 
-    def _renamed(self, pbx: str, event: Event, at: float) -> None:
-        """A masquerade: one channel's place is taken by another's phone. Names in between are nobody's."""
-        name, uniqueid = event.get("Newname"), event.get("Uniqueid")
-        if not name or name.endswith(_IN_BETWEEN):
-            return
-        call = self._calls.of_channel(pbx, uniqueid)
-        if call is not None:
-            channel = call.channels[pbx, uniqueid]
-            if channel.name != name:
-                self._rename(call, channel, name, at)
-        else:
-            # An AsyncGoto: what was one channel goes on under a new uniqueid, and the old one is hung up.
-            before = self._mirrors[pbx].named(f"{name}<MASQ>")
-            call = self._calls.of_channel(pbx, before.uniqueid) if before is not None else None
-            if call is None or before is None:
-                return
-            unit = self._calls.unit()
-            call.goes_on_as(unit, at, call.channels[pbx, before.uniqueid], uniqueid)
-            self._calls.keep(call)
-            self._calls.write(call, unit)
-        self._join_halves(pbx, uniqueid, at)
-
     def _local_bridge(self, pbx: str, event: Event, at: float) -> None:
         self._join_halves(pbx, event.get("LocalOneUniqueid"), at)
 
@@ -317,7 +310,19 @@ class Tracker:
         self._transferred(pbx, event, "Transferer", event.get("Extension") or None, at)
 
     def _attended_transfer(self, pbx: str, event: Event, at: float) -> None:
-        self._transferred(pbx, event, "OrigTransferer", None, at)
+        """One whose target has not answered puts nobody into a bridge: those who were consulted go over now."""
+        consultation, mine = self._find(pbx, event, "SecondTransferer", at)
+        call = self._calls.of_channel(pbx, event.get("OrigTransfererUniqueid"))
+        if consultation is None or call is None or consultation is call or event.get("Result") != "Success":
+            self._transferred(pbx, event, "OrigTransferer", None, at)
+            return
+        others = [
+            channel for channel in consultation.living if channel is not mine and channel.role != "caller"
+        ]
+        to = next((channel.agent for channel in others if channel.agent), None)
+        self._transferred(pbx, event, "OrigTransferer", to or _called(consultation), at)
+        rest = [channel for channel in call.living if channel.uniqueid != event.get("OrigTransfererUniqueid")]
+        self._met([channel.key for channel in (*rest, *others)], at)
 
     def _transferred(self, pbx: str, event: Event, prefix: str, to: str | None, at: float) -> None:
         call, channel = self._find(pbx, event, prefix, at)
@@ -325,6 +330,18 @@ class Tracker:
             return
         unit = self._calls.unit()
         call.transferred(unit, at, channel.agent, to)
+        self._calls.write(call, unit)
+
+    def _picked_up(self, pbx: str, event: Event, at: float) -> None:
+        """Dial has mostly said before that they answered."""
+        key = pbx, event.get("Uniqueid")
+        call = self._calls.of_channel(pbx, event.get("TargetUniqueid"))
+        if call is None:
+            return
+        call.way = "picked up"
+        self._take_in(call, key, at)
+        unit = self._calls.unit()
+        call.was_picked_up(unit, key)
         self._calls.write(call, unit)
 
     def _parked(self, pbx: str, event: Event, at: float) -> None:
@@ -417,18 +434,6 @@ class Tracker:
             agent = self._roster.at_phone(seen.dialled)
         return agent
 
-    def _rename(self, call: LiveCall, channel: ChannelRecord, name: str, at: float) -> None:
-        unit, device = self._calls.unit(), device_of(name)
-        agent = channel.agent if device == channel.device else self._roster.at_phone(device)
-        if agent is not None and agent != channel.agent and channel.answered is None:
-            call.way = "picked up"
-        self._calls.leave(channel)
-        free = call.renamed(unit, at, channel, name, device, agent)
-        self._calls.keep(call)
-        self.let_go(unit, call, free)
-        self._engage_all(unit, call)
-        self._write(call, unit)
-
     def _join_halves(self, pbx: str, uniqueid: str, at: float) -> None:
         """A Local channel's halves are one line: both belong to the call of either."""
         mirror = self._mirrors[pbx]
@@ -452,6 +457,8 @@ class Tracker:
             self._move(key, target, at, conference)
         for key in keys:
             if key not in known and key not in self._strangers:
+                if conference and outcome.host.way is None:
+                    outcome.host.way = "joined a conference"
                 self._take_in(outcome.host, key, at)
 
     def _move(self, key: Key, target: LiveCall, at: float, conference: bool) -> None:
@@ -464,10 +471,13 @@ class Tracker:
         channel = source.channels[key]
         self.let_go(left, source, source.lose(left, at, channel))
         if by is not None and not conference and not channel.device.startswith("Local/"):
-            target.passes_on(by, channel.agent or source.record.to_number or source.record.to_raw or None)
+            target.passes_on(by, channel.agent or _called(source))
         who = by or "a phone"
         way = f"in conference with {who}" if conference else f"transferred by {who}"
         self.let_go(unit, target, target.join(unit, at, channel, way))
+        seen = self._mirrors[key[0]].get(key[1])
+        if seen is not None and seen.state == "Ringing":
+            target.rang(unit, at, channel)
         self._calls.keep(target)
         if channel.agent is not None:
             self.let_go(left, source, [channel.agent])
@@ -480,16 +490,13 @@ class Tracker:
     def _take_in(self, call: LiveCall, key: Key, at: float) -> None:
         """A channel of no call has come into a bridge with this one."""
         seen = self._mirrors[key[0]].get(key[1])
-        if seen is None or call.over or seen.name.startswith((*_NO_PERSON, *_SURROGATE)):
-            return
-        if seen.device.startswith("Local/"):
-            self._add(call, *key, seen.name, at)
+        if seen is None or call.over or key in call.channels or seen.name.startswith(_NO_PERSON + _SURROGATE):
             return
         channel = self._add(call, *key, seen.name, at)
-        unit = self._calls.unit()
-        if seen.up:
+        if seen.up and not seen.device.startswith("Local/"):
+            unit = self._calls.unit()
             self._answered(unit, call, channel, at)
-        self._calls.write(call, unit)
+            self._calls.write(call, unit)
 
     def _rang(self, call: LiveCall, channel: ChannelRecord, at: float) -> None:
         unit = self._calls.unit()
@@ -556,6 +563,7 @@ class Tracker:
         """Make our picture Asterisk's again. `since`: when AMI was lost, the best guess for ends nobody saw."""
         for entry in await ami.list_action("DeviceStateList", complete="DeviceStateListComplete"):
             self._device_state(pbx, entry, since)
+        self._roster.has_told(pbx)
         # Channels that come while we ask are not in the lists, and live.
         before = [
             (call, [channel for channel in call.living if channel.pbx == pbx])
@@ -569,12 +577,11 @@ class Tracker:
         ended = {record.uniqueid: record for record in await self._ended_records(ami)}
         for entry in listed.values():
             self._find(pbx, entry, "", self._now())
-            self._moved(pbx, entry)
         await self._look_into_bridges(pbx, ami, listed.values())
         closed = 0
         for call, living in before:
             if not call.over:
-                closed += self._compare(call, living, listed, ended, since)
+                closed += self._compare(pbx, call, living, listed, ended, since)
         log.info(
             "in step with Asterisk", pbx=pbx, channels=len(listed), open_before=len(before), closed=closed
         )
@@ -592,15 +599,6 @@ class Tracker:
             elif until <= self._now():
                 self.not_made(expected, "no channel of it came")
         await self._collect(pbx, await self._ended_records(ami))
-
-    def _moved(self, pbx: str, entry: Event) -> None:
-        """A channel whose name is another than we knew was taken over by another phone meanwhile."""
-        call = self._calls.of_channel(pbx, entry.get("Uniqueid"))
-        name = entry.get("Channel")
-        if call is not None and name and not name.endswith(_IN_BETWEEN):
-            channel = call.channels[pbx, entry.get("Uniqueid")]
-            if channel.name and channel.name != name:
-                self._rename(call, channel, name, self._now())
 
     async def _look_into_bridges(self, pbx: str, ami: AmiClient, listed: Iterable[Event]) -> None:
         """Who has come together while we did not hear, and calls that nobody asked about."""
@@ -633,6 +631,7 @@ class Tracker:
 
     def _compare(
         self,
+        pbx: str,
         call: LiveCall,
         living: Iterable[ChannelRecord],
         listed: Mapping[str, Event],
@@ -641,9 +640,8 @@ class Tracker:
     ) -> bool:
         """Bring one call in line with Asterisk's list; whether that ended it."""
         unit = self._calls.unit()
-        pbxes = {channel.pbx for channel in living}
         word = next(
-            (ended[uniqueid] for pbx, uniqueid in call.channels if pbx in pbxes and uniqueid in ended), None
+            (ended[uniqueid] for at, uniqueid in call.channels if at == pbx and uniqueid in ended), None
         )
         when = word.ended if word is not None else None
         for channel in living:
@@ -656,7 +654,7 @@ class Tracker:
             if channel.agent is not None:
                 self.let_go(unit, call, [channel.agent])
         for channel in call.living:
-            entry = listed.get(channel.uniqueid) if channel in living else None
+            entry = listed.get(channel.uniqueid) if channel.pbx == pbx else None
             if entry is not None and entry.get("BridgeId") and channel.role != "caller":
                 self._answered(unit, call, channel, self._now())
         if call.living:
@@ -762,6 +760,10 @@ class Tracker:
                     "an ended record stays until the next sweep", why=str(failure.value)
                 )
             )
+
+
+def _called(call: LiveCall) -> str | None:
+    return call.record.to_number or call.record.to_raw or None
 
 
 def _remember(memory: dict[Key, None], key: Key) -> None:

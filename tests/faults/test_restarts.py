@@ -73,9 +73,9 @@ def test_the_daemon_killed_under_calls_closes_each_as_it_ended(tmp_path):
         eventually(
             lambda: (
                 sorted(call["from_raw"] for call in company.daemon.calls() if not call["ended"])
-                == [number(1), number(2), number(3)]
+                == [number(1), number(2), number(3), number(4)]
             ),
-            what="three open calls",
+            what="four open calls, of the last of which nobody had heard",
         )
         eventually(
             lambda: (

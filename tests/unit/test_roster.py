@@ -310,3 +310,32 @@ def test_nobody_is_ever_held_for_two_calls_and_the_index_tells_the_truth(news):
             assert (view.call is not None) == held
             assert (roster.agents[view.id].why_not is None) <= (view.state == "ready")
             assert roster.agents[view.id] in list(roster.groups["sales"])
+
+
+def test_the_asterisks_that_know_a_phone_are_told_and_an_unknown_phone_may_be_anywhere():
+    roster, _, _ = a_roster()
+    assert roster.agents["anna"].pbxes is None
+    roster.device_state("main", "PJSIP/anna", "NOT_INUSE")
+    roster.device_state("branch", "PJSIP/anna", "INVALID")
+
+    assert roster.agents["anna"].pbxes == {"main"}
+
+
+def test_what_phones_an_asterisk_has_is_known_once_it_has_told_and_until_it_is_out_of_sight():
+    roster, _, _ = a_roster()
+    assert not roster.sees("main")
+    roster.has_told("main")
+    assert roster.sees("main")
+    roster.forget_devices("main")
+    assert not roster.sees("main")
+
+
+def test_who_answers_a_call_that_was_not_offered_to_them_is_busy_until_they_are_let_go():
+    roster, _, _ = a_roster()
+    held = roster.connect("anna", "call-1", expires=1090)
+
+    assert held == ReservationRecord("anna", "call-1", 0, 1090, connected=True)
+    assert roster.view("anna").state == "busy"
+    assert roster.connect("anna", "call-2", expires=1090) is None, "one call at a time"
+    assert roster.release("anna", "call-1")
+    assert roster.view("anna").state == "ready"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adapters.base import PartyType
 from cti.numbers import NumberKind
-from routing.decide import MAX_CANDIDATES, Action, Decision, Outcome, decide
+from routing.decide import MAX_CANDIDATES, Action, Candidate, Decision, Outcome, decide
 from routing.facts import FROM_KINDS, PARTY_TYPES, AgentFacts, Facts, is_phone
 from routing.rules import (
     FACTS,
@@ -577,3 +577,19 @@ def test_rules_made_of_anything_are_compiled_or_refused(raw: Any) -> None:
         service = Service("s", ("1",), Mode.ROUTE, None, FALLBACK, rules)
         said = decide(service, KNOWN_CALLER).reason
     assert said
+
+
+@pytest.mark.parametrize("rule", [{"dial": {"group": "sales"}}, {"dial": {"agent": "anna"}}])
+def test_an_agent_without_a_phone_at_this_asterisk_is_passed_over_with_the_reason(rule: Any) -> None:
+    service = a_service({"name": "rule", **rule})
+    elsewhere = an_agent("anna", pbxes=frozenset({"branch"}))
+
+    decision = decide(service, facts(elsewhere, pbx="main"))
+    assert decision.action is Action.FALLBACK
+    assert decision.trace[0].candidates == (Candidate("anna", "has no phone at main"),)
+    for known, pbx in [
+        (frozenset({"branch", "main"}), "main"),
+        (None, "main"),
+        (frozenset({"branch"}), None),
+    ]:
+        assert decide(service, facts(an_agent("anna", pbxes=known), pbx=pbx)).agents == ("anna",)

@@ -1,0 +1,477 @@
+"""Every shape that a call can take on a real Asterisk: what becomes of its record, segments, agents and times."""
+
+from typing import Any
+
+import pytest
+
+from lab.company import AnAgent, Company
+from lab.laboratory import Answers, Busy, Call, Forwards, RingsForever, eventually
+from lab.trace import CallResult
+from tests.asterisk.test_inbound import CUSTOMER, CUSTOMER_E164, a_customer, seconds
+
+#: The company's own dialplan, which knows nothing of us: its phones' numbers, features and ways of before.
+OWN_WAYS = """
+[from-phones]
+exten => _0X.,1,Dial(PJSIP/${EXTEN}@trunk,20)
+exten => 11,1,Dial(PJSIP/anna,20)
+exten => 12,1,Dial(PJSIP/ben,20)
+exten => 13,1,Dial(PJSIP/cleo,20)
+exten => 20,1,Dial(PJSIP/reception,20)
+exten => 700,1,Park()
+exten => _70X,1,ParkedCall(default,${EXTEN})
+exten => 800,1,Set(CONFBRIDGE(user,quiet)=yes)
+ same => n,ConfBridge(room)
+exten => 89,1,PickupChan(PJSIP/anna)
+[from-trunk]
+exten => 493023125200,1,Dial(PJSIP/ben,20)
+[ring-group]
+exten => s,1,Dial(PJSIP/anna&PJSIP/ben,20)
+[by-local]
+exten => s,1,Dial(Local/12@from-phones,20)
+[one-after-the-other]
+exten => s,1,Dial(PJSIP/anna,1)
+ same => n,Dial(PJSIP/ben,20)
+[by-mobile]
+exten => s,1,Dial(PJSIP/01739200099@trunk,20)
+[congested]
+exten => s,1,Congestion(5)
+"""
+
+
+def a_company(tmp_path: Any, *agents: AnAgent, fallback: str | None = None, **more: Any) -> Company:
+    """Anna in sales, Ben and Cleo beside it, a trunk that answers; `fallback` takes calls without asking anybody."""
+    ways: dict[str, Any] = {} if fallback is None else {"service": {"rules": [], "fallback": fallback}}
+    given = {agent.id: agent for agent in agents}
+    people = [
+        given.get(id, AnAgent(id, groups=["sales"] if id == "anna" else [])) for id in ("anna", "ben", "cleo")
+    ]
+    return Company(
+        tmp_path, people, more_extensions=OWN_WAYS, **{"trunk": Answers(after_ms=200), **ways, **more}
+    )
+
+
+def talking(company: Company, **how: Any) -> Call:
+    """A caller who talks to Anna."""
+    call = company.call(from_number=CUSTOMER, **how)
+    call.wait_for(200)
+    eventually(lambda: talks(company, "anna"), 10, what="anna talking")
+    return call
+
+
+def talks(company: Company, agent: str) -> bool:
+    """Whether they are held for a call that they talk in; a phone that is in use for something else is not enough."""
+    view = company.daemon.agents()[agent]
+    return view["state"] == "busy" and view["call"] is not None
+
+
+def dials(company: Company, phone: str, number: str, **how: Any) -> Call:
+    """Somebody takes up a phone and dials."""
+    return company.lab.dial(company.phones[phone], company.pbx, number, **how)
+
+
+def records(company: Company, count: int) -> list[dict[str, Any]]:
+    """All calls, oldest first, once there are so many and nothing is open any more."""
+    eventually(
+        lambda: len(calls := company.daemon.calls()) == count and all(call["ended"] for call in calls),
+        what=f"{count} calls that are over",
+    )
+    eventually(
+        lambda: not any(agent["call"] for agent in company.daemon.agents().values()), what="free agents"
+    )
+    return [company.daemon.call(call["id"]) for call in reversed(company.daemon.calls())]
+
+
+def segments(record: dict[str, Any]) -> list[tuple[list[str], str | None, str, str]]:
+    """Who was rung, who of them talked, how they were reached (the rule, or in words), and how it ended."""
+    return [
+        (one["agents"], one["agent"], one["rule"] or one["reason"], one["result"])
+        for one in record["segments"]
+    ]
+
+
+def devices(record: dict[str, Any]) -> list[tuple[str, str]]:
+    return sorted((channel["device"], channel["role"]) for channel in record["channels"])
+
+
+def agree(record: dict[str, Any], result: CallResult, talked: bool = True) -> None:
+    """The record's times are those of the caller's SIP trace."""
+    assert result.ended is not None
+    assert abs(seconds(record["started"]) - result.started) < 1.5
+    assert abs(seconds(record["ended"]) - result.ended) < 1.5
+    assert abs(record["duration"] - (result.ended - result.started)) < 1.5
+    if not talked:
+        assert (record["answered"], record["talk"]) == (None, None)
+        return
+    assert result.answered is not None
+    assert abs(seconds(record["answered"]) - result.answered) < 1.5
+    assert abs(record["talk"] - (result.ended - result.answered)) < 1.5
+    assert record["duration"] == pytest.approx(record["wait"] + record["talk"], abs=0.002)
+
+
+def test_both_phones_of_an_agent_ring_and_are_one_offer(tmp_path):
+    second = Answers(after_ms=300)
+    anna = AnAgent("anna", behaviour=RingsForever(), phones=["PJSIP/anna", "PJSIP/reception"])
+    with a_company(tmp_path, anna) as company:
+        company.phones["reception"].behave(second)
+        company.start()
+        result = company.call(from_number=CUSTOMER, talk_ms=600).wait()
+        (record,) = records(company, 1)
+
+        assert segments(record) == [(["anna"], "anna", "rest", "answered")]
+        assert devices(record) == [
+            ("PJSIP/anna", "agent"),
+            ("PJSIP/reception", "agent"),
+            ("PJSIP/trunk", "caller"),
+        ]
+        assert (record["outcome"], record["agent"]) == ("answered", "anna")
+        agree(record, result)
+
+
+def test_a_ring_group_of_the_fallback_is_one_segment_of_all_whom_it_rings_and_the_card_goes_to_each(tmp_path):
+    with a_company(tmp_path, AnAgent("anna", behaviour=RingsForever()), fallback="ring-group,s,1") as company:
+        company.knows(a_customer())
+        company.start()
+        anna = company.daemon.events("agent", "anna")
+        result = company.call(from_number=CUSTOMER, talk_ms=600).wait()
+        (record,) = records(company, 1)
+
+        assert segments(record) == [(["anna", "ben"], "ben", "rung by the fallback", "answered")]
+        assert (record["outcome"], record["agent"], record["direction"]) == ("answered", "ben", "inbound")
+        agree(record, result)
+        assert anna.wait_for("card.offered").data["card"]["parties"][0]["name"] == "Katrin Öhlmann"
+        assert anna.wait_for("card.withdrawn").data["why"] == "answered_elsewhere"
+        assert anna.of("call.ringing")
+
+
+def test_phones_that_the_fallback_rings_one_after_the_other_are_two_segments(tmp_path):
+    with a_company(
+        tmp_path, AnAgent("anna", behaviour=RingsForever()), fallback="one-after-the-other,s,1"
+    ) as company:
+        company.start()
+        result = company.call(from_number=CUSTOMER, talk_ms=500).wait()
+        (record,) = records(company, 1)
+
+        assert segments(record) == [
+            (["anna"], None, "rung by the fallback", "no_answer"),
+            (["ben"], "ben", "rung by the fallback", "answered"),
+        ]
+        agree(record, result)
+
+
+def test_nobody_answers_or_the_caller_gives_up_or_all_are_busy_or_it_is_congested(tmp_path):
+    with a_company(tmp_path, AnAgent("anna", behaviour=Busy()), fallback="ring-group,s,1") as company:
+        company.phones["ben"].behave(Busy())
+        company.start()
+        busy = company.call(from_number=CUSTOMER).wait()
+        records(company, 1)
+        for phone in ("anna", "ben"):
+            company.phones[phone].behave(RingsForever())
+        gave_up = company.call(from_number=CUSTOMER, cancel_after_ms=700).wait()
+        records(company, 2)
+        company.phones["anna"].behave(Busy())
+        one_rings = company.call(from_number=CUSTOMER, cancel_after_ms=700).wait()
+
+        refused, missed, half = records(company, 3)
+        # Nobody's phone rang, and the last that was done with it was the fallback.
+        assert (refused["outcome"], segments(refused)) == (
+            "fallback",
+            [(["anna", "ben"], None, "rung by the fallback", "busy")],
+        )
+        assert (missed["outcome"], segments(missed)) == (
+            "missed",
+            [(["anna", "ben"], None, "rung by the fallback", "abandoned")],
+        )
+        assert (half["outcome"], half["ringing"] is not None) == ("missed", True)
+        for record, result in ((refused, busy), (missed, gave_up), (half, one_rings)):
+            agree(record, result, talked=False)
+        assert [event["type"] for event in missed["events"]].count("call.missed") == 1
+
+
+def test_a_congested_fallback_was_still_the_fallback(tmp_path):
+    with a_company(tmp_path, fallback="congested,s,1") as company:
+        company.start()
+        result = company.call(from_number=CUSTOMER).wait()
+        (record,) = records(company, 1)
+
+        assert result.final is not None
+        assert result.final >= 500
+        assert (record["outcome"], record["segments"]) == ("fallback", [])
+        agree(record, result, talked=False)
+
+
+def test_a_phone_that_forwards_hands_its_offer_on(tmp_path):
+    with a_company(tmp_path, AnAgent("anna", behaviour=Forwards("12", after_ms=200))) as company:
+        company.knows(a_customer())
+        company.start()
+        ben = company.daemon.events("agent", "ben")
+        result = company.call(from_number=CUSTOMER, talk_ms=600).wait()
+        (record,) = records(company, 1)
+
+        assert segments(record) == [
+            (["anna"], None, "owner", "forwarded"),
+            (["ben"], "ben", "forwarded by anna", "answered"),
+        ]
+        assert (record["outcome"], record["agent"]) == ("answered", "ben")
+        agree(record, result)
+        card = ben.wait_for("card.offered").data["card"]
+        assert card["parties"][0]["name"] == "Katrin Öhlmann", "the card goes along"
+
+
+def test_an_attended_transfer_made_on_the_phone(tmp_path):
+    with a_company(tmp_path) as company:
+        company.knows(a_customer())
+        company.start()
+        ben = company.daemon.events("agent", "ben")
+        call = talking(company)
+        consulting = dials(company, "anna", "12")
+        consulting.wait_for(200)
+        eventually(lambda: talks(company, "ben"), 10, what="ben talking")
+        company.phones["anna"].transfer_to(consulting)
+        ben.wait_for("card.offered")
+        eventually(lambda: company.daemon.agents()["anna"]["state"] == "ready", what="Anna free")
+        assert company.daemon.agents()["ben"]["state"] == "busy"
+        company.phones["ben"].hang_up()
+        record, consultation = records(company, 2)
+
+        # One record of the customer's, one of the consultation, which names it.
+        assert (record["outcome"], record["agent"], record["parent"]) == ("answered", "ben", None)
+        assert segments(record) == [
+            (["anna"], "anna", "owner", "answered"),
+            (["ben"], "ben", "transferred by anna", "answered"),
+        ]
+        assert devices(record) == [("PJSIP/anna", "agent"), ("PJSIP/ben", "agent"), ("PJSIP/trunk", "caller")]
+        agree(record, call.wait())
+        assert (consultation["parent"], consultation["direction"]) == (record["id"], "internal")
+        assert (consultation["outcome"], consultation["agent"]) == ("answered", "anna")
+        assert segments(consultation) == [(["ben"], "ben", "called by anna", "answered")]
+        assert devices(consultation) == [("PJSIP/anna", "caller")]
+        # The consultation was over when the caller was put through, and Anna's part of the call with it.
+        passed_on = seconds(record["segments"][1]["answered"])
+        assert abs(seconds(consultation["ended"]) - passed_on) < 1.5
+        assert abs(seconds(record["segments"][0]["ended"]) - passed_on) < 1.5
+        transferred = [event for event in record["events"] if event["type"] == "call.transferred"]
+        assert [(event["from"], event["to"]) for event in transferred] == [("anna", "ben")]
+        assert [event["agent"] for event in record["events"] if event["type"] == "card.withdrawn"] == ["anna"]
+
+
+def test_a_blind_transfer_made_on_the_phone(tmp_path):
+    with a_company(tmp_path, AnAgent("ben", groups=[], behaviour=Answers(after_ms=500))) as company:
+        company.start()
+        call = talking(company)
+        company.phones["anna"].transfer("12")
+        eventually(lambda: talks(company, "ben"), 10, what="ben talking")
+        assert company.daemon.agents()["anna"]["state"] == "ready"
+        result = call.hang_up()
+        (record,) = records(company, 1)
+
+        assert (record["outcome"], record["agent"]) == ("answered", "ben")
+        assert segments(record) == [
+            (["anna"], "anna", "rest", "answered"),
+            (["ben"], "ben", "transferred by anna", "answered"),
+        ]
+        agree(record, result)
+        transferred = [event for event in record["events"] if event["type"] == "call.transferred"]
+        assert [(event["from"], event["to"]) for event in transferred] == [("anna", "12")]
+
+
+def test_a_transfer_to_a_phone_that_only_rings_so_far(tmp_path):
+    with a_company(tmp_path, AnAgent("ben", groups=[], behaviour=Answers(after_ms=None))) as company:
+        company.start()
+        call = talking(company)
+        consulting = dials(company, "anna", "12")
+        consulting.wait_for(180)
+        company.phones["anna"].transfer_to(consulting)
+        eventually(lambda: company.daemon.agents()["anna"]["state"] == "ready", what="Anna free")
+        company.phones["ben"].answer()
+        eventually(lambda: talks(company, "ben"), 10, what="ben talking")
+        result = call.hang_up()
+        record, consultation = records(company, 2)
+
+        assert segments(record) == [
+            (["anna"], "anna", "rest", "answered"),
+            (["ben"], "ben", "transferred by anna", "answered"),
+        ]
+        agree(record, result)
+        # Ben did not miss the consultation: it went on as the customer's call.
+        assert (consultation["outcome"], consultation["parent"]) == ("abandoned", record["id"])
+        assert segments(consultation) == [(["ben"], None, "called by anna", "forwarded")]
+
+
+def test_a_call_that_is_picked_up_by_a_colleague(tmp_path):
+    with a_company(tmp_path, AnAgent("anna", behaviour=RingsForever())) as company:
+        company.knows(a_customer())
+        company.start()
+        call = company.call(from_number=CUSTOMER)
+        eventually(lambda: company.phones["anna"].invites, what="Anna's phone")
+        dials(company, "ben", "89")
+        call.wait_for(200)
+        eventually(lambda: talks(company, "ben"), 10, what="ben talking")
+        assert company.daemon.agents()["anna"]["state"] == "ready"
+        result = call.hang_up()
+        (record,) = records(company, 1)
+
+        assert (record["outcome"], record["agent"]) == ("answered", "ben")
+        assert segments(record) == [
+            (["anna"], None, "owner", "no_answer"),
+            (["ben"], "ben", "picked up", "answered"),
+        ]
+        agree(record, result)
+
+
+def test_a_call_that_is_parked_and_taken_out_by_a_colleague(tmp_path):
+    with a_company(tmp_path) as company:
+        company.knows(a_customer())
+        company.start()
+        call, other = talking(company), company.call(from_number="03023125001", did="494066969777")
+        other.wait_for(200)
+        company.phones["anna"].transfer("700")
+        eventually(lambda: company.daemon.agents()["anna"]["state"] == "ready", what="Anna free")
+        # Somebody else's caller, in the same lot, is nobody's business.
+        company.phones["reception"].transfer("700")
+        dials(company, "ben", "701")
+        eventually(lambda: talks(company, "ben"), 10, what="ben talking")
+        result, other_result = call.hang_up(), other.hang_up()
+        record, others = records(company, 2)
+
+        assert segments(record) == [
+            (["anna"], "anna", "owner", "answered"),
+            (["ben"], "ben", "retrieved from parking 701", "answered"),
+        ]
+        assert (record["outcome"], record["agent"]) == ("answered", "ben")
+        agree(record, result)
+        agree(others, other_result)
+        assert others["parent"] is None
+
+
+def test_a_conference_is_part_of_the_callers_call(tmp_path):
+    with a_company(tmp_path) as company:
+        company.start()
+        call = talking(company)
+        cleo = dials(company, "cleo", "800")
+        cleo.wait_for(200)
+        company.phones["anna"].transfer("800")
+        eventually(lambda: talks(company, "cleo"), 10, what="cleo talking")
+        ben = dials(company, "ben", "800")
+        eventually(lambda: talks(company, "ben"), 10, what="ben talking")
+        for one in (cleo, ben):
+            one.hang_up()
+        result = call.hang_up()
+        (record,) = records(company, 1)
+
+        assert [(agents, reason) for agents, _, reason, _ in segments(record)] == [
+            (["anna"], "rest"),
+            (["cleo"], "joined a conference"),
+            (["ben"], "joined a conference"),
+        ]
+        assert {device for device, _ in devices(record)} == {
+            f"PJSIP/{id}" for id in ("anna", "ben", "cleo", "trunk")
+        }
+        agree(record, result)
+
+
+def test_local_channels_on_the_way_are_nobody_and_may_be_optimised_away(tmp_path):
+    with a_company(tmp_path, fallback="by-local,s,1") as company:
+        company.start()
+        result = company.call(from_number=CUSTOMER, talk_ms=1000).wait()
+        (record,) = records(company, 1)
+
+        assert segments(record) == [(["ben"], "ben", "rung by the fallback", "answered")]
+        assert (record["outcome"], record["agent"]) == ("answered", "ben")
+        locals_ = [role for device, role in devices(record) if device.startswith("Local/")]
+        assert locals_ == ["other", "other"], "both halves are known, and no person"
+        assert [event["type"] for event in record["events"]].count("call.connected") == 1
+        agree(record, result)
+
+
+def test_a_call_from_a_phone_to_a_customer_and_one_that_is_busy_and_one_given_up(tmp_path):
+    with a_company(tmp_path) as company:
+        company.knows(a_customer())
+        company.start()
+        anna = company.daemon.events("agent", "anna")
+        answered = dials(company, "anna", CUSTOMER, talk_ms=600).wait()
+        anna.wait_for("call.connected")
+        records(company, 1)
+        company.phones["outside"].behave(Busy())
+        busy = dials(company, "anna", CUSTOMER).wait()
+        records(company, 2)
+        company.phones["outside"].behave(RingsForever())
+        given_up = dials(company, "anna", CUSTOMER, cancel_after_ms=500).wait()
+        calls = records(company, 3)
+
+        assert [call["outcome"] for call in calls] == ["answered", "busy", "abandoned"]
+        assert {(call["direction"], call["agent"], call["to"]) for call in calls} == {
+            ("outbound", "anna", CUSTOMER_E164)
+        }
+        assert {call["party"]["name"] for call in calls} == {"Katrin Öhlmann"}
+        assert [call["segments"] for call in calls] == [[], [], []]
+        assert devices(calls[0]) == [("PJSIP/anna", "caller"), ("PJSIP/trunk", "other")]
+        agree(calls[0], answered)
+        agree(calls[1], busy, talked=False)
+        agree(calls[2], given_up, talked=False)
+        states = [event.data["state"] for event in anna.of("agent.state")]
+        assert states[:2] == ["busy", "ready"]
+
+
+def test_internal_calls_are_answered_missed_or_busy(tmp_path):
+    with a_company(tmp_path) as company:
+        company.start()
+        answered = dials(company, "anna", "12", talk_ms=500).wait()
+        records(company, 1)
+        company.phones["ben"].behave(RingsForever())
+        missed = dials(company, "reception", "12", cancel_after_ms=500).wait()
+        records(company, 2)
+        company.phones["ben"].behave(Busy())
+        busy = dials(company, "anna", "12").wait()
+        calls = records(company, 3)
+
+        assert [(call["direction"], call["outcome"], call["agent"]) for call in calls] == [
+            ("internal", "answered", "anna"),
+            ("internal", "missed", None),
+            ("internal", "busy", "anna"),
+        ]
+        assert segments(calls[0]) == [(["ben"], "ben", "called by anna", "answered")]
+        agree(calls[0], answered)
+        agree(calls[1], missed, talked=False)
+        agree(calls[2], busy, talked=False)
+
+
+def test_an_agents_mobile_over_the_trunk_is_the_agent(tmp_path):
+    cleo = AnAgent("cleo", groups=[], phones=["PJSIP/01739200099@trunk"])
+    with a_company(tmp_path, cleo, fallback="by-mobile,s,1") as company:
+        company.start()
+        call = company.call(from_number=CUSTOMER)
+        call.wait_for(200)
+        eventually(lambda: talks(company, "cleo"), 10, what="cleo talking")
+        result = call.hang_up()
+        (record,) = records(company, 1)
+
+        assert segments(record) == [(["cleo"], "cleo", "rung by the fallback", "answered")]
+        assert (record["outcome"], record["agent"]) == ("answered", "cleo")
+        agree(record, result)
+
+
+def test_an_inbound_call_that_does_not_pass_our_dialplan_is_in_the_log(tmp_path):
+    with a_company(tmp_path) as company:
+        company.knows(a_customer())
+        company.start()
+        result = company.call(did="493023125200", from_number=CUSTOMER, talk_ms=600).wait()
+        (record,) = records(company, 1)
+
+        assert (record["direction"], record["from"], record["to"]) == (
+            "inbound",
+            CUSTOMER_E164,
+            "+493023125200",
+        )
+        assert (record["outcome"], record["agent"], record["attempt"]) == ("answered", "ben", 0)
+        assert record["party"]["name"] == "Katrin Öhlmann"
+        assert segments(record) == [(["ben"], "ben", "rung by the dialplan", "answered")]
+        agree(record, result)
+
+
+def test_a_phone_that_dials_a_feature_makes_no_record(tmp_path):
+    with a_company(tmp_path) as company:
+        company.start()
+        dials(company, "anna", "800", talk_ms=300).wait()
+        talking(company).hang_up()
+
+        assert [call["direction"] for call in records(company, 1)] == ["inbound"]
