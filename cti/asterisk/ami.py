@@ -507,7 +507,6 @@ class _Connection(Protocol):
             self._happened(messages)
 
     def _happened(self, messages: Sequence[AmiEvent]) -> None:
-        happened = self._client.happened
         for message in messages:
             if isinstance(message, Event):
                 if self._booting or message.repeated or "ActionID" in message.headers:
@@ -560,7 +559,12 @@ class _Connection(Protocol):
         if event.tampered:
             _log.warn("AMI: a caller's number or name adds headers to an event, which is not believed")
             return
-        action_id = event.action_id or ""
+        action_id = event.action_id
+        if action_id is None and not self._booting:
+            # The way of nearly all: it is no entry of a list.
+            self._client.happened(event)
+            return
+        action_id = action_id or ""
         waiting = self._pending.get(action_id)
         if waiting is not None and waiting.complete is not None:
             self._list_entry(action_id, waiting, event)
