@@ -457,6 +457,9 @@ def test_a_ringing_call_is_deflected(house):
     call, _anna, customer = house.a_call()
     control.do("single_step_transfer", customer, "way-out,22,1")
     carla = control.phone("PJSIP/carla", up=False)
+    eventually(
+        lambda: control.ask(lambda: control.channels.get(carla).dialled_by), 10, what="who rings there"
+    )
 
     control.do("deflect_call", carla, "way-out,21,1")
 
