@@ -106,11 +106,13 @@ class Control:
         return self.ask(lambda: self.channels.of_device(device))
 
     def phone(self, device: str, *, up: bool | None = None) -> str:
-        """The uniqueid of a device's only channel, once it is there (and up, or ringing)."""
+        """The uniqueid of a device's only channel, once it is there (and up, or rung by somebody)."""
 
         def there() -> str | None:
             found = self.phones(device)
             if len(found) != 1 or (up is not None and found[0].up != up):
+                return None
+            if up is False and found[0].state != "Ringing":
                 return None
             return found[0].uniqueid
 

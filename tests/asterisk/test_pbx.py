@@ -457,6 +457,9 @@ def test_a_ringing_call_is_deflected(house):
     call, _anna, customer = house.a_call()
     control.do("single_step_transfer", customer, "way-out,22,1")
     carla = control.phone("PJSIP/carla", up=False)
+    eventually(
+        lambda: control.ask(lambda: control.channels.get(carla).dialled_by), 10, what="who rings there"
+    )
 
     control.do("deflect_call", carla, "way-out,21,1")
 
@@ -661,8 +664,8 @@ def test_an_outside_consultation_is_transferred_and_ends_with_the_call(house):
     control = house.control
     call, anna, customer = house.a_call()
     line = control.do("consultation_call", anna, "0049152", office_number=OFFICE)
-    assert house.phones["line"].invites[-1].from_number == OFFICE
     eventually(lambda: control.together(anna, line), 10, what="the consultation")
+    assert house.phones["line"].invites[-1].from_number == OFFICE
 
     control.do("transfer_call", anna)
 
