@@ -8,10 +8,10 @@ PY := .venv/bin/python
 export ASTERISK
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo test lint bench bench-asterisk fuzz clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
 
 venv: .venv/installed ## the virtual environment in .venv, with everything that the other targets need
 
@@ -36,6 +36,16 @@ test: lint ## style, types, and all tests, some of them on a real Asterisk
 
 bench: venv ## calls a second on one core
 	$(PY) -m tests.bench.inbound
+
+# Some six minutes. The libraries it compares with come by pip into an environment of their own in the cache.
+bench-asterisk: venv ## FastAGI and AMI beside other libraries, and what asking us adds to a call's delay
+	@$(PY) -m tests.bench.asterisk
+
+# atheris is not among what the tests need: it exists for fewer machines and versions of Python.
+fuzz: venv ## both parsers fed with bytes that find new ways through them, for SECONDS=600
+	@$(PY) -c 'import atheris' 2>/dev/null || \
+	    $(PY) -m pip install -qq --disable-pip-version-check --root-user-action=ignore -e '.[fuzz]'
+	@$(PY) -m tests.fuzz $(or $(SECONDS),600)
 
 clean: ## remove what was made here; the cache with the private Asterisk stays (python -m lab.asterisk clean)
 	rm -rf .venv var build dist cordboard.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

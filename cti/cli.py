@@ -74,6 +74,7 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_check(commands)
+    _add_asterisk_conf(commands)
     _add_identify(commands)
     _add_explain(commands)
     _add_calls(commands)
@@ -117,9 +118,40 @@ Reads the configuration and names every problem in it as FILE:LINE:COLUMN, or sa
 may name agents and groups of the file and of the store. Changes nothing; safe beside a running server.
 
   cti check -c cti.yaml && systemctl reload cordboard
+  cti check --live -c cti.yaml
+
+With --live it also logs in to each Asterisk, with the rights that the server has, and names what that lacks:
+modules, rights, lines of manager.conf, the dialplan, fallbacks, phones (exit code 1). What those rights do not
+show is named as such, and is no failure.
 """,
     )
+    parser.add_argument("--live", action="store_true", help="look at the running Asterisks, too")
+    parser.add_argument("--pbx", metavar="NAME", help="with --live: only at this one")
     _format(parser, "text", "json")
+
+
+def _add_asterisk_conf(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "asterisk-conf",
+        _asterisk_conf,
+        "what to put into an Asterisk's configuration",
+        """\
+Prints what belongs into manager.conf, extensions.conf, pjsip.conf and modules.conf, filled in from the
+configuration, with comments that say why. Changes nothing, neither here nor at Asterisk.
+
+  cti asterisk-conf -c cti.yaml
+  cti asterisk-conf --pbx branch --part manager --with-secret -c cti.yaml > cordboard-manager.conf
+""",
+    )
+    parser.add_argument("--pbx", metavar="NAME", help="for which Asterisk; needed where there are several")
+    parser.add_argument(
+        "--part",
+        choices=("manager", "extensions", "pjsip", "modules", "all"),
+        default="all",
+        help="of which file; all is the default",
+    )
+    parser.add_argument("--with-secret", action="store_true", help="write the manager user's secret, too")
 
 
 def _add_identify(commands: Any) -> None:
@@ -420,6 +452,12 @@ def _check(arguments: Namespace) -> int:
     from cti.commands.check import check
 
     return check(arguments)
+
+
+def _asterisk_conf(arguments: Namespace) -> int:
+    from cti.commands.asterisk_conf import print_asterisk_conf
+
+    return print_asterisk_conf(arguments)
 
 
 def _identify(arguments: Namespace) -> int:

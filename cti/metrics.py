@@ -155,7 +155,9 @@ class Metrics:
             registry=registry,
         )
         self._shed_total = Counter(
-            "cti_shed_total", "Requests answered with the fallback because of overload.", registry=registry
+            "cti_shed_total",
+            "Requests answered with the fallback, or not taken at all, because of overload.",
+            registry=registry,
         )
         self._store_commit = Histogram(
             "cti_store_commit_seconds",
@@ -299,7 +301,7 @@ class Metrics:
         ).inc()
 
     def shed(self) -> None:
-        """A request got the fallback because too many others waited."""
+        """A request got the fallback, or was not taken, because too many others waited."""
         self._shed_total.inc()
 
     def committed(self, seconds: float) -> None:

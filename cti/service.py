@@ -21,6 +21,7 @@ from cti.agents.roster import AgentView, Roster
 from cti.agents.states import Wish
 from cti.asterisk.ami import AmiClient
 from cti.asterisk.ami_parser import Event
+from cti.asterisk.ami_tls import AmiTls
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiSession, FastAgiFactory, listen
 from cti.asterisk.pbx import Pbx
@@ -131,7 +132,7 @@ class CtiService(Service):
         self.roster = Roster(self._now, self.calls.agent_changed)
         self.unseen = Unseen(self.calls, self.roster, self._services, self._identifier, self._now)
         self._channels = {name: Channels(reactor) for name in settings.asterisks}
-        self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier)
+        self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier, self._presentation)
         self.tracker = Tracker(
             self.calls, self.roster, self._now, self.unseen.record, self._channels, self.unasked.begin
         )
@@ -210,6 +211,7 @@ class CtiService(Service):
             self._answered,
             reactor,
             overflow=self._overflow,
+            shed=self.metrics.shed,
             allow=settings.fastagi.allow,
             max_sessions=settings.fastagi.max_in_flight,
         )
@@ -368,6 +370,8 @@ class CtiService(Service):
             on_down=lambda reason: self._down(name, reason),
             wanted=WANTED,
             jitter=random.random,
+            login=asterisk.login,
+            tls=None if asterisk.tls is None else AmiTls(asterisk.tls.name, asterisk.tls.ca),
         )
         return _Pbx(name, client, channels, self._now())
 
@@ -388,14 +392,26 @@ class CtiService(Service):
 
     async def _up(self, name: str) -> None:
         pbx = self._pbxes[name]
-        log.info("AMI is up", pbx=name)
         self.metrics.ami_up(name, True)
         self.tracker.up(name, pbx.client)
         at = self._now()
+        log.info("AMI is up", pbx=name, asterisk=await self._version(pbx))
         await self.tracker.resync(name, pbx.client, pbx.lost)
         await self.gaps.close(name, pbx.lost, at)
         pbx.in_step = True
         await self._services().write_fallbacks(pbx.client)
+
+    async def _version(self, pbx: _Pbx) -> str | None:
+        try:
+            return (await pbx.client.action("CoreSettings")).get("AsteriskVersion")
+        except AMI_ERRORS:
+            return None
+
+    async def _presentation(self, pbx: str, channel: str) -> str:
+        """Whether the number of this channel's caller may be shown, in Asterisk's words: `prohib…` if not."""
+        client = self._pbxes[pbx].client
+        answer = await client.action("Getvar", Channel=channel, Variable="CALLERID(num-pres)")
+        return answer.get("Value")
 
     def _learn(self, pbx: str, did: str, service: RoutedService) -> None:
         services, client = self._services(), self._pbxes[pbx].client

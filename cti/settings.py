@@ -12,7 +12,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -25,7 +25,16 @@ from cti.dialling import CLASSES, DEFAULT_CLASSES, DiallingRules
 from cti.event_types import EVENT_TYPES
 from cti.numbers import NumberKind, NumberPlan
 from cti.secret import Secret, SecretError, read_secret
-from cti.yaml_file import NAME_IS, Place, Problem, Section, YamlFile, is_name
+from cti.yaml_file import (
+    NAME_IS,
+    MappingNode,
+    Place,
+    Problem,
+    ScalarNode,
+    Section,
+    YamlFile,
+    is_name,
+)
 from routing.facts import is_phone
 from routing.rules import MAX_TIMEOUT as MAX_RING_TIMEOUT
 from routing.rules import (
@@ -42,6 +51,9 @@ from routing.rules import Path as Keys
 from routing.words import quoted, unknown
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Of a file of certificates; all that a Debian trusts are 220 kB.
+MAX_PEM: Final = 1024 * 1024
 
 # The dialplan waits 3 s for an answer and then goes on without us.
 MAX_ANSWER_MS: Final = 2900
@@ -107,8 +119,18 @@ class Recordings:
 
 
 @frozen
+class Tls:
+    """`ca`: PEM of who is trusted to sign, None for whom the system trusts; `name`: whom the certificate is for."""
+
+    name: str
+    ca: bytes | None = field(default=None, repr=False)
+
+
+@frozen
 class Asterisk:
-    """`cdr`: where its call records can be read; None if nobody has said it.
+    """`login`: `md5`, or `plain` where nobody can listen; `tls`: None for a connection without.
+
+    `cdr`: where its call records can be read; None if nobody has said it.
 
     `capable_phones`: those that hold and answer when Asterisk tells them to, by a NOTIFY in the dialogue.
     """
@@ -117,6 +139,8 @@ class Asterisk:
     ami: Address
     username: str
     secret: Secret
+    login: Literal["md5", "plain"] = "md5"
+    tls: Tls | None = None
     cdr: CdrFile | None = None
     recordings: Recordings | None = None
     capable_phones: frozenset[str] = frozenset()
@@ -196,7 +220,7 @@ class Log:
 class Settings:
     """The whole file. `base`: its directory, to which relative paths refer; `numbers`: number → service.
 
-    `answer_ms`: what an answer to Asterisk may take in all.
+    `answer_ms`: what an answer to Asterisk may take in all. `advice`: what is no problem, and should be known.
     """
 
     path: Path
@@ -217,6 +241,7 @@ class Settings:
     reservation: Reservation
     call_control: CallControl
     log: Log
+    advice: tuple[Problem, ...] = field(default=(), eq=False)
 
 
 class SettingsError(Exception):
@@ -314,6 +339,7 @@ class _Reader:
             reservation=Reservation(grace),
             call_control=call_control,
             log=Log(level),
+            advice=tuple(sorted(set(self._file.advice))),
         )
 
     def _plan(self, top: Section) -> NumberPlan | None:
@@ -384,17 +410,28 @@ class _Reader:
         asterisks = {}
         for name, place in self._file.named(top.need("asterisks", "{main: {ami: …}}"), at_least_one=True):
             section = self._file.section(
-                place, ("ami", "username", "secret", "cdr", "recordings", "capable_phones")
+                place, ("ami", "username", "secret", "login", "tls", "cdr", "recordings", "capable_phones")
             )
+            ami_place = section.need("ami", '"127.0.0.1:5038"')
+            ami = self._connect(ami_place)
+            tls = self._tls(section.get("tls"), ami)
             asterisks[name] = Asterisk(
                 name,
-                self._connect(section.need("ami", '"127.0.0.1:5038"')),
+                ami,
                 self._file.text(section.need("username", "cti"), one_line=True) or "",
                 self._secret(section.need("secret", "{env: AMI_SECRET}")),
+                self._login(section.get("login"), exposed=tls is None and not is_here(ami.host)),
+                tls,
                 self._cdr(section.get("cdr")),
                 self._recordings(section.get("recordings")),
                 frozenset(phone for _, phone in self._phones(section.get("capable_phones"))),
             )
+            if ami_place is not None and tls is None and ami.host and not is_here(ami.host):
+                self._file.advise(
+                    ami_place,
+                    f"numbers and names travel to {quoted(ami.host)} unencrypted; `tls: true` beside it, or a"
+                    " network where nobody can listen, would be right",
+                )
         return asterisks
 
     def _recordings(self, place: Place | None) -> Recordings | None:
@@ -484,6 +521,52 @@ class _Reader:
             )
             return None
         return None if name is None else CdrFile(self._file.base / name, found)
+
+    def _login(self, place: Place | None, *, exposed: bool) -> Literal["md5", "plain"]:
+        if self._file.choice(place, "md5", "way to log in", ("md5", "plain")) == "md5" or place is None:
+            return "md5"
+        if exposed:
+            self._wrong(
+                place, "would send the secret to another machine unencrypted; `md5`, or `tls`, would be right"
+            )
+        return "plain"
+
+    def _tls(self, place: Place | None, ami: Address) -> Tls | None:
+        if place is None:
+            return None
+        if isinstance(place.node, ScalarNode) and place.node.tag == "bool":
+            return Tls(ami.host) if self._file.yes_or_no(place, False) else None
+        if not isinstance(place.node, MappingNode):
+            self._wrong(place, f"is {place.node.what}; `true`, or {{ca: FILE, name: HOST}}, would be right")
+            return None
+        section = self._file.section(place, ("ca", "name"))
+        name_place = section.get("name")
+        name = self._file.text(name_place)
+        if name_place is not None and name is not None and not _HOST.fullmatch(name):
+            self._wrong(
+                name_place, f"{quoted(name)} is no host; a name that the certificate has would be right"
+            )
+        return Tls(name or ami.host, self._authorities(section.get("ca")))
+
+    def _authorities(self, place: Place | None) -> bytes | None:
+        name = self._file.text(place)
+        if place is None or name is None:
+            return None
+        from cryptography import x509  # Its own tenth of a second, for those who use it.
+
+        try:
+            with (self._file.base / name).open("rb") as file:
+                pem = file.read(MAX_PEM + 1)
+            x509.load_pem_x509_certificates(pem[:MAX_PEM])
+        except OSError as error:
+            self._wrong(
+                place, f"{quoted(name)} cannot be read: {error.strerror}; a readable file would be right"
+            )
+            return None
+        except ValueError:
+            self._wrong(place, f"{quoted(name)} holds no certificate; one in PEM, or several, would be right")
+            return None
+        return pem
 
     def _adapters(self, place: Place | None) -> Iterator[tuple[str, AdapterSettings]]:
         for name, each in self._file.named(place):
@@ -787,6 +870,14 @@ _CALL_CONTROL: Final = (
 
 def _is_loopback(host: str) -> bool:
     return ipaddress.ip_address(host).is_loopback
+
+
+def is_here(host: str) -> bool:
+    """Whether what goes to `host`, an address or a name, stays on this machine for sure."""
+    try:
+        return _is_loopback(host)
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
 
 
 def _strict_converter(base: Path, secret: Callable[[object], Secret]) -> Converter:

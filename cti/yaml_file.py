@@ -113,12 +113,16 @@ class Place(NamedTuple):
 
 
 class YamlFile:
-    """One file; `problems` are those found so far, `base` is the directory to which paths in it refer."""
+    """One file; `problems` are those found so far, `advice` is what is none and should be known.
+
+    `base` is the directory to which paths in it refer.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.base = path.absolute().parent
         self.problems: list[Problem] = []
+        self.advice: list[Problem] = []
 
     def open(self) -> Place | None:
         """The whole of it; None, with the problem noted, if that is nothing that could be looked into.
@@ -136,6 +140,10 @@ class YamlFile:
     def wrong(self, place: Place, text: str) -> None:
         self._note(place.node.line, place.node.column, place.keys, text)
 
+    def advise(self, place: Place, text: str) -> None:
+        """Something that is allowed, and that its administrator should know."""
+        self.advice.append(self._problem(place.node.line, place.node.column, place.keys, f"advice: {text}"))
+
     def wrong_below(self, place: Place, keys: Keys, text: str, *, of_key: bool) -> None:
         """A problem at `keys` below `place`, or as near to it as the file goes; `of_key`: at the last key."""
         node = at = place.node
@@ -150,7 +158,10 @@ class YamlFile:
         self._note(at.line, at.column, (*place.keys, *keys), text)
 
     def _note(self, line: int, column: int, keys: Keys, text: str) -> None:
-        self.problems.append(Problem(line, column, path_text(keys), text, str(self.path)))
+        self.problems.append(self._problem(line, column, keys, text))
+
+    def _problem(self, line: int, column: int, keys: Keys, text: str) -> Problem:
+        return Problem(line, column, path_text(keys), text, str(self.path))
 
     # Shapes of values. None stands for a value that is not there, and for one with a problem.
 

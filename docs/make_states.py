@@ -40,7 +40,7 @@ ENGAGEMENTS: Final[Mapping[Engagement, str]] = {
 }
 STEP_TEXTS: Final[Mapping[Step, str]] = {
     Step.RESERVE: "a decision names the agent",
-    Step.CONNECT: "the agent's phone answered",
+    Step.CONNECT: "the agent talks: in the call they are held for, or in one that reached them otherwise",
     Step.RELEASE: "the offer or the call is over, or the lease has run out",
     Step.WRITE_UP: "the call is over, and the agent has work to do on it",
 }
@@ -71,16 +71,17 @@ def _call() -> Iterator[str]:
         ("DIALSTATUS", "result"), ((f"`{word}`", f"`{result}`") for word, result in SEGMENT_RESULTS.items())
     )
     yield ""
-    yield "Anything else is `failed`; `lost` means that the end was seen by nobody. The outcome of the whole call"
-    yield "is the first that holds: `answered` (a person talked), `missed` (an agent's phone rang), then by the"
-    yield "last action:"
+    yield "Anything else is `failed`; `forwarded` means that the phone, or who had it ring, sent the call on; `lost`"
+    yield "that the end was seen by nobody. The outcome of the whole call is the first that holds: `answered` (a"
+    yield "person talked), `missed` (an agent's phone rang), then by the last action:"
     yield from _table(
         ("last action", "outcome"),
         ((f"`{action}`", f"`{outcome}`") for action, outcome in LAST_RESORTS.items()),
     )
     yield ""
     yield "and for a call whose last action was to dial: `busy` or `failed` if its last offer ended so, else"
-    yield "`abandoned`."
+    yield "`abandoned`. Of a call that one of us makes (`outbound`, `internal`): `answered`; `busy`; `missed`;"
+    yield "`abandoned` if the caller gave up while it rang elsewhere; else `failed`."
 
 
 def _agent() -> Iterator[str]:

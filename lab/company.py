@@ -108,8 +108,8 @@ class Company:
     """Everything in one place, started when the `with` block is entered but for the daemon.
 
     @ivar service: what replaces the entries of the service `sales`; `settings` those of the whole file.
-    @ivar trunk: how whoever is called over the trunk behaves; the phone `trunk` then, None where nobody is.
     @ivar more_extensions: dialplan after the usual one; a context in it adds to the one of the same name.
+    @ivar trunk: how those behave who are dialled at `PJSIP/NUMBER@trunk`; their phone is the one called `outside`.
     @ivar branches: further Asterisks by name, and the agents whose phones they have; where a call ends that nobody
         there takes, `reception-NAME` rings. Each is joined with the first (`PJSIP/…@peer-main`, `@peer-NAME`), and
         all have one daemon.
@@ -170,9 +170,9 @@ class Company:
         sharing = [StaticPhone(a.id, phones[a.shares].port) for a in agents if a.shares is not None]
         phones[reception] = self.lab.phone(reception, Answers(after_ms=100))
         self.phones |= phones
-        trunk = self.lab.phone("trunk", self.trunk) if self.trunk is not None and name == "main" else None
-        if trunk is not None:
-            self.phones["trunk"] = trunk
+        outside = self.lab.phone("outside", self.trunk) if self.trunk and name == "main" else None
+        if outside is not None:
+            self.phones["outside"] = outside
         softphones = [self.softphone] if self.softphone and name == "main" else []
         extensions = EXTENSIONS.format(
             agi_port=agi_port, fallback=self.global_fallback, pbx=name, reception=reception
@@ -183,7 +183,7 @@ class Company:
             dialplan_files=[ROOT / "dialplan" / "cti.conf"],
             manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
             phones=[*phones.values(), *sharing, *softphones],
-            trunk=trunk,
+            trunk=outside,
             peers=[self.pbx] if self.pbxes else [],
         )
 

@@ -31,7 +31,7 @@ write = all
 # a missing configuration. What a version of Asterisk does not have is left out.
 _MODULES = """
     res_sorcery_config res_sorcery_memory res_sorcery_astdb res_timing_timerfd res_stasis res_speech
-    res_agi res_convert res_musiconhold res_parking res_manager_devicestate res_rtp_asterisk
+    res_agi res_convert res_curl res_musiconhold res_parking res_manager_devicestate res_rtp_asterisk
     res_mutestream res_pjproject res_pjsip res_pjsip_acl res_pjsip_authenticator_digest
     res_pjsip_caller_id res_pjsip_diversion res_pjsip_dlg_options res_pjsip_dtmf_info
     res_pjsip_endpoint_identifier_ip res_pjsip_endpoint_identifier_user res_pjsip_header_funcs
@@ -41,7 +41,7 @@ _MODULES = """
     app_channelredirect app_chanspy app_confbridge app_controlplayback app_db app_dial
     app_directed_pickup app_echo app_exec app_mixmonitor app_originate app_playback app_playtones
     app_read app_record app_senddtmf app_softhangup app_stack app_transfer app_userevent app_verbose
-    app_voicemail app_while func_callerid func_cdr func_channel func_cut func_db func_devstate func_dialplan
+    app_voicemail app_while func_callerid func_cdr func_channel func_curl func_cut func_db func_devstate func_dialplan
     func_evalexten func_global func_groupcount func_hangupcause func_logic func_math func_periodic_hook
     func_pjsip_aor
     func_pjsip_contact func_pjsip_endpoint func_rand func_sprintf func_strings func_timeout func_uri

@@ -26,6 +26,9 @@ TooLong = Literal["raise", "cut"]
 class AgiProtocolError(Exception):
     """The other side sent what Asterisk does not send; the connection is of no further use."""
 
+    events: "Sequence[AgiEvent]" = ()
+    """What `feed` had read before."""
+
 
 class AgiValueError(ValueError):
     """A command cannot be written: a bad name, or a value too long for Asterisk's line."""
@@ -130,10 +133,12 @@ _NOTHING: tuple[AgiEvent, ...] = ()
 _SET_DONE: tuple[AgiEvent, ...] = (Reply(200, "1"),)
 _CONFIRMATION = b"200 result=1\n"
 _HANGUP = b"HANGUP\n"
-_OPENS_VALUE = re.compile(rb"\d{3} result=[^\s(]* \(")
+# Nothing but an answer has a value: a provisional line or a refusal ends at its newline. A result is printable
+# ASCII, said in so many words because bytes and text differ in what is a blank.
+_OPENS_VALUE = re.compile(rb"200 result=[!-')-~]* \(")
 # Asterisk writes nothing but these after a value in parentheses.
 _CLOSES_VALUE = re.compile(rb"\)(?: (?:endpos|digit)=[^\n)]*)?\n\Z")
-_REPLY = re.compile(r"(\d{3})(?: result=([^\s(]*)(?: \((.*)\))?)?(?: (.*))?\Z", re.DOTALL)
+_REPLY = re.compile(r"(\d{3})(?: result=([!-')-~]*)(?: \((.*)\))?)?(?: (.*))?\Z", re.DOTALL)
 
 
 class _Awaits(Enum):
@@ -172,17 +177,21 @@ class AgiParser:
         return data == _CONFIRMATION and self._awaits is _Awaits.REPLY and not self._buffer
 
     def feed(self, data: bytes) -> Sequence[AgiEvent]:
-        """Events that `data` completes, in order. Raises AgiProtocolError, and is of no use after that."""
+        """Events that `data` completes, in order. Raises AgiProtocolError, and is of no use after that.
+
+        The error's `events` are what came before it, so that nothing depends on how the network cut the bytes.
+        """
         if self.is_confirmation(data):
             self._awaits = _Awaits.NOTHING
             return _SET_DONE
         self._buffer += data
         events: list[AgiEvent] = []
-        while self._buffer:
-            event = self._next_event()
-            if event is None:
-                break
-            events.append(event)
+        try:
+            while self._buffer and (event := self._next_event()) is not None:
+                events.append(event)
+        except AgiProtocolError as error:
+            error.events = events
+            raise
         return events or _NOTHING
 
     def _next_event(self) -> AgiEvent | None:
@@ -213,7 +222,9 @@ class AgiParser:
         if not self._buffer.startswith(b"agi_"[: len(self._buffer)]):
             raise AgiProtocolError("not an AGI request: its first line starts with agi_")
         end = self._find(b"\n\n")
-        if (len(self._buffer) if end < 0 else end) > MAX_HEADER_BYTES:
+        # A newline at the end may be the first of the two that end the block.
+        size = len(self._buffer) - self._buffer.endswith(b"\n") if end < 0 else end
+        if size > MAX_HEADER_BYTES:
             raise AgiProtocolError(f"a request of more than {MAX_HEADER_BYTES} bytes")
         if end < 0:
             return None

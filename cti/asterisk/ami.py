@@ -8,19 +8,27 @@ client.
 import hashlib
 import secrets
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Literal, cast
 
 from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer  # type: ignore[import-untyped]
 
 from cti.asterisk.ami_parser import (
+    AmiEvent,
     AmiFieldError,
     AmiParser,
     AmiProtocolError,
@@ -30,10 +38,15 @@ from cti.asterisk.ami_parser import (
     Unknown,
     action,
 )
+from cti.asterisk.ami_tls import AmiTls
 from cti.reactors import Clock, DelayedCall, TcpTransport
 
 MAX_PENDING = 1000
 MAX_LIST_ENTRIES = 100_000
+MAX_LIST_CHARACTERS = 64 * 1024 * 1024
+MAX_ABANDONED = 100
+"""Lists that nobody waits for any more, but whose entries may still come and are not events."""
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 FIRST_PAUSE_REFUSED, LONGEST_PAUSE_REFUSED = 30.0, 300.0
 STEADY_SECONDS = 10.0
@@ -77,8 +90,8 @@ class _Pending:
     deadline: DelayedCall
     complete: str | None
     entries: list[Event] = field(factory=list)
-    given_up: bool = False
-    """Nobody waits any more, but entries of the list may still come and are not events."""
+    size: int = 0
+    """Characters in the entries."""
 
 
 class AmiClient(Service):
@@ -90,7 +103,8 @@ class AmiClient(Service):
     entries of the lists that it asks for do not go to `on_event` but to `list_action`'s answer. Asterisk
     writes a list past the events that already wait to be sent, so an event that comes after a list may be
     older than the list: what `on_event` does must bear hearing again of what is known. `on_down` is called
-    with the reason when such a connection is lost.
+    with the reason when such a connection is lost. `on_trouble` is told, in words, whenever a connection could
+    not be made or kept, or the log-in was refused.
 
     `state` says in words how things are: `down`, `connecting`, `logging in`, `booting`, `up`, `refused:
     authentication`, or `refused: ` and Asterisk's reason. `since` is when that began, in the reactor's
@@ -110,9 +124,11 @@ class AmiClient(Service):
         on_event: Callable[[Event], None],
         on_up: Callable[[], Coroutine[Any, Any, None] | None] | None = None,
         on_down: Callable[[str], None] | None = None,
+        on_trouble: Callable[[str], None] | None = None,
         wanted: frozenset[str] | None = None,
         jitter: Callable[[], float],
         login: Literal["md5", "plain"] = "md5",
+        tls: AmiTls | None = None,
         connect_timeout: float = 5.0,
         login_timeout: float = 10.0,
         boot_timeout: float = 120.0,
@@ -132,9 +148,11 @@ class AmiClient(Service):
         self._on_event = on_event
         self._on_up = on_up
         self._on_down = on_down
+        self._on_trouble = on_trouble
         self._wanted = wanted
         self._jitter = jitter
         self._login = login
+        self.tls = tls
         self._connect_timeout = connect_timeout
         self.login_timeout = login_timeout
         self._boot_timeout = boot_timeout
@@ -242,12 +260,13 @@ class AmiClient(Service):
         self._attempt.addCallbacks(self._connected, self._not_connected)
 
     def _endpoint(self) -> Any:
+        kind: Any
         try:
-            version = ip_address(self._host).version
+            kind = TCP4ClientEndpoint if ip_address(self._host).version == 4 else TCP6ClientEndpoint
         except ValueError:
-            return HostnameEndpoint(self._reactor, self._host, self._port, timeout=self._connect_timeout)
-        endpoint = TCP4ClientEndpoint if version == 4 else TCP6ClientEndpoint
-        return endpoint(self._reactor, self._host, self._port, timeout=self._connect_timeout)
+            kind = HostnameEndpoint
+        endpoint = kind(self._reactor, self._host, self._port, timeout=self._connect_timeout)
+        return endpoint if self.tls is None else wrapClientTLS(cast(Any, self.tls), endpoint)
 
     def _connected(self, connection: "_Connection") -> None:
         self._attempt = None
@@ -259,7 +278,7 @@ class AmiClient(Service):
         if self.running:
             # Nobody there to be bothered: what was refused before may be another Asterisk's when one answers.
             self._refusals = 0
-            self._warn(f"not connected: {type(failure.value).__name__}")
+            self._warn(f"not connected: {failure.getErrorMessage()}")
             self._pause()
 
     def _pause(self) -> None:
@@ -347,7 +366,7 @@ class AmiClient(Service):
 
     def happened(self, event: Event) -> None:
         """Hand an event to the owner."""
-        if self._wanted is not None and event.name not in self._wanted:
+        if self._wanted is not None and event.headers["Event"] not in self._wanted:
             return
         try:
             self._on_event(event)
@@ -379,6 +398,8 @@ class AmiClient(Service):
 
     def _warn(self, what: str) -> None:
         _log.warn("AMI {host}:{port}: {what}", host=self._host, port=self._port, what=what)
+        if self._on_trouble is not None:
+            self._on_trouble(what)
 
     def _blame(self, callback: str, error: BaseException | None) -> None:
         """Log a callback's failure by type and place; its text may name a caller."""
@@ -394,6 +415,7 @@ class AmiClient(Service):
         _log.debug("The failure in full: {error!r}", error=error)
 
 
+@implementer(IHandshakeListener)
 class _Connection(Protocol):
     """One connection: matches answers to actions, and watches that the other side lives."""
 
@@ -403,6 +425,7 @@ class _Connection(Protocol):
         self._ping_every = ping_every
         self._ping_timeout = ping_timeout
         self._pending: dict[str, _Pending] = {}
+        self._abandoned: dict[str, str] = {}
         self._timer: DelayedCall | None = None
         self._closing: str | None = None
         self._booting = False
@@ -456,7 +479,21 @@ class _Connection(Protocol):
         self._wire.setTcpNoDelay(True)
         self._wire.setTcpKeepAlive(True)
         self._parser = self._client.opened(self)
-        self._set_timer(self._client.login_timeout, self.close, "no greeting from Asterisk")
+        if self._client.tls is None:
+            self._await_greeting(
+                "no greeting from Asterisk; a port of `tlsbindaddr` says nothing without `tls`"
+            )
+        else:
+            # Twisted calls this when the bytes of the handshake begin to travel.
+            self._set_timer(self._client.login_timeout, self.close, "TLS: no answer to the handshake")
+
+    def handshakeCompleted(self) -> None:
+        """The other side is who it should be (`IHandshakeListener`)."""
+        if self._closing is None:
+            self._await_greeting("no greeting from Asterisk")
+
+    def _await_greeting(self, else_: str) -> None:
+        self._set_timer(self._client.login_timeout, self.close, else_)
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing is not None:
@@ -464,11 +501,20 @@ class _Connection(Protocol):
         try:
             messages = self._parser.feed(data)
         except AmiProtocolError as error:
+            self._happened(error.events)
             self.close(str(error))
-            return
+        else:
+            self._happened(messages)
+
+    def _happened(self, messages: Sequence[AmiEvent]) -> None:
+        happened = self._client.happened
         for message in messages:
             if isinstance(message, Event):
-                self._event(message)
+                if self._booting or message.repeated or "ActionID" in message.headers:
+                    self._event(message)
+                else:
+                    # The way of nearly all: no entry of a list, and nothing added to it.
+                    happened(message)
             elif isinstance(message, Response):
                 self._response(message)
             elif isinstance(message, Banner):
@@ -480,7 +526,7 @@ class _Connection(Protocol):
                 return
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        why = self._closing or "Asterisk closed the connection"
+        why = self._closing or self._flaw(reason) or "Asterisk closed the connection"
         self._closing = why
         self._set_timer(None)
         pending, self._pending = self._pending, {}
@@ -490,9 +536,11 @@ class _Connection(Protocol):
         # The client first: who is told of a lost action must find it down.
         self._client.lost(why)
         for waiting in pending.values():
-            if not waiting.given_up:
-                waiting.answer.errback(AmiDisconnected(why))
+            waiting.answer.errback(AmiDisconnected(why))
         self._client.closed()
+
+    def _flaw(self, reason: Failure) -> str | None:
+        return None if self._client.tls is None else self._client.tls.explain(reason.value)
 
     # Answers.
 
@@ -500,6 +548,8 @@ class _Connection(Protocol):
         action_id = response.action_id or ""
         waiting = self._pending.get(action_id)
         if waiting is None:
+            if not response.success:
+                self._abandoned.pop(action_id, None)
             return
         if not response.success:
             self._settle(action_id, AmiActionFailed(response.message))
@@ -507,10 +557,17 @@ class _Connection(Protocol):
             self._settle(action_id, response)
 
     def _event(self, event: Event) -> None:
+        if event.tampered:
+            _log.warn("AMI: a caller's number or name adds headers to an event, which is not believed")
+            return
         action_id = event.action_id or ""
         waiting = self._pending.get(action_id)
         if waiting is not None and waiting.complete is not None:
             self._list_entry(action_id, waiting, event)
+            return
+        if (complete := self._abandoned.get(action_id)) is not None:
+            if _ends_list(event, complete):
+                del self._abandoned[action_id]
             return
         if self._booting and event.name == "FullyBooted":
             self._booting = False
@@ -519,20 +576,24 @@ class _Connection(Protocol):
         self._client.happened(event)
 
     def _list_entry(self, action_id: str, waiting: _Pending, event: Event) -> None:
-        if event.name == waiting.complete or event.get("EventList").lower() in ("complete", "cancelled"):
+        if _ends_list(event, waiting.complete):
             self._settle(action_id, waiting.entries)
-        elif not waiting.given_up:
-            waiting.entries.append(event)
-            if len(waiting.entries) > MAX_LIST_ENTRIES:
+            return
+        waiting.entries.append(event)
+        waiting.size += sum(map(len, event.headers.values()))
+        for what, count, most in (
+            ("entries", len(waiting.entries), MAX_LIST_ENTRIES),
+            ("characters", waiting.size, MAX_LIST_CHARACTERS),
+        ):
+            if count > most:
                 self._give_up(action_id)
-                waiting.answer.errback(AmiOverloaded(f"a list of more than {MAX_LIST_ENTRIES} entries"))
+                waiting.answer.errback(AmiOverloaded(f"a list of more than {most} {what}"))
+                return
 
     def _settle(self, action_id: str, outcome: Response | list[Event] | Exception) -> None:
         waiting = self._pending.pop(action_id)
         if waiting.deadline.active():
             waiting.deadline.cancel()
-        if waiting.given_up:
-            return
         if isinstance(outcome, Exception):
             waiting.answer.errback(outcome)
         else:
@@ -540,16 +601,16 @@ class _Connection(Protocol):
 
     def _give_up(self, action_id: str) -> None:
         """Nobody waits for this action any more."""
-        waiting = self._pending.get(action_id)
+        waiting = self._pending.pop(action_id, None)
         if waiting is None:
             return
         if waiting.deadline.active():
             waiting.deadline.cancel()
-        if waiting.complete is None:
-            del self._pending[action_id]
-        else:
-            waiting.given_up = True
-            waiting.entries.clear()
+        if waiting.complete is not None:
+            self._abandoned[action_id] = waiting.complete
+            if len(self._abandoned) > MAX_ABANDONED:
+                # Its end will not come any more. Kept, lists without end would fill what waits for answers.
+                del self._abandoned[next(iter(self._abandoned))]
 
     def _late(self, action_id: str, name: str, grace: float = LATE_GRACE) -> None:
         waiting = self._pending[action_id]
@@ -581,3 +642,7 @@ class _Connection(Protocol):
         self._timer = None
         if seconds is not None and call is not None:
             self._timer = self._reactor.callLater(seconds, call, *args)
+
+
+def _ends_list(event: Event, complete: str | None) -> bool:
+    return event.name == complete or event.get("EventList").lower() in ("complete", "cancelled")

@@ -5,7 +5,7 @@ reads is taken from main/manager.c and main/manager_channels.c of Asterisk 16 an
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import field, frozen
 
@@ -27,6 +27,9 @@ _NO_REPEATS: Mapping[str, tuple[str, ...]] = {}
 
 class AmiProtocolError(Exception):
     """The other side sent what Asterisk does not send; the connection is of no further use."""
+
+    events: "Sequence[AmiEvent]" = ()
+    """What `feed` had read before."""
 
 
 class AmiFieldError(ValueError):
@@ -95,6 +98,15 @@ class Event(_Block):
         return float(value) if _TIMESTAMP.fullmatch(value) else None
 
     @property
+    def tampered(self) -> bool:
+        """Whether one of its values has added headers, as a caller's number with line ends in it does.
+
+        Asterisk writes callers' numbers as they came, and repeats no header of an event but `ChanVariable` and
+        its like; so an added one that could do harm comes twice.
+        """
+        return any(not header.endswith("Variable") for header in self.repeated)
+
+    @property
     def channel_variables(self) -> dict[str, str]:
         """The channel's variables that manager.conf names in `channelvars`; see `variables_of`.
 
@@ -154,37 +166,48 @@ class AmiParser:
         self._tail = b""
 
     def feed(self, data: bytes) -> list[AmiEvent]:
-        """What `data` completes, in order. Raises AmiProtocolError; the parser is of no use after that."""
+        """What `data` completes, in order. Raises AmiProtocolError; the parser is of no use after that.
+
+        The error's `events` are what came before it, so that nothing depends on how the network cut the bytes.
+        """
         events: list[AmiEvent] = []
+        try:
+            self._feed(data, events)
+        except AmiProtocolError as error:
+            error.events = events
+            raise
+        return events
+
+    def _feed(self, data: bytes, events: list[AmiEvent]) -> None:
         if not self._greeted:
             rest = self._greet(data, events)
             if rest is None:
-                return events
+                return
             data = rest
         # Joined only when a block may be complete: a block sent byte by byte must not cost its square.
         edge = self._tail + data[:3]
         if _END not in data and _END not in edge:
             self._keep(data)
-            return events
+            return
         self._pieces.append(data)
         blocks = b"".join(self._pieces).split(_END)
         rest = blocks.pop()
         self._pieces.clear()
         self._size = 0
         self._tail = b""
-        self._keep(rest)
         for block in blocks:
             event = self._read(block)
             if event is not None:
                 events.append(event)
-        return events
+        self._keep(rest)
 
     def _keep(self, data: bytes) -> None:
         if data:
             self._pieces.append(data)
             self._size += len(data)
             self._tail = (self._tail + data)[-3:]
-        if self._size > self._max_block:
+        # What may be the blank line's beginning is not the message's.
+        if self._size > self._max_block and self._size - _begun(self._tail) > self._max_block:
             raise AmiProtocolError(f"a message of more than {self._max_block} bytes without its blank line")
 
     def _greet(self, data: bytes, events: list[AmiEvent]) -> bytes | None:
@@ -226,19 +249,24 @@ class AmiParser:
         return Unknown(len(block)) if block else None
 
 
+def _begun(tail: bytes) -> int:
+    """How many bytes at the end of `tail` may be the beginning of a blank line."""
+    return next((length for length in (3, 2, 1) if tail.endswith(_END[:length])), 0)
+
+
 def read_headers(
     block: bytes, max_headers: int = MAX_HEADERS
 ) -> tuple[dict[str, str], Mapping[str, tuple[str, ...]]]:
     """First values and repeated values of the headers in `block`. Raises AmiProtocolError."""
     if b"\0" in block:
         raise AmiProtocolError("a message with a NUL byte")
-    if block.count(b"\r\n") >= max_headers:
-        raise AmiProtocolError(f"a message of more than {max_headers} headers")
     try:
         lines = block.decode().split("\r\n")
     except UnicodeDecodeError:
         # By line: one old name must not spoil the others.
         lines = [decode(line) for line in block.split(b"\r\n")]
+    if len(lines) > max_headers:
+        raise AmiProtocolError(f"a message of more than {max_headers} headers")
     try:
         headers = dict([line.split(": ", 1) for line in lines])
     except ValueError:

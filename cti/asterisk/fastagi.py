@@ -5,7 +5,7 @@ the dialplan then does what it does without us.
 """
 
 import traceback
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, cast
@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from cti.asterisk import agi_parser
 from cti.asterisk.agi_parser import (
+    AgiEvent,
     AgiParser,
     AgiProtocolError,
     HungUp,
@@ -168,7 +169,16 @@ class AgiSession(Protocol):
         """Send the first command of several, or the only one."""
         self._parser.expect_reply()
         self._deadline = self._clock.seconds() + self._factory.command_timeout
+        # Behind everything that was written to other connections before, such as a card to its agent.
         self._wire.write(line)
+
+    def _write_next(self, line: bytes) -> None:
+        # At once: Twisted's own `write` waits for the loop's next turn, and asks the kernel twice to get one. Nothing
+        # is in its buffer that this could overtake, as the command before was answered.
+        sent = 0 if self._write_now is None else self._write_now(line)
+        if sent != len(line):
+            # The kernel took a part only, or the connection is broken, and `write` finds out in its own time.
+            self._wire.write(line[sent:] if isinstance(sent, int) else line)
 
     def _answered(self, reply: Reply) -> None:
         commands = self._next_commands
@@ -180,7 +190,7 @@ class AgiSession(Protocol):
             self._resolve(AgiCommandFailed(200, f"result={reply.result}"))
         elif (line := next(commands, None)) is not None:
             self._parser.expect_reply()
-            self._wire.write(line)
+            self._write_next(line)
         else:
             self._resolve(None)
 
@@ -224,6 +234,10 @@ class AgiSession(Protocol):
     def connectionMade(self) -> None:
         self._wire = cast(TcpTransport, self.transport)
         self._wire.setTcpNoDelay(True)
+        # Only what stands right on a socket has it (Twisted's FileDescriptor).
+        self._write_now: Callable[[bytes], int | Exception] | None = getattr(
+            self.transport, "writeSomeData", None
+        )
         self._deadline = self._clock.seconds() + self._factory.header_timeout
         self._factory.opened(self)
 
@@ -237,14 +251,18 @@ class AgiSession(Protocol):
             and (line := next(commands, None)) is not None
         ):
             # The way of nearly all bytes; the rest of this method made a session 10 % slower.
-            self._wire.write(line)
+            self._write_next(line)
             return
         try:
             events = self._parser.feed(data)
         except AgiProtocolError as error:
             _log.warn("An AGI connection sent what Asterisk does not send: {reason}", reason=str(error))
+            self._happened(error.events)
             self._abort(AgiHangup(f"the connection was given up: {error}"))
-            return
+        else:
+            self._happened(events)
+
+    def _happened(self, events: Sequence[AgiEvent]) -> None:
         for event in events:
             if type(event) is Reply:
                 self._answered(event)
@@ -272,7 +290,7 @@ class FastAgiFactory(Factory):
 
     At most `max_sessions` handlers work at once: further requests are given to `overflow`, which should
     answer at once, rather than wait in a queue while callers listen. At most `max_connections` (four times as
-    many) are open.
+    many) are open; `shed` is called for each one more, which is closed, so that its dialplan falls back.
 
     A session ends when its handler does. AgiHangup out of a handler is a normal end, AgiTimeout is reported
     already; any other exception is logged by its type and place only, as its text may name a caller.
@@ -286,6 +304,7 @@ class FastAgiFactory(Factory):
         reactor: Clock,
         *,
         overflow: Handler,
+        shed: Callable[[], None] = lambda: None,
         allow: Collection[Network] = LOOPBACK,
         max_sessions: int = 500,
         max_connections: int | None = None,
@@ -301,6 +320,9 @@ class FastAgiFactory(Factory):
         self._max_connections = 4 * max_sessions if max_connections is None else max_connections
         self._connections: set[AgiSession] = set()
         self._working = 0
+        self._shed = shed
+        self._refused = 0
+        self._tell_again = 0.0
         self._sweep: DelayedCall | None = None
         networks = tuple(allow)
         self._allowed = lru_cache(maxsize=1024)(lambda host: _is_within(host, networks))
@@ -317,12 +339,22 @@ class FastAgiFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> AgiSession | None:
         """A session, or None (Twisted then closes the connection) for a stranger or one too many."""
         if not self._allowed(getattr(addr, "host", "")):
-            _log.warn("AGI connection refused: its address is not in the allow-list")
+            self._refuse("its address is not in the allow-list")
             return None
         if len(self._connections) >= self._max_connections:
-            _log.warn("AGI connection refused: {count} are open", count=len(self._connections))
+            self._shed()
+            self._refuse(f"{len(self._connections)} are open")
             return None
         return AgiSession(self)
+
+    def _refuse(self, why: str) -> None:
+        # A line a second: whoever floods us with connections shall not fill the disk as well.
+        self._refused += 1
+        now = self.reactor.seconds()
+        if now >= self._tell_again:
+            _log.warn("AGI connections refused: {count}, the last as {why}", count=self._refused, why=why)
+            self._refused = 0
+            self._tell_again = now + 1.0
 
     def close_all(self) -> None:
         """End every session, as when the server stops."""

@@ -3,11 +3,11 @@
 Whatever fails here, the caller goes on: without an answer in time the dialplan takes its own fallback.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.task import deferLater
 
 from cti.agents.roster import Roster
@@ -121,6 +121,7 @@ class Inbound:
         except CallIsOver:
             log.info("the caller hung up before the question arrived", pbx=asked.request.pbx)
             return
+        told: Deferred[BaseException | None] = succeed(None)
         try:
             unit = self._open(asked, call)
             identified = await self._identify(asked, call)
@@ -128,12 +129,15 @@ class Inbound:
             asked = evolve(asked, assigned=assigned_to(call, asked.at))
             decision = asked.assigned or decision_for(asked.service, facts)
             self._reserve(asked, call, identified, facts, decision, unit)
+            answer = self._variables(asked, call, decision)
+            told = self._begin_to_answer(session, answer)
             await self._log_and_show(asked, call, unit)
-            await self._answer(session, asked, call, decision)
+            await self._answer(session, asked, call, decision, told, answer)
         except CallIsOver:
             log.info("the caller hung up before the answer", call=call.id)
         except LogTooSlow as error:
             log.error("the call falls open: it could not be logged in time", call=call.id, why=str(error))
+            await told
             await self._fall_open(session, asked, call)
         except (AgiHangup, AgiTimeout, AgiCommandFailed) as error:
             # The session is over, and with it this offer. The call may live: only AMI says that it ended.
@@ -340,6 +344,18 @@ class Inbound:
             agents=decision.agents if call.record.mode != Mode.OBSERVE else (),
         )
 
+    @staticmethod
+    def _begin_to_answer(
+        session: AgiSession, answer: Sequence[tuple[str, str]]
+    ) -> "Deferred[BaseException | None]":
+        """Let Asterisk have all but CTI_ACTION while the log is written: without that, it is no answer yet.
+
+        Fires with the error, if there was one.
+        """
+        return session.set_variables(answer[:-1], may_cut=_MAY_BE_CUT).addErrback(
+            lambda failure: failure.value
+        )
+
     async def _log_and_show(self, asked: Asked, call: LiveCall, unit: Unit) -> None:
         """Durable, and on the agents' screens, before Asterisk hears of it. Raises `LogTooSlow`."""
         left = asked.at + self._answer_within - self._clock.seconds()
@@ -356,9 +372,20 @@ class Inbound:
             self._measure.card_offered(self._clock.seconds() - asked.at)
         self._still_there(asked, call)
 
-    async def _answer(self, session: AgiSession, asked: Asked, call: LiveCall, decision: Decision) -> None:
-        """Tell Asterisk. CTI_ACTION comes last: only with it is the answer one."""
-        await session.set_variables(self._variables(asked, call, decision), may_cut=_MAY_BE_CUT)
+    async def _answer(
+        self,
+        session: AgiSession,
+        asked: Asked,
+        call: LiveCall,
+        decision: Decision,
+        told: "Deferred[BaseException | None]",
+        answer: Sequence[tuple[str, str]],
+    ) -> None:
+        """Tell Asterisk the last of it, CTI_ACTION: only with it is the answer one."""
+        error = await told
+        if error is not None:
+            raise error
+        await session.set_variables(answer[-1:])
         seconds = self._clock.seconds() - asked.at
         self._measure.answered_asterisk(seconds)
         call.record.setup_ms = call.record.setup_ms or round(seconds * 1000, 3)

@@ -98,10 +98,13 @@ class CallLog:
     def unit(self) -> Unit:
         return self.store.unit()
 
-    def commit(self, unit: Unit) -> "Deferred[Sequence[StoredEvent]]":
-        """Make it durable and show it: events are on the screens when this fires. Fails with `StoreError`."""
+    def commit(self, unit: Unit, *, at_leisure: bool = False) -> "Deferred[Sequence[StoredEvent]]":
+        """Make it durable and show it: events are on the screens when this fires. Fails with `StoreError`.
+
+        `at_leisure`: nobody waits for it, and it may take a moment longer.
+        """
         self._tell_news(unit)
-        return self.store.commit(unit)
+        return self.store.commit(unit, at_leisure=at_leisure)
 
     def agent_changed(self, view: AgentView) -> None:
         """An agent's state became another. It is told with whatever is written next, or by itself."""
@@ -119,8 +122,8 @@ class CallLog:
             return Deferred.fromCoroutine(self._write_end(call, unit))
         earlier, call.unwritten = call.unwritten, None
         if earlier is not None:
-            self.commit(earlier).addErrback(self._refused, call, earlier)
-        written = self.commit(unit)
+            self.commit(earlier, at_leisure=True).addErrback(self._refused, call, earlier)
+        written = self.commit(unit, at_leisure=True)
         return written.addCallbacks(lambda _: True, self._not_written, errbackArgs=(call,))
 
     def is_ending(self, pbx: str, uniqueid: str) -> bool:
@@ -134,9 +137,9 @@ class CallLog:
             for attempt in range(_ATTEMPTS):
                 try:
                     if call.unwritten is not None:
-                        await self.commit(call.unwritten)
+                        await self.commit(call.unwritten, at_leisure=True)
                         call.unwritten = None
-                    await self.commit(unit)
+                    await self.commit(unit, at_leisure=True)
                 except StoreError as error:
                     log.error("the end of the call could not be written", call=call.id, why=str(error))
                 else:
@@ -161,7 +164,7 @@ class CallLog:
 
     def _write_news(self) -> None:
         if self._news:
-            self.commit(self.unit()).addErrback(self._news_lost)
+            self.commit(self.unit(), at_leisure=True).addErrback(self._news_lost)
 
     def _tell_news(self, unit: Unit) -> None:
         for at, view in self._news.values():

@@ -5,7 +5,7 @@ number is written there in every form in which trunks send numbers, and a form t
 not among them is added.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from cti.asterisk.ami import AmiActionFailed, AmiClient, AmiDisconnected, AmiOverloaded, AmiTimeout
@@ -30,7 +30,9 @@ class Services:
             self._by_name[service.name] = service
             for written in service.numbers:
                 self._by_number[written] = service
-                for spelling in (written, *spellings(written, plan.region)):
+                # An internal number has one form only.
+                forms = spellings(written, plan.region) if written.startswith("+") else (written,)
+                for spelling in forms:
                     self._spellings[spelling] = service.fallback
 
     def of(self, did: str) -> tuple[Service | None, Number]:
@@ -41,14 +43,24 @@ class Services:
     def named(self, name: str) -> Service | None:
         return self._by_name.get(name)
 
-    async def write_fallbacks(self, ami: AmiClient) -> None:
-        """Bring AstDB in line: what is missing or different is written, what belongs to no service is deleted."""
+    @property
+    def fallbacks(self) -> Mapping[str, str]:
+        """What AstDB should have: each form of each number → the fallback of its service."""
+        return self._spellings
+
+    @staticmethod
+    async def held_fallbacks(ami: AmiClient) -> dict[str, str]:
+        """What AstDB has. Raises what an AMI action may raise."""
         entries = await ami.list_action("DBGetTree", complete="DBGetTreeComplete", Family=_FAMILY)
-        held = {
+        return {
             entry.get("Key").rpartition("/")[2]: entry.get("Val")
             for entry in entries
             if entry.name == "DBGetTreeResponse"
         }
+
+    async def write_fallbacks(self, ami: AmiClient) -> None:
+        """Bring AstDB in line: what is missing or different is written, what belongs to no service is deleted."""
+        held = await self.held_fallbacks(ami)
         wanted = dict(self._spellings)
         for did in held:
             service, _ = self.of(did)

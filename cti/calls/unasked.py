@@ -4,7 +4,7 @@ It is in the log like any other. Who the other side is, is found out while the c
 One that began and ended while nobody listened is made up for out of Asterisk's own record of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -17,7 +17,7 @@ from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
-from cti.calls.services import Services
+from cti.calls.services import AMI_ERRORS, Services
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.store.records import CallRecord, ChannelRecord
@@ -38,11 +38,17 @@ class Unasked:
         roster: Roster,
         services: Callable[[], Services],
         identifier: Callable[[], Identifier],
+        presentation: Callable[[str, str], Awaitable[str]],
     ) -> None:
+        """`presentation(pbx, channel)`: Asterisk's word on whether the caller's number may be shown.
+
+        AMI's events do not have it, and raise what an AMI action may raise.
+        """
         self._calls = calls
         self._roster = roster
         self._services = services
         self._identifier = identifier
+        self._presentation = presentation
 
     def begin(self, pbx: str, dialler: Channel, dialled: Channel, at: float) -> LiveCall:
         """The call that this dial begins, with the dialler's channel; it is kept, and on its way into the log."""
@@ -55,8 +61,8 @@ class Unasked:
         call.add_channel(unit, _caller(call, pbx, dialler))
         self._calls.keep(call)
         self._calls.write(call, unit)
-        if other.dialable is not None:
-            Deferred.fromCoroutine(self._identify(call, other)).addErrback(self._not_identified, call)
+        found_out = self._identify(call, other) if call.ours else self._show(call, dialler.name, other)
+        Deferred.fromCoroutine(found_out).addErrback(self._not_identified, call)
         return call
 
     async def made_up(self, pbx: str, row: CallDetailRecord) -> None:
@@ -65,6 +71,9 @@ class Unasked:
         dialled = Channel(f"{row.uniqueid}/unseen", row.dialled)
         record, other = self._record(pbx, dialler, dialled, row.started)
         record.parent = None
+        if record.direction == "inbound":
+            # Asterisk's records do not say whether the number may be shown.
+            other = Number("", NumberKind.UNAVAILABLE)
         record.reason = "made up for out of Asterisk's own record: nobody listened at that time"
         identified = await self._identifier().identify(other)
         record.identify_ms = identified.ms
@@ -104,7 +113,7 @@ class Unasked:
             dialler.uniqueid,
             dialler.exten,
             began,
-            caller,
+            caller if direction != "inbound" else Number("", NumberKind.UNAVAILABLE),
             called,
             service if direction == "inbound" else None,
             direction=direction,
@@ -114,10 +123,24 @@ class Unasked:
         record.state = str(State.ELSEWHERE)
         return record, caller if direction == "inbound" else called
 
+    async def _show(self, call: LiveCall, channel: str, caller: Number) -> None:
+        """A number that its caller forbade to show is not kept; nor is one of which nobody can say."""
+        record = call.record
+        try:
+            word = await self._presentation(record.pbx, channel)
+        except AMI_ERRORS as error:
+            log.warning("whether a caller's number may be shown is not known", call=call.id, why=str(error))
+            return
+        if word.startswith("prohib"):
+            caller = Number("", NumberKind.WITHHELD)
+        record.from_number, record.from_raw, record.from_kind = caller.dialable, caller.raw, str(caller.kind)
+        await self._identify(call, caller)
+
     async def _identify(self, call: LiveCall, other: Number) -> None:
-        identified = await self._identifier().identify(other)
-        call.record.identify_ms = identified.ms
-        call.record.party = brief_party(party_facts(identified))
+        if other.dialable is not None:
+            identified = await self._identifier().identify(other)
+            call.record.identify_ms = identified.ms
+            call.record.party = brief_party(party_facts(identified))
         unit = self._calls.unit()
         unit.put_call(call.record)
         self._calls.write(call, unit)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.python.failure import Failure
 
 from adapters.base import AdapterError
 from cti.calls.explain import explain
@@ -16,6 +15,7 @@ from cti.commands import CommandFailed
 from cti.commands.configuration import configuration, reading
 from cti.commands.output import local_moment, printable, say, write_json, write_pairs, write_table
 from cti.commands.people import roster_of
+from cti.commands.running import run
 from cti.numbers import NumberKind, display
 from cti.service import make_adapters
 from cti.settings import Settings
@@ -91,25 +91,7 @@ def _with_identifier(
             for adapter in adapters.values():
                 await adapter.stop()
 
-    return _run(asked)
-
-
-def _run(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to its end, with the reactor only if it has to wait for something."""
-    from twisted.internet import reactor
-
-    running: Any = reactor
-    results: list[Any] = []
-    done = Deferred.fromCoroutine(work(running)).addBoth(results.append)
-    if not results:
-        done.addBoth(lambda _: running.stop())
-        running.run()
-        if not results:
-            raise KeyboardInterrupt
-    if isinstance(results[0], Failure):
-        results[0].raiseException()
-    result: T = results[0]
-    return result
+    return run(asked)
 
 
 def _show_identification(found: Identification, settings: Settings) -> None:

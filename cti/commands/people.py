@@ -1,7 +1,7 @@
 """The agents as a command finds them in the store, or as the configuration will make them in a fresh one."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cti.agents.roster import Roster
 from cti.settings import Settings
@@ -17,6 +17,14 @@ def people(reader: Reader | None, settings: Settings) -> Sequence[AgentRecord]:
     from cti.service import seeds  # Half a second, which most commands can do without.
 
     return sorted(seeds(settings, time.time()), key=lambda agent: agent.id)
+
+
+def phones_of(reader: Reader | None, settings: Settings) -> Mapping[str, Sequence[str]]:
+    """The phones of each agent, of those that `people` gives."""
+    stored = reader.agents() if reader is not None else ()
+    if stored:
+        return {agent.id: tuple(agent.phones) for agent in stored}
+    return {agent.id: agent.phones for agent in settings.agents.values()}
 
 
 def roster_of(reader: Reader | None, settings: Settings) -> Roster:

@@ -115,8 +115,11 @@ class IStore(Protocol):
 
     def unit(self) -> Unit: ...
 
-    def commit(self, unit: Unit) -> "Deferred[Sequence[StoredEvent]]":
+    def commit(self, unit: Unit, *, at_leisure: bool = False) -> "Deferred[Sequence[StoredEvent]]":
         """Make the unit durable; fires once a crash can no longer undo it.
+
+        Units become durable in the order in which they are handed in. One `at_leisure`, that nobody waits for, may
+        be kept for a moment, so that it shares the next one's way to the disk.
 
         Listeners (`on_events`) have been told of the unit's events when it fires. Cancelling the Deferred
         stops the waiting, not the writing. Fails with `StoreError`.

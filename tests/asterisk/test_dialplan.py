@@ -82,7 +82,7 @@ def test_a_call_that_a_peer_passes_on_is_the_same_call_and_a_stranger_can_claim_
         company.start()
         passed = company.call(from_number=CUSTOMER)
         passed.wait_for(200)
-        (invite,) = company.phones["trunk"].invites
+        (invite,) = company.phones["outside"].invites
         id = company.daemon.the_call(ended=False)["id"]
         assert invite.header("X-Cordboard-Call") == id
 
@@ -114,7 +114,7 @@ def test_hooks_are_called_where_they_exist(tmp_path):
         assert invite.from_name == "the hook says Katrin Öhlmann"
         assert invite.header("Alert-Info") == "<http://127.0.0.1>;info=ring3"
         company.lab.dial(company.phones["anna"], company.pbx, CUSTOMER, talk_ms=100).wait()
-        (invite,) = company.phones["trunk"].invites
+        (invite,) = company.phones["outside"].invites
         assert (invite.from_number, invite.header("Alert-Info")) == ("+493023125100", None)
 
 

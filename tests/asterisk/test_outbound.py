@@ -43,7 +43,7 @@ def test_the_agent_who_calls_a_customer_has_the_card_before_it_rings_there(tmp_p
         record = company.daemon.the_call()
 
         assert (result.final, rung(company)) == (200, {"trunk": 1})
-        (invite,) = company.phones["trunk"].invites
+        (invite,) = company.phones["outside"].invites
         assert invite.to_number == CUSTOMER
         card = anna.wait_for("card.offered")
         assert card.data["card"]["parties"][0]["name"] == "Katrin Öhlmann"

@@ -73,7 +73,7 @@ def test_an_agent_at_a_mobile_has_the_call_once_they_press_1_and_no_data_of_the_
         company.start()
 
         call = company.call(from_number=CUSTOMER)
-        leg = picked_up(company.phones["trunk"])
+        leg = picked_up(company.phones["outside"])
         asked(company)
         assert 200 not in call.result.codes, "the caller hears it ring until somebody accepts"
         assert company.daemon.agents()["anna"]["state"] == "offered"
@@ -92,13 +92,13 @@ def test_an_agent_at_a_mobile_has_the_call_once_they_press_1_and_no_data_of_the_
         )
         (segment,) = record["segments"]
         assert (segment["agents"], segment["agent"], segment["result"]) == (["anna"], "anna", "answered")
-        (desk,), (outside,) = company.phones["anna"].invites, company.phones["trunk"].invites
+        (desk,), (outside,) = company.phones["anna"].invites, company.phones["outside"].invites
         assert (desk.from_name, desk.from_number) == ("Katrin Öhlmann", CUSTOMER)
         assert desk.header("Call-Info") is not None
         assert desk.header("User-to-User") == f"{record['id'].replace('-', '')};encoding=hex"
         assert (outside.from_name, outside.from_number) == ("", OFFICE)
         # Nor in any message after the answer, where the name would come once more as a connected line.
-        everything = "\n".join(str(message) for message in company.phones["trunk"].messages)
+        everything = "\n".join(str(message) for message in company.phones["outside"].messages)
         assert not re.search(r"hlmann|Katrin|Call-Info|User-to-User|X-Cordboard|15228817386", everything)
 
 
@@ -135,7 +135,7 @@ def test_a_mobile_at_which_nobody_accepts_never_has_the_call(tmp_path, what_happ
         company.start()
 
         call = company.call(from_number=CUSTOMER)
-        leg = picked_up(company.phones["trunk"])
+        leg = picked_up(company.phones["outside"])
         what_happens(company, leg)
         call.wait_for(200, timeout=30)
         call.hang_up()
@@ -153,7 +153,7 @@ def test_a_machine_at_a_mobile_does_not_keep_the_call_from_the_desk(tmp_path):
         company.start()
 
         call = company.call(from_number=CUSTOMER)
-        picked_up(company.phones["trunk"])
+        picked_up(company.phones["outside"])
         call.wait_for(200)
         call.hang_up()
 
@@ -166,8 +166,8 @@ def test_of_two_mobiles_the_one_that_presses_1_has_the_call(tmp_path):
         company.start()
 
         call = company.call(from_number=CUSTOMER)
-        first = picked_up(company.phones["trunk"], MOBILE)
-        second = picked_up(company.phones["trunk"], OTHER_MOBILE)
+        first = picked_up(company.phones["outside"], MOBILE)
+        second = picked_up(company.phones["outside"], OTHER_MOBILE)
         asked(company, 2)
         second.press("1")
         call.wait_for(200)

@@ -1,6 +1,8 @@
 """Every benchmark, one after the other: `python -m tests.bench`."""
 
 from tests.bench import inbound
+from tests.bench.asterisk import __main__ as asterisk
 
 if __name__ == "__main__":
-    inbound.main()
+    inbound.main([])
+    asterisk.main([])

@@ -28,7 +28,7 @@ from lab.ports import LOOPBACK, PortBlock
 from lab.processes import end, eventually, start
 from lab.tree import cache_directory
 from tests.bench.people import AGENTS, MILLION, directory_of
-from tests.bench.processes import Loader, cores, on_core
+from tests.bench.processes import Loader, cores, listens, on_core
 
 HEADING = (
     f"{'median, range':18} {'calls a second':>23}   {'CPU us a call':>20}  of it:   {'ms to answer':>13}"
@@ -49,8 +49,10 @@ class Server:
     results: list[dict[str, Any]] = field(factory=list)
 
 
-def settings_of(directory: Path, http_port: int, agi_port: int, ami_port: int) -> dict[str, Any]:
-    """A company of twenty agents whose last rule takes most of its calls."""
+def settings_of(
+    directory: Path, http_port: int, agi_port: int, ami_port: int, *, agents: int = AGENTS
+) -> dict[str, Any]:
+    """A company of so many agents whose last rule takes most of its calls."""
     rules = [
         {"name": "platinum", "when": {"party.tier": "platinum"}, "dial": {"group": "first"}},
         {"name": "slovene", "when": {"party.language": "sl"}, "dial": {"group": "first"}},
@@ -75,7 +77,7 @@ def settings_of(directory: Path, http_port: int, agi_port: int, ami_port: int) -
                 "crm": {"directory": f"user-{number}"},
                 "state": "ready",
             }
-            for number in range(AGENTS)
+            for number in range(agents)
         },
         "services": {
             "sales": {
@@ -110,7 +112,7 @@ class Bench:
             directory=self.work,
         )
         self.started.callback(end, process)
-        eventually(lambda: _listens(port), 10, what="the bare server")
+        eventually(lambda: listens(port), 10, what="the bare server")
         return Server(BARE, port, process.pid)
 
     def ours(self, name: str, *, followed: bool, sampled: Path | None = None) -> Server:
@@ -147,10 +149,6 @@ class Bench:
             seed=seed,
             manager=server.manager,
         )
-
-
-def _listens(port: int) -> bool:
-    return f":{port:04X} 00000000:0000 0A" in Path("/proc/net/tcp").read_text()
 
 
 def line_of(name: str, results: Sequence[Mapping[str, Any]]) -> str:

@@ -32,12 +32,23 @@ def cpu_seconds(pid: int) -> dict[str, float]:
     return spent
 
 
-class Loader:
-    """The process of `tests.bench.load`, and orders to it."""
+def whole_cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far, with that of threads which are gone; to the hundredth of a second."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def __init__(self, core: int) -> None:
+
+def listens(port: int) -> bool:
+    """Whether somebody listens on the TCP port of 127.0.0.1; looked up, so that nobody is disturbed."""
+    return f"0100007F:{port:04X} 00000000:0000 0A" in Path("/proc/net/tcp").read_text()
+
+
+class Loader:
+    """A process that takes an order a line and answers each with a line of JSON, such as `tests.bench.load`."""
+
+    def __init__(self, core: int, module: str = "tests.bench.load") -> None:
         self._process = subprocess.Popen(
-            [*DIES_WITH_US, *on_core(core, sys.executable, "-m", "tests.bench.load")],
+            [*DIES_WITH_US, *on_core(core, sys.executable, "-m", module)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -47,9 +58,13 @@ class Loader:
     def order(self, do: str, **what: Any) -> dict[str, Any]:
         """Have it done, and give what came of it."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": do, **what}).encode() + b"\n")
         self._process.stdin.flush()
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """What it says next."""
+        assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         if not answer:
             raise RuntimeError("the load has ended; what it wrote to stderr says why")

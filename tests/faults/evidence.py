@@ -85,7 +85,7 @@ def settled(company: Company, count: int, timeout: float = 15.0) -> list[dict[st
     last: dict[str, Any] = {}
 
     def quiet() -> bool:
-        calls = daemon.calls(limit="200")
+        calls = daemon.calls(limit="500")
         last["calls"] = calls
         last["open"] = [call["id"] for call in calls if not call["ended"]]
         last["held"] = [

@@ -12,12 +12,13 @@ class Link:
 
     `stall` lets it stand and nothing through, as a network does that lost its way; `inject` adds to what the target
     says. `breaks_at`: a connection is broken where the target says this, once `may_break` is set; what it said before
-    is let through.
+    is let through. `breaks_after`: the same once this was let through, too.
     """
 
     def __init__(self, breaks_at: bytes | None = None) -> None:
         self.target = 0
         self.breaks_at = breaks_at
+        self.breaks_after: bytes | None = None
         self.may_break = threading.Event()
         self.may_break.set()
         #: How many connections were broken so, or are about to be.
@@ -76,8 +77,7 @@ class Link:
         with suppress(OSError):
             while data := source.recv(65536):
                 if self.breaks_at is not None and self.breaks_at in data:
-                    self.broken += 1
-                    self.may_break.wait()
+                    self._break()
                     break
                 if said and self._stalls_after is not None:
                     data, rest = data[: self._stalls_after], data[self._stalls_after :]
@@ -86,8 +86,15 @@ class Link:
                 if said and self._injection and data.endswith(b"\r\n\r\n"):
                     injection, self._injection = self._injection, b""
                     sink.sendall(injection)
+                if self.breaks_after is not None and self.breaks_after in data:
+                    self._break()
+                    break
         _close(source)
         _close(sink)
+
+    def _break(self) -> None:
+        self.broken += 1
+        self.may_break.wait()
 
 
 def _close(opened: socket.socket) -> None:

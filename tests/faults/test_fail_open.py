@@ -155,3 +155,50 @@ def test_an_answer_that_breaks_off_in_the_middle_is_no_answer(tmp_path):
         records = settled(company, 3)
         assert {(record["outcome"], record["agent"]) for record in records} == {("answered", None)}
         times_agree(records, results)
+
+
+#: What is on its way when the daemon dies: the question, the first word of the answer, each further one, the last.
+STAGES = (
+    *(b"agi_arg_1: ", b"__CTI_CALL_ID", b"CTI_TARGET", b"CTI_TIMEOUT", b"CTI_REASON", b"CTI_CARD_URL"),
+    b"CTI_ACTION",
+)
+
+
+def test_a_daemon_killed_at_any_stage_of_a_question_costs_no_call_and_no_record(tmp_path):
+    link = Link()
+    globals_ = f"\n[globals]\nCTI_SERVER = 127.0.0.1:{link.port}\n"
+    with Company(tmp_path, agents=[AnAgent("anna"), AnAgent("ben")], more_extensions=globals_) as company:
+        link.target = company.daemon.agi_port
+        company.start()
+        results = []
+
+        def killed_at(stage: bytes, *, let_through: bool) -> None:
+            link.breaks_at, link.breaks_after = (None, stage) if let_through else (stage, None)
+            link.may_break.clear()
+            before, count = link.broken, len(results)
+            call = company.call(from_number=f"+49171392000{count}")
+            eventually(lambda: link.broken > before, pause=0.001, what=f"the stage {stage!r}")
+            company.daemon.kill()
+            link.may_break.set()
+            call.wait_for(200)
+            # Every other one hangs up before the daemon comes back.
+            if count % 2:
+                results.append(call.hang_up())
+            link.breaks_at = link.breaks_after = None
+            company.start()
+            if not count % 2:
+                results.append(call.hang_up())
+            settled(company, len(results))
+
+        for stage in STAGES:
+            killed_at(stage, let_through=stage == STAGES[0])
+        assert rung(company) == {"reception": len(STAGES)}
+
+        # The whole answer has arrived: this caller is the agent's.
+        killed_at(b"CTI_ACTION", let_through=True)
+        assert rung(company) == {"reception": len(STAGES), "anna": 1}
+        assert [result.final for result in results] == [200] * (len(STAGES) + 1)
+        records = settled(company, len(results))
+        assert [record["outcome"] for record in records] == ["answered"] * len(results)
+        assert [record["agent"] for record in records] == [None] * len(STAGES) + ["anna"]
+        times_agree(records, results)

@@ -6,11 +6,18 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogLevel, globalLogPublisher
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from zope.interface import implementer  # type: ignore[import-untyped]
 
 from cti.asterisk import ami
 from cti.asterisk.ami import (
@@ -21,6 +28,8 @@ from cti.asterisk.ami import (
     AmiTimeout,
 )
 from cti.asterisk.ami_parser import AmiFieldError, Event
+from cti.asterisk.ami_tls import AmiTls
+from tests.certificates import Authority
 
 USERNAME, SECRET, CHALLENGE = "cti", "s3cret", "104729"
 BOOTED = b"Event: FullyBooted\r\nPrivilege: system,all\r\nStatus: Fully Booted\r\n\r\n"
@@ -381,6 +390,26 @@ def test_hostile_input_ends_the_connection_and_the_next_one_works() -> None:
     scene.is_up()
 
 
+def test_what_came_before_hostile_input_is_still_an_event() -> None:
+    scene = Scene()
+    asterisk = scene.is_up()
+    asterisk.says(an_event("Hangup", N="1") + an_event("Newstate", N="\0") + an_event("Hangup", N="2"))
+    assert asterisk.closed
+    assert [event["N"] for event in scene.events if event.name == "Hangup"] == ["1"]
+
+
+def test_an_event_into_which_a_caller_has_written_is_not_believed() -> None:
+    scene = Scene()
+    asterisk = scene.is_up()
+    with the_log() as lines:
+        asterisk.says(an_event("Hangup", CallerIDNum="23125\r\nUniqueid: victim", Uniqueid="1"))
+    asterisk.says(an_event("Hangup", Uniqueid="2"))
+    assert [event["Uniqueid"] for event in scene.events if event.name == "Hangup"] == ["2"]
+    (line,) = lines
+    assert "23125" not in line
+    assert scene.client.up
+
+
 # Actions
 
 
@@ -516,6 +545,66 @@ def test_a_list_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
         asterisk.says(an_event("CoreShowChannel", **own))
     assert isinstance(outcome(failed), AmiOverloaded)
     assert scene.names() == ["FullyBooted"]
+
+
+def test_what_a_list_may_hold_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ami, "MAX_LIST_CHARACTERS", 1000)
+    scene = Scene()
+    asterisk = scene.is_up()
+    failed = started(scene.client.list_action("DBGetTree", complete="DBGetTreeComplete"))
+    own = {"ActionID": asterisk.the_action()["ActionID"]}
+    asterisk.says(an_event("DBGetTreeResponse", Val="x" * 500, **own))
+    assert not failed.called
+    asterisk.says(an_event("DBGetTreeResponse", Val="x" * 500, **own))
+    assert isinstance(outcome(failed), AmiOverloaded)
+
+
+def test_lists_that_never_end_do_not_fill_what_waits_for_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ami, "MAX_PENDING", 3)
+    monkeypatch.setattr(ami, "MAX_ABANDONED", 2)
+    scene = Scene()
+    asterisk = scene.is_up()
+    ids = []
+    for _ in range(5):
+        endless = started(scene.client.list_action("Status", complete="Never", timeout=1.0))
+        action = asterisk.the_action()
+        ids.append(action["ActionID"])
+        asterisk.answers(action, EventList="start")
+        scene.reactor.advance(1)
+        scene.reactor.advance(0.25)
+        assert isinstance(outcome(endless), AmiTimeout)
+    for action_id in ids[-2:]:
+        asterisk.says(an_event("Status", ActionID=action_id))
+        asterisk.says(an_event("Never", ActionID=action_id))
+    assert scene.names() == ["FullyBooted"]
+    # What came so long before is forgotten.
+    asterisk.says(an_event("Status", ActionID=ids[0]))
+    assert scene.names() == ["FullyBooted", "Status"]
+    done = started(scene.client.action("Ping"))
+    asterisk.answers(asterisk.the_action())
+    assert outcome(done).success
+
+
+def test_a_slow_handler_neither_reorders_nor_drops_events_nor_costs_the_connection() -> None:
+    seen: list[str] = []
+
+    def on_event(event: Event) -> None:
+        # Time passes, and the reactor has no turn.
+        scene.reactor.rightNow += 20
+        seen.append(event.get("N"))
+
+    scene = Scene(on_event=on_event, wanted=frozenset({"Newstate"}), ping_every=15.0, ping_timeout=5.0)
+    asterisk = scene.is_up()
+    scene.reactor.advance(15)
+    ping = asterisk.the_action()
+    stream = b"".join(an_event("Newstate", N=str(number)) for number in range(50))
+    asterisk.says(stream[:1000])
+    scene.reactor.advance(0)
+    asterisk.says(stream[1000:])
+    asterisk.answers(ping)
+    scene.reactor.advance(0.25)
+    assert seen == [str(number) for number in range(50)]
+    assert scene.client.up
 
 
 # Losing the connection
@@ -682,6 +771,149 @@ def test_a_stopped_client_can_be_started_again() -> None:
     scene.client.startService()
     scene.is_up()
     assert scene.story[-1] == "up"
+
+
+# TLS
+
+
+def test_a_handshake_that_nobody_answers_is_given_up_with_the_reason() -> None:
+    scene = Scene(tls=AmiTls("pbx.example"), login_timeout=10.0)
+    asterisk = scene.accepts()
+    assert asterisk.transport.value()[:2] == b"\x16\x03", "a TLS handshake"
+    with the_log() as lines:
+        scene.reactor.advance(9)
+        assert not asterisk.closed
+        scene.reactor.advance(1)
+        assert asterisk.closed
+        asterisk.goes_away()
+    assert "TLS: no answer to the handshake" in lines[0]
+    scene.pause_before_next_attempt()
+
+
+def test_a_plain_manager_port_is_told_from_a_bad_certificate_and_hears_no_login() -> None:
+    said: list[str] = []
+    scene = Scene(tls=AmiTls("pbx.example"), on_trouble=said.append)
+    asterisk = scene.accepts()
+    asterisk.transport.clear()
+    asterisk.says(b"Asterisk Call Manager/9.0.0\r\n")
+    asterisk.goes_away()
+    assert [line for line in said if "what answers speaks none" in line] == said
+    assert b"Login" not in asterisk.transport.value()
+    assert b"Challenge" not in asterisk.transport.value()
+    scene.pause_before_next_attempt()
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class TlsServer:
+    """The other end of a client's TLS connection, in memory; it says nothing by itself."""
+
+    def __init__(self, asterisk: FakeAsterisk, pem: str) -> None:
+        self._context = SSL.Context(SSL.TLS_METHOD)
+        self._context.use_certificate(load_pem_x509_certificate(pem.encode()))
+        self._context.use_privatekey(cast(Any, load_pem_private_key(pem.encode(), None)))
+        factory: Any = TLSMemoryBIOFactory(cast(Any, self), False, Factory.forProtocol(Protocol))
+        self.transport = cast(Any, StringTransport)()
+        self.protocol: Any = factory.buildProtocol(None)
+        self.protocol.makeConnection(self.transport)
+        self.asterisk = asterisk
+
+    def serverConnectionForTLS(self, _protocol: object) -> SSL.Connection:
+        return SSL.Connection(self._context, None)
+
+    def shakes_hands(self) -> None:
+        """Carry bytes to and fro until nobody has any."""
+        while (data := self.asterisk.transport.value()) and not self.asterisk.closed:
+            self.asterisk.transport.clear()
+            self.protocol.dataReceived(data)
+            said = self.transport.value()
+            self.transport.clear()
+            self.asterisk.says(said)
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "said"),
+    [
+        (("pbx.example",), (-1, 1), None),
+        (("other.example", "192.0.2.20"), (-1, 1), "is for other.example, 192.0.2.20, not for pbx.example"),
+        (("pbx.example",), (-9, -2), "has expired"),
+        (("pbx.example",), (2, 3), "is not valid yet"),
+    ],
+)
+def test_a_certificate_is_judged_by_signer_time_and_name(
+    names: tuple[str, ...], days: tuple[int, int], said: str | None
+) -> None:
+    authority, told = Authority(), list[str]()
+    scene = Scene(tls=AmiTls("pbx.example", authority.pem.encode()), on_trouble=told.append)
+    asterisk = scene.accepts()
+    TlsServer(asterisk, authority.issue(*names, from_days=days[0], to_days=days[1])).shakes_hands()
+    asterisk.goes_away()
+    assert told == [f"connection lost: {(said and told[0][17:]) or 'Asterisk closed the connection'}"]
+    assert (said or "") in told[0]
+
+
+def test_a_certificate_is_trusted_by_its_signer_or_by_itself_and_by_no_stranger() -> None:
+    authority = Authority()
+    certificate, its_twin = authority.issue("pbx.example"), authority.issue("pbx.example")
+    for trusted, fine in (
+        (authority.pem, True),
+        (certificate, True),
+        (Authority("another").pem + authority.pem, True),
+        (its_twin, False),
+        (Authority("another").pem, False),
+    ):
+        told: list[str] = []
+        scene = Scene(tls=AmiTls("pbx.example", trusted.encode()), on_trouble=told.append)
+        asterisk = scene.accepts()
+        TlsServer(asterisk, certificate).shakes_hands()
+        asterisk.goes_away()
+        assert ["not trusted here" in each for each in told] == [not fine]
+
+
+def test_a_connection_that_is_cut_is_told_from_one_whose_bytes_were_changed() -> None:
+    authority = Authority()
+    for bytes_, said in (
+        (b"", "Asterisk closed the connection"),
+        (b"\x17\x03\x03\x00\x20" + b"?" * 32, "TLS: "),
+    ):
+        told: list[str] = []
+        scene = Scene(tls=AmiTls("pbx.example", authority.pem.encode()), on_trouble=told.append)
+        asterisk = scene.accepts()
+        TlsServer(asterisk, authority.issue("pbx.example")).shakes_hands()
+        if bytes_:
+            asterisk.says(bytes_)
+        asterisk.goes_away()
+        assert [said in each for each in told] == [True]
+
+
+def test_who_shakes_hands_and_then_does_not_greet_is_left() -> None:
+    authority, told = Authority(), list[str]()
+    scene = Scene(tls=AmiTls("pbx.example", authority.pem.encode()), on_trouble=told.append)
+    asterisk = scene.accepts()
+    scene.reactor.advance(9)
+    TlsServer(asterisk, authority.issue("pbx.example")).shakes_hands()
+    scene.reactor.advance(9)
+    assert not asterisk.closed
+    scene.reactor.advance(1)
+    assert asterisk.closed
+    asterisk.goes_away()
+    assert told == ["connection lost: no greeting from Asterisk"]
+
+
+def test_authorities_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="PEM"):
+        AmiTls("pbx.example", b"no certificate")
+
+
+def test_trouble_is_told_in_words_each_time() -> None:
+    said: list[str] = []
+    scene = Scene(secret="wrong", on_trouble=said.append)
+    scene.refuses_connection()
+    scene.pause_before_next_attempt()
+    scene.accepts().lets_in()
+    first, second, third = said
+    assert first.startswith("not connected: Connection was refused")
+    assert second == "log-in refused: authentication"
+    assert third.startswith("connection lost: ")
 
 
 def test_asterisk_may_be_named_by_a_host_name() -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.logger import LogLevel, globalLogPublisher
@@ -310,14 +311,28 @@ def test_a_handler_that_fails_closes_its_session_and_the_log_names_no_caller(ear
     assert "23125" not in line
 
 
-@pytest.mark.parametrize("nonsense", [b"hello\n", b"200 result=1\n200 result=1\n"])
-def test_nonsense_closes_the_connection(nonsense: bytes) -> None:
+def test_nonsense_closes_the_connection() -> None:
     recorder = Recorder()
     asterisk = Asterisk(a_factory(recorder))
     waiting = recorder.session.set_variable("A", "1")
     with the_log() as lines:
-        asterisk.says(nonsense)
+        asterisk.says(b"hello\n")
     assert isinstance(outcome(waiting), AgiHangup)
+    assert asterisk.closed
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b"200 result=1\n200 result=1\n"], [b"200 result=1\n", b"200 result=1\n"]]
+)
+def test_an_answer_too_many_closes_the_connection_however_the_network_cuts_it(pieces: list[bytes]) -> None:
+    recorder = Recorder()
+    asterisk = Asterisk(a_factory(recorder))
+    waiting = recorder.session.set_variable("A", "1")
+    with the_log() as lines:
+        for piece in pieces:
+            asterisk.says(piece)
+    assert outcome(waiting) is None
     assert asterisk.closed
     assert len(lines) == 1
 
@@ -356,6 +371,15 @@ def test_half_a_header_and_then_nothing_is_closed() -> None:
     clock.pump([0.25] * 19)
     assert not asterisk.closed
     clock.pump([0.25] * 2)
+    assert asterisk.closed
+
+
+def test_a_request_that_trickles_in_has_no_longer_than_one_that_does_not_come() -> None:
+    clock = Clock()
+    asterisk = Asterisk(a_factory(nothing, clock), request=b"")
+    for byte in REQUEST[:22]:
+        asterisk.says(bytes([byte]))
+        clock.advance(0.25)
     assert asterisk.closed
 
 
@@ -422,6 +446,21 @@ def test_connections_are_limited_whether_or_not_they_ask() -> None:
     assert factory.buildProtocol(an_address()) is not None
 
 
+def test_connections_too_many_are_counted_and_logged_once_a_second() -> None:
+    clock, shed = Clock(), []
+    factory = a_factory(nothing, clock, max_connections=0, shed=lambda: shed.append(1))
+    with the_log() as lines:
+        for _ in range(500):
+            assert factory.buildProtocol(an_address()) is None
+        clock.advance(1)
+        assert factory.buildProtocol(an_address()) is None
+        assert factory.buildProtocol(an_address("192.0.2.7")) is None
+    assert len(shed) == 501
+    assert [line for line in lines if "refused: 1," in line] == lines[:1]
+    assert "refused: 500," in lines[1]
+    assert len(lines) == 2
+
+
 @pytest.mark.parametrize(
     ("host", "allowed"),
     [
@@ -448,3 +487,30 @@ def test_many_connections_may_wait_to_be_accepted() -> None:
     factory = a_factory(nothing)
     listen(reactor, factory, "127.0.0.1", 4573)
     assert reactor.tcpServers == [(4573, factory, 1024, "127.0.0.1")]
+
+
+# Sending at once.
+
+
+@pytest.mark.parametrize(
+    ("taken", "left"),
+    [(1 << 20, b""), (4, b'VARIABLE B "2"\n'), (ConnectionLost(), b'SET VARIABLE B "2"\n')],
+)
+def test_the_next_of_several_goes_to_the_kernel_at_once_and_what_it_does_not_take_the_ordinary_way(
+    taken, left
+):
+    handler = Recorder()
+    asterisk = Asterisk(a_factory(handler))
+    sent: list[bytes] = []
+
+    def write_some_data(data: bytes) -> Any:
+        sent.append(data)
+        return min(taken, len(data)) if isinstance(taken, int) else taken
+
+    asterisk.protocol._write_now = write_some_data
+    handler.session.set_variables([("A", "1"), ("B", "2")])
+    assert (asterisk.heard(), sent) == (b'SET VARIABLE A "1"\n', [])
+    asterisk.says(b"200 result=1\n")
+
+    assert sent == [b'SET VARIABLE B "2"\n']
+    assert asterisk.heard() == left

@@ -21,6 +21,7 @@ from cti.asterisk.agi_parser import (
     Trying,
     UsageBlock,
 )
+from tests.fuzz.as_asterisk_reads import agi_words
 
 
 def a_request(
@@ -140,6 +141,19 @@ def test_a_header_block_without_end_is_refused() -> None:
         parser.feed(b"x")
 
 
+def test_a_header_block_too_long_is_refused_though_complete() -> None:
+    with pytest.raises(AgiProtocolError, match="65536 bytes"):
+        AgiParser().feed(a_request(b"agi_x: " + b"x" * 65536))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 65536])
+def test_a_header_block_of_just_the_limit_is_read_in_any_pieces(size: int) -> None:
+    data = b"agi_x: " + b"x" * (65536 - 7) + b"\n\n"
+    parser = AgiParser()
+    events = [event for cut in range(0, len(data), size) for event in parser.feed(data[cut : cut + size])]
+    assert [type(event) for event in events] == [Request]
+
+
 def test_a_header_block_with_too_many_lines_is_refused() -> None:
     lines = (b"agi_x%d: 1" % number for number in range(300))
     with pytest.raises(AgiProtocolError, match="256 lines"):
@@ -194,6 +208,23 @@ def test_trying_is_not_the_reply() -> None:
     ]
 
 
+def test_only_an_answer_has_a_value() -> None:
+    """A provisional line or a refusal with parentheses in its text ends at its newline."""
+    assert the_events(b"100 result=0 (x)\n200 result=1 (y\nz)\n") == [
+        Trying("result=0 (x)"),
+        Reply(200, "1", "y\nz"),
+    ]
+
+
+def test_a_result_with_controls_in_it_is_none_however_its_line_comes() -> None:
+    line = b"200 result=\x1d1 (x)\n"
+    assert the_events(line) == [Reply(200, "", None, "result=\x1d1 (x)")]
+    parser = a_waiting_parser()
+    assert [event for byte in line for event in parser.feed(bytes([byte]))] == the_events(line)
+    with pytest.raises(AgiProtocolError, match="no command asked"):
+        the_events(line + b"x")
+
+
 def test_a_usage_block_is_one_answer() -> None:
     block = (
         b"520-Invalid command syntax.  Proper usage follows:\n"
@@ -224,6 +255,12 @@ def test_more_than_was_asked_for_is_refused(data: bytes) -> None:
         a_waiting_parser().feed(data)
 
 
+def test_what_came_before_a_breach_is_told_with_it() -> None:
+    with pytest.raises(AgiProtocolError) as breach:
+        a_waiting_parser().feed(b"200 result=1\nxyz")
+    assert breach.value.events == [Reply(200, "1")]
+
+
 def test_a_reply_nobody_asked_for_is_refused() -> None:
     with pytest.raises(AgiProtocolError, match="no command asked"):
         a_parser_with_its_request().feed(b"200 result=1\n")
@@ -240,6 +277,23 @@ def test_a_reply_without_end_is_refused(start: bytes) -> None:
     assert parser.feed(start + b"x" * (65536 - len(start))) == ()
     with pytest.raises(AgiProtocolError, match="65536 bytes"):
         parser.feed(b"x")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"200 result=1 (" + b"x" * 65536 + b")\n",
+        b"200 result=1 " + b"x" * 65536 + b"\n",
+        b"520-x\n" + b"x\n" * 32768 + b"520 End\n",
+    ],
+)
+def test_a_reply_too_long_is_refused_though_complete(reply: bytes) -> None:
+    with pytest.raises(AgiProtocolError, match="65536 bytes"):
+        a_waiting_parser().feed(reply)
+
+
+def test_a_latin_1_value_is_read() -> None:
+    assert list(a_waiting_parser().feed(b"200 result=1 (J\xfcrgen\nM)\n")) == [Reply(200, "1", "Jürgen\nM")]
 
 
 @pytest.mark.parametrize("data", [b"hello\n", b"20 result\n", b"2000 x\n"])
@@ -295,32 +349,6 @@ def test_no_bytes_do_anything_but_give_events_or_a_protocol_error(data: bytes, w
 # Commands
 
 
-def as_asterisk_reads(line: bytes) -> list[bytes]:
-    """The arguments of a command line, by the rules of `parse_args` in Asterisk's res/res_agi.c."""
-    assert line.endswith(b"\n")
-    words: list[bytearray] = []
-    quoted = escaped = False
-    between = True
-    for byte in line[:-1]:
-        character = bytes([byte])
-        if character == b'"' and not escaped:
-            quoted = not quoted
-            if quoted and between:
-                words.append(bytearray())
-                between = False
-        elif character in b" \t" and not quoted and not escaped:
-            between = True
-        elif character == b"\\" and not escaped:
-            escaped = True
-        else:
-            if between:
-                words.append(bytearray())
-                between = False
-            words[-1] += character
-            escaped = False
-    return [bytes(word) for word in words]
-
-
 @pytest.mark.parametrize(
     "value",
     [
@@ -338,12 +366,12 @@ def as_asterisk_reads(line: bytes) -> list[bytes]:
 )
 def test_a_value_reaches_asterisk_unchanged(value: str) -> None:
     line = agi_parser.set_variable("CTI_CALLER_NAME", value)
-    assert as_asterisk_reads(line) == [b"SET", b"VARIABLE", b"CTI_CALLER_NAME", value.encode()]
+    assert agi_words(line) == [b"SET", b"VARIABLE", b"CTI_CALLER_NAME", value.encode()]
 
 
 @given(st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=300))
 def test_any_line_of_text_reaches_asterisk_unchanged(value: str) -> None:
-    assert as_asterisk_reads(agi_parser.set_variable("X", value))[3] == value.encode()
+    assert agi_words(agi_parser.set_variable("X", value))[3] == value.encode()
 
 
 @given(st.text(max_size=300))
@@ -353,24 +381,24 @@ def test_nothing_adds_a_line_to_a_command(value: str) -> None:
         assert line.endswith(b"\n")
         assert b"\r" not in line
         assert b"\0" not in line
-        assert len(as_asterisk_reads(line)) == (4 if line.startswith(b"SET") else 3)
+        assert len(agi_words(line)) == (4 if line.startswith(b"SET") else 3)
 
 
 def test_line_ends_become_blanks_and_nul_goes() -> None:
     line = agi_parser.set_variable("X", "a\r\nb\nc\rd\0e")
-    assert as_asterisk_reads(line)[3] == b"a b c de"
+    assert agi_words(line)[3] == b"a b c de"
 
 
 def test_a_lone_surrogate_becomes_a_question_mark() -> None:
-    assert as_asterisk_reads(agi_parser.set_variable("X", "a\udcff"))[3] == b"a?"
+    assert agi_words(agi_parser.set_variable("X", "a\udcff"))[3] == b"a?"
 
 
 @pytest.mark.parametrize(
     "name", ["CTI_TARGET", "__CTI_CALL_ID", "_X", "CALLERID(name)", "PJSIP_HEADER(add,Call-Info)"]
 )
 def test_the_name_of_a_variable_or_function_is_accepted(name: str) -> None:
-    assert as_asterisk_reads(agi_parser.set_variable(name, "1"))[2] == name.encode()
-    assert as_asterisk_reads(agi_parser.get_variable(name)) == [b"GET", b"VARIABLE", name.encode()]
+    assert agi_words(agi_parser.set_variable(name, "1"))[2] == name.encode()
+    assert agi_words(agi_parser.get_variable(name)) == [b"GET", b"VARIABLE", name.encode()]
 
 
 @pytest.mark.parametrize(
@@ -403,7 +431,7 @@ def test_a_value_that_asterisk_16_could_not_read_is_refused() -> None:
 def test_a_value_may_be_cut_between_characters_with_an_ellipsis(end: str) -> None:
     value = "x" * 2000 + end
     line = agi_parser.set_variable("CTI_REASON", value, too_long="cut")
-    read = as_asterisk_reads(line)[3].decode()
+    read = agi_words(line)[3].decode()
     assert MAX_COMMAND_BYTES - 4 < len(line) <= MAX_COMMAND_BYTES
     assert read.endswith("…")
     assert value.replace("\n", " ").startswith(read[:-1])

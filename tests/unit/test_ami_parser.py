@@ -19,6 +19,7 @@ from cti.asterisk.ami_parser import (
     Unknown,
     action,
 )
+from tests.fuzz.as_asterisk_reads import ami_fields
 
 BANNER = b"Asterisk Call Manager/9.0.0\r\n"
 
@@ -152,6 +153,19 @@ def test_a_header_that_repeats_gives_its_first_value() -> None:
     assert event.all("Uniqueid") == ("1", "2")
 
 
+@pytest.mark.parametrize(
+    ("block", "tampered"),
+    [
+        (NEWSTATE, False),
+        (b"Event: X\r\nChanVariable: A=1\r\nChanVariable: B=2\r\nDestChanVariable: A=1\r\n\r\n", False),
+        (b"Event: Newstate\r\nCallerIDNum: 1\r\nUniqueid: victim\r\nUniqueid: main-1\r\n\r\n", True),
+        (b"Event: Newstate\r\nCallerIDNum: 1\r\nEvent: Hangup\r\nUniqueid: main-1\r\n\r\n", True),
+    ],
+)
+def test_a_header_that_a_caller_has_written_into_an_event_is_seen(block: bytes, tampered: bool) -> None:
+    assert the_event(block).tampered is tampered
+
+
 def test_only_wanted_events_are_read_and_responses_always() -> None:
     parser = a_greeted_parser(frozenset([b"Hangup"]))
     names = [type(message).__name__ for message in parser.feed(NEWSTATE + HANGUP + PONG)]
@@ -205,6 +219,24 @@ def test_a_message_without_end_is_refused() -> None:
 def test_a_message_too_long_is_refused_though_complete() -> None:
     with pytest.raises(AmiProtocolError, match="1000 bytes"):
         a_greeted_parser(max_block=1000).feed(b"Event: X\r\n" + b"x" * 1000 + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 2000])
+@pytest.mark.parametrize(("length", "read"), [(1000, 1), (1001, 0)])
+def test_the_limit_is_the_same_in_any_pieces(size: int, length: int, read: int) -> None:
+    data = b"Event: X\r\n" + b"x" * (length - 10) + b"\r\n\r\n"
+    parser = a_greeted_parser(max_block=1000)
+    events: list[AmiEvent] = []
+    with suppress(AmiProtocolError):
+        for cut in range(0, len(data), size):
+            events += parser.feed(data[cut : cut + size])
+    assert len(events) == read
+
+
+def test_what_came_before_a_breach_is_told_with_it() -> None:
+    with pytest.raises(AmiProtocolError) as breach:
+        a_greeted_parser().feed(HANGUP + b"Event: X\r\nA: \0\r\n\r\n" + HANGUP)
+    assert breach.value.events == [the_event(HANGUP)]
 
 
 def test_two_hundred_thousand_headers_are_refused() -> None:
@@ -261,6 +293,20 @@ def test_an_action_is_its_lines_and_a_blank_one() -> None:
 
 def test_several_values_are_several_lines() -> None:
     assert b"\r\nVariable: A=1\r\nVariable: B=2\r\n" in action("Originate", {"Variable": ["A=1", "B=2"]}, "1")
+
+
+@given(st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=200))
+def test_any_line_of_text_reaches_asterisk_unchanged(value: str) -> None:
+    """But for what stands before it and cannot be seen: Asterisk skips that."""
+    read = ami_fields(action("DBPut", {"Val": value, "Variable": ["A=1", value]}, "cti-1"))
+    told = value.encode().lstrip(bytes(range(1, 33)))
+    assert read == [
+        (b"Action", b"DBPut"),
+        (b"ActionID", b"cti-1"),
+        (b"Val", told),
+        (b"Variable", b"A=1"),
+        (b"Variable", told),
+    ]
 
 
 @given(st.text(max_size=200), st.text(max_size=200))

@@ -20,7 +20,9 @@ import pytest
 import yaml
 
 from cti import __version__
+from cti.asterisk.needs import read_categories
 from cti.cli import main
+from cti.commands.shipped import MANAGER, text_of
 from cti.store.records import AgentRecord, CallRecord, ReservationRecord, TokenRecord
 from cti.store.sqlite import CommandStore, open_store_for_command
 from cti.web.tokens import digest_of
@@ -160,7 +162,18 @@ def test_help_needs_neither_twisted_nor_the_number_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["serve", "check", "identify", "explain", "calls", "contacts import", "agents set", "token add"]
+    "words",
+    [
+        "serve",
+        "check",
+        "asterisk-conf",
+        "identify",
+        "explain",
+        "calls",
+        "contacts import",
+        "agents set",
+        "token add",
+    ],
 )
 def test_every_command_explains_itself(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -250,6 +263,106 @@ def test_a_store_that_is_none_is_named_with_its_path(company: Company) -> None:
     company.database.write_text("this is not a database, but something else")
     company.run("agents", "list", code=1)
     assert str(company.database) in company.remarks
+
+
+def test_advice_of_the_configuration_stands_on_stderr_with_its_place(company: Company) -> None:
+    company.change('ami: "127.0.0.1:5038"', 'ami: "192.0.2.20:5038"')
+    assert len(company.run("check").splitlines()) == 1
+    (line,) = company.remarks.splitlines()
+    before = company.config.read_text(encoding="utf-8").partition('"192.0.2.20')[0].splitlines()
+    place = f"{len(before)}:{len(before[-1]) + 1}"
+    assert line.startswith(f"{company.config}:{place}: asterisks.main.ami: advice: ")
+
+
+def test_an_asterisk_to_look_at_needs_the_look(company: Company) -> None:
+    company.run("check", "--pbx", "main", code=2)
+    assert "--live" in company.remarks
+    company.run("check", "--live", "--pbx", "branch", code=2)
+    assert "known are main" in company.remarks
+
+
+# cti asterisk-conf
+
+
+SECRET = "change-me"
+
+
+def part(text: str, name: str) -> str:
+    """What belongs into one file."""
+    found: str = text.split(f"; ======== {name} ========\n")[1].split("; ========")[0]
+    return found
+
+
+def test_the_manager_s_user_is_the_shipped_one_filled_in_without_the_secret(company: Company) -> None:
+    company.change("username: cti", "username: cordboard")
+    company.change('ami: "127.0.0.1:5038"', 'ami: "127.0.0.1:15038"')
+    found = read_categories(part(company.run("asterisk-conf"), "manager.conf"))
+    shipped = read_categories(text_of(MANAGER))
+    assert list(found) == ["general", "cordboard"]
+    assert found["general"].last("port") == "15038"
+    assert found["cordboard"].last("secret") is None
+    for setting in ("read", "write", "eventfilter", "deny", "permit"):
+        assert found["cordboard"].last(setting) == shipped["cti"].last(setting)
+    assert SECRET not in company.out
+
+
+def test_the_secret_is_written_where_it_is_asked_for_as_asterisk_reads_it(company: Company) -> None:
+    company.change(f'secret: "{SECRET}"', 'secret: "one;two"')
+    shown = company.run("asterisk-conf", "--with-secret", "--part", "manager")
+    assert "\nsecret = one\\;two\n" in shown
+    company.change('secret: "one;two"', 'secret: " blank"')
+    company.run("asterisk-conf", "--with-secret", code=1)
+    assert "asterisks.main.secret" in company.remarks
+
+
+def test_the_extensions_ask_for_every_form_of_every_number(company: Company) -> None:
+    shown = company.run("asterisk-conf", "--part", "extensions")
+    globals_ = read_categories(shown)["globals"]
+    assert (globals_.last("cti_server"), globals_.last("cti_pbx")) == ("127.0.0.1:4573", "main")
+    assert globals_.last("cti_fallback") == "old-context,s,1"
+    for form in ("+494066969100", "494066969100", "00494066969100", "04066969100"):
+        assert f"exten => {form},1,Goto(cti-inbound,${{EXTEN}},1)\n" in shown
+    assert "manager.conf" not in shown
+
+
+def test_an_internal_number_of_a_service_has_one_form(company: Company) -> None:
+    company.change('numbers: ["+494066969100"]', 'numbers: ["+494066969100", "500"]')
+    assert "exten => 500,1,Goto(" in company.run("asterisk-conf", "--part", "extensions")
+    answer = company.json("explain", "--from", MOBILE, "--to", "500")
+    assert answer["service"] == "sales"
+
+
+def test_an_asterisk_elsewhere_lets_in_only_us_and_asks_us_where_it_reaches_us(company: Company) -> None:
+    company.change('ami: "127.0.0.1:5038"', 'ami: "192.0.2.20:5039"\n    tls: true')
+    shown = company.run("asterisk-conf")
+    assert "Attention: Cordboard listens on its own machine only" in shown
+    assert read_categories(part(shown, "manager.conf"))["cti"].last("permit") is None
+    listen = 'fastagi: {listen: "192.0.2.10:4573", allow: ["192.0.2.20/32"]}'
+    company.change('fastagi: {listen: "127.0.0.1:4573"}', listen)
+    shown = company.run("asterisk-conf")
+    found = read_categories(part(shown, "manager.conf"))
+    assert found["cti"].last("permit") == "192.0.2.10/32"
+    assert found["general"].last("bindaddr") == "127.0.0.1"
+    assert found["general"].last("tlsbindaddr") == "192.0.2.20:5039"
+    assert "CTI_SERVER = 192.0.2.10:4573\n" in shown
+    assert "Attention" not in shown
+
+
+def test_the_phones_are_those_of_the_store_once_it_has_agents(company: Company) -> None:
+    assert ";[anna] of anna" in company.run("asterisk-conf", "--part", "pjsip")
+    company.add_agents(AgentRecord("dora", "Dora", ["PJSIP/d1"], ["sales"]))
+    shown = company.run("asterisk-conf", "--part", "pjsip")
+    assert ";[d1] of dora" in shown
+    assert "anna" not in shown
+
+
+def test_of_several_asterisks_one_has_to_be_named(company: Company) -> None:
+    more = 'asterisks:\n  branch: {ami: "127.0.0.1:6038", username: cti, secret: "x"}\n'
+    company.change("asterisks:\n", more)
+    company.run("asterisk-conf", code=2)
+    assert "known are branch, main" in company.remarks
+    company.run("asterisk-conf", "--pbx", "other", code=2)
+    assert "CTI_PBX = branch\n" in company.run("asterisk-conf", "--pbx", "branch")
 
 
 # cti identify, cti explain

@@ -88,7 +88,13 @@ def test_a_snippet_of_a_configuration_loads(snippet: str, tmp_path: Path) -> Non
 
 def test_every_key_of_the_configuration_is_described() -> None:
     page = text_of("docs/configuration.md")
-    top = {each.name for each in attrs.fields(settings.Settings)} - {"path", "base", "plan", "numbers"}
+    top = {each.name for each in attrs.fields(settings.Settings)} - {
+        "path",
+        "base",
+        "plan",
+        "numbers",
+        "advice",
+    }
     assert [key for key in sorted(top) if not re.search(rf"^\| `{key}[`.]", page, re.MULTILINE)] == []
     parts = {
         "fastagi": settings.FastAgi,

@@ -104,7 +104,7 @@ class World:
     def unit(self) -> RecordingUnit:
         return RecordingUnit()
 
-    def commit(self, unit: RecordingUnit) -> "Deferred[Sequence[Any]]":
+    def commit(self, unit: RecordingUnit, *, at_leisure: bool = False) -> "Deferred[Sequence[Any]]":
         self.units.append(unit)
         if not self.slow:
             return succeed(())
@@ -207,12 +207,13 @@ def test_a_rule_that_rings_nobody_is_told_with_its_target_and_is_the_outcome(tar
     assert (world.rows(SegmentRecord), world.anna) == ([], "ready")
 
 
-def test_nothing_is_said_to_asterisk_before_it_is_durable():
+def test_asterisk_has_no_answer_before_it_is_durable_but_all_that_it_will_be_told():
     world, session = World(), Session()
     world.slow = True
     ended = world.ask(session)
 
-    assert (session.set, ended) == ({}, [])
+    assert ("CTI_ACTION" in session.set, ended) == (False, [])
+    assert session.set["CTI_TARGET"] == "PJSIP/anna"
     world.commits[0].callback(())
     assert session.set["CTI_ACTION"] == "dial"
 

@@ -46,7 +46,7 @@ class InstantStore(SqliteStore):
         self._writer = Writer(self._path, self._destinations, self._clock)
         self._read = sqlite._reader(self._path)
 
-    def commit(self, unit: Unit) -> "Deferred[Any]":
+    def commit(self, unit: Unit, *, at_leisure: bool = False) -> "Deferred[Any]":
         assert isinstance(unit, RowUnit)
         if self.broken:
             return defer.fail(StoreError("the disk is full"))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import globalLogPublisher
 
@@ -63,6 +64,14 @@ def test_ami_that_is_away_is_named_and_not_needed(service: CtiService) -> None:
     components = service.ready()
     assert not components["ami.main"].ok
     assert {name for name, part in components.items() if part.needed} == {"store", "fastagi"}
+
+
+def test_connections_that_are_not_taken_count_as_shed(service: CtiService) -> None:
+    factory = service._agi
+    from_loopback = IPv4Address("TCP", "127.0.0.1", 40000)
+    while (session := factory.buildProtocol(from_loopback)) is not None:
+        factory.opened(session)
+    assert service.metrics.registry.get_sample_value("cti_shed_total") == 1
 
 
 def test_the_wait_of_answered_inbound_calls_is_measured(service: CtiService) -> None:

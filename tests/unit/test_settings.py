@@ -19,8 +19,9 @@ from cti import yaml_file
 from cti.dialling import DEFAULT_CLASSES
 from cti.event_types import EVENT_TYPES
 from cti.secret import Secret
-from cti.settings import Address, Recordings, Settings, SettingsError, load_settings
+from cti.settings import Address, Recordings, Settings, SettingsError, Tls, load_settings
 from routing.rules import DialGroup, DialOwner, Mode
+from tests.certificates import Authority
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -260,6 +261,42 @@ def test_the_address_for_browsers_is_known_without_a_slash_at_the_end(
     assert load(tmp_path, MINIMAL).http.url is None
 
 
+@pytest.mark.parametrize(
+    ("written", "name", "trusts"),
+    [
+        ("true", "pbx.example", False),
+        ("{ca: ca.pem}", "pbx.example", True),
+        ("{name: other.example}", "other.example", False),
+    ],
+)
+def test_tls_to_asterisk_says_whom_to_believe(tmp_path: Path, written: str, name: str, trusts: bool) -> None:
+    pem = Authority().pem.encode()
+    (tmp_path / "ca.pem").write_bytes(pem)
+    text = changed("127.0.0.1:5038", "pbx.example:5039")
+    asterisk = load(
+        tmp_path, text.replace("secret: s3cret", f"secret: s3cret, login: plain, tls: {written}")
+    ).asterisks["main"]
+    assert asterisk.tls == Tls(name, pem if trusts else None)
+    assert asterisk.login == "plain"
+
+
+def test_tls_may_be_switched_off_and_plain_stays_on_this_machine(tmp_path: Path) -> None:
+    for host in ("127.0.0.1", "localhost", "[::1]"):
+        text = changed("127.0.0.1:5038", f"{host}:5038")
+        settings = load(tmp_path, text.replace("secret: s3cret", "secret: s3cret, login: plain, tls: false"))
+        assert settings.asterisks["main"].tls is None
+        assert settings.advice == ()
+
+
+@pytest.mark.parametrize(("more", "advised"), [("", 1), (", tls: true", 0)])
+def test_what_travels_unencrypted_is_advised_against_and_not_refused(
+    tmp_path: Path, more: str, advised: int
+) -> None:
+    text = changed("127.0.0.1:5038", "pbx.example:5038").replace("secret: s3cret", f"secret: s3cret{more}")
+    settings = load(tmp_path, text)
+    assert ["tls: true" in each.text for each in settings.advice] == [True] * advised
+
+
 def test_without_libyaml_a_file_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = MINIMAL + "webhooks:\n  a: &a {url: 'http://x', secret: s, events: [call.ended]}\n  b: *a\n"
     with_c = load(tmp_path, text)
@@ -311,6 +348,35 @@ WRONG: list[tuple[str, str, str]] = [
         changed("main: {", "^ma in: {").replace("^ma in: {", "ma in: ^{"),
         "asterisks.ma in",
         "cannot be a name",
+    ),
+    (changed("secret: s3cret", "secret: s3cret, tls: ^7"), "asterisks.main.tls", "{ca: FILE, name: HOST}"),
+    (
+        changed("secret: s3cret", "secret: s3cret, tls: {^cert: x}"),
+        "asterisks.main.tls.cert",
+        "known: ca, name",
+    ),
+    (
+        changed("secret: s3cret", "secret: s3cret, tls: {ca: ^nowhere}"),
+        "asterisks.main.tls.ca",
+        "cannot be read",
+    ),
+    (
+        changed("secret: s3cret", "secret: s3cret, tls: {ca: ^cti.yaml}"),
+        "asterisks.main.tls.ca",
+        "no certificate",
+    ),
+    (
+        changed("secret: s3cret", 'secret: s3cret, tls: {name: ^"a b"}'),
+        "asterisks.main.tls.name",
+        "is no host",
+    ),
+    (changed("secret: s3cret", "secret: s3cret, login: ^clear"), "asterisks.main.login", "md5"),
+    (
+        changed("127.0.0.1:5038", "192.0.2.20:5038").replace(
+            "secret: s3cret", "secret: s3cret, login: ^plain"
+        ),
+        "asterisks.main.login",
+        "unencrypted; `md5`, or `tls`",
     ),
     (changed("s3cret", "{env: ^NOWHERE}"), "asterisks.main.secret.env", "no variable"),
     (changed("s3cret", "{file: ^nowhere}"), "asterisks.main.secret.file", "cannot be read"),

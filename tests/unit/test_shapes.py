@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from cti.calls.life import LiveCall
 from cti.store.records import AgentRecord, CallRecord
 from tests.unit.calls import CALL, RecordingUnit, a_channel
@@ -110,6 +112,22 @@ def test_a_phone_that_only_dials_a_feature_makes_no_record():
 
     assert floor.calls.of_channel("main", "2.0") is None
     assert floor.ended == []
+
+
+@pytest.mark.parametrize(
+    ("word", "number", "kind"),
+    [("allowed_not_screened", "+493023125001", "e164"), ("prohib_not_screened", None, "withheld")],
+)
+def test_a_number_that_its_caller_hides_is_not_kept(word, number, kind):
+    floor = Floor()
+    floor.presentation = word
+    floor.comes("3.0", "PJSIP/trunk-00000003", exten="493023125200", number="03023125001")
+    floor.dials("3.0", "3.1", "PJSIP/ben-00000003")
+    record = floor.of("3.0").record
+
+    assert (record.from_number, record.from_kind) == (number, kind)
+    assert ("03023125001" in record.from_raw) == (number is not None)
+    assert (record.party is not None) == (number is not None)
 
 
 # A consultation, and what comes of it.

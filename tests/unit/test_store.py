@@ -46,10 +46,14 @@ class Loop:
     """A reactor that only carries calls from threads, run by the test for as long as it waits."""
 
     def __init__(self) -> None:
+        self.later: list[Callable[..., Any]] = []
         self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = SimpleQueue()
 
     def callFromThread(self, call: Callable[..., Any], /, *args: Any, **keywords: Any) -> None:
         self._calls.put((call, args, keywords))
+
+    def callLater(self, delay: float, call: Callable[..., Any], /) -> None:
+        self.later.append(call)
 
     def until(self, reached: Callable[[], object]) -> None:
         end = time.monotonic() + 10
@@ -112,6 +116,48 @@ def a_unit(*calls: CallRecord, events: Sequence[str] = (), call: str | None = "c
 
 def commit(loop: Loop, store: SqliteStore, unit: RowUnit) -> Sequence[StoredEvent]:
     return loop.result(store.commit(unit))
+
+
+# What nobody waits for.
+
+
+def test_what_nobody_waits_for_shares_the_next_transaction_and_keeps_its_place(
+    loop: Loop, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+    write = sqlite.Writer.write
+
+    def counted(self: sqlite.Writer, units: Sequence[RowUnit]) -> Any:
+        groups.append(len(units))
+        return write(self, units)
+
+    monkeypatch.setattr(sqlite.Writer, "write", counted)
+    told: list[StoredEvent] = []
+    store.on_events(told.extend)
+    kept = [
+        store.commit(a_unit(events=[type]), at_leisure=True) for type in ("call.ringing", "call.connected")
+    ]
+    commit(loop, store, a_unit(events=["call.routed"]))
+
+    assert groups == [3]
+    assert [event.type for event in told] == ["call.ringing", "call.connected", "call.routed"]
+    assert all(unit.called for unit in kept)
+
+
+def test_what_nobody_waits_for_is_written_when_its_leisure_is_over(loop: Loop, store: SqliteStore) -> None:
+    kept = store.commit(a_unit(events=["call.ringing"]), at_leisure=True)
+    store.commit(a_unit(events=["call.connected"]), at_leisure=True)
+    (leisure_is_over,) = loop.later
+    leisure_is_over()
+
+    assert [event.type for event in loop.result(kept)] == ["call.ringing"]
+
+
+def test_what_nobody_waits_for_is_written_before_the_store_stops(loop: Loop, store: SqliteStore) -> None:
+    kept = store.commit(a_unit(events=["call.ended"]), at_leisure=True)
+    loop.result(store.stop())
+
+    assert kept.called
 
 
 # What is written is read back.

@@ -34,7 +34,7 @@ class MemoryStore:
     def unit(self) -> RecordingUnit:
         return RecordingUnit()
 
-    def commit(self, unit: RecordingUnit) -> Deferred[Sequence[Any]]:
+    def commit(self, unit: RecordingUnit, *, at_leisure: bool = False) -> Deferred[Sequence[Any]]:
         self.units.append(unit)
         return succeed(())
 
@@ -77,7 +77,8 @@ class House:
         self.channels = {"main": Channels(self.clock), "branch": Channels(self.clock)}
         self.services = Services([], NumberPlan("DE"))
         self.identified: list[Number] = []
-        unasked = Unasked(self.calls, self.roster, lambda: self.services, lambda: self)
+        self.presentation = "allowed_not_screened"
+        unasked = Unasked(self.calls, self.roster, lambda: self.services, lambda: self, self._presentation)
         self.tracker = Tracker(
             self.calls,
             self.roster,
@@ -97,6 +98,9 @@ class House:
         an_offer(self.call, *agents)
         self.roster.reserve(agents, self.call.id, 1, expires=230)
         return self
+
+    async def _presentation(self, pbx: str, channel: str) -> str:
+        return self.presentation
 
     async def identify(self, number: Number) -> Identification:
         self.identified.append(number)
