@@ -169,9 +169,9 @@ class Company:
         sharing = [StaticPhone(a.id, phones[a.shares].port) for a in agents if a.shares is not None]
         phones[reception] = self.lab.phone(reception, Answers(after_ms=100))
         self.phones |= phones
-        trunk = self.lab.phone("trunk", self.trunk) if self.trunk is not None and name == "main" else None
-        if trunk is not None:
-            self.phones["trunk"] = trunk
+        outside = self.lab.phone("outside", self.trunk) if self.trunk and name == "main" else None
+        if outside is not None:
+            self.phones["outside"] = outside
         softphones = [self.softphone] if self.softphone and name == "main" else []
         extensions = EXTENSIONS.format(
             agi_port=agi_port, fallback=self.global_fallback, pbx=name, reception=reception
@@ -182,7 +182,7 @@ class Company:
             dialplan_files=[ROOT / "dialplan" / "cti.conf"],
             manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
             phones=[*phones.values(), *sharing, *softphones],
-            trunk=trunk,
+            trunk=outside,
             peers=[self.pbx] if self.pbxes else [],
         )
 

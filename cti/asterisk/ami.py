@@ -509,11 +509,7 @@ class _Connection(Protocol):
     def _happened(self, messages: Sequence[AmiEvent]) -> None:
         for message in messages:
             if isinstance(message, Event):
-                if self._booting or message.repeated or "ActionID" in message.headers:
-                    self._event(message)
-                else:
-                    # The way of nearly all: no entry of a list, and nothing added to it.
-                    happened(message)
+                self._event(message)
             elif isinstance(message, Response):
                 self._response(message)
             elif isinstance(message, Banner):

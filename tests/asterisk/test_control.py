@@ -205,7 +205,7 @@ def test_a_click_rings_the_agent_then_the_customer_who_sees_the_office(office):
     eventually(lambda: office.daemon.call(made["id"])["answered"], 10, what="the customer's answer")
     assert office.state("anna") == "busy"
     assert office.phones["anna"].invites[-1].from_number == CUSTOMER_E164
-    outside = office.phones["trunk"].invites[-1]
+    outside = office.phones["outside"].invites[-1]
     assert (outside.to_number, outside.from_number) == (CUSTOMER_E164, OFFICE)
     office.do("anna", made["id"], "clear")
     record = office.ended(made["id"])
@@ -363,10 +363,10 @@ def test_a_transfer_to_a_group_finds_whoever_is_free_there(office):
 
 def test_a_transfer_to_the_outside_frees_the_agent(office):
     call, id = office.talking()
-    calls = len(office.phones["trunk"].invites)
+    calls = len(office.phones["outside"].invites)
     office.do("anna", id, "transfer", to=OUTSIDE)
-    eventually(lambda: len(office.phones["trunk"].invites) > calls, 10, what="the call outside")
-    assert office.phones["trunk"].invites[-1].to_number == OUTSIDE
+    eventually(lambda: len(office.phones["outside"].invites) > calls, 10, what="the call outside")
+    assert office.phones["outside"].invites[-1].to_number == OUTSIDE
     eventually(lambda: office.state("anna") == "ready", 5)
     assert call.result.ended is None
     call.hang_up()
@@ -402,7 +402,7 @@ def test_a_consultation_outside_ends_with_the_customer_back(office):
     call, id = office.talking()
     asked = office.do("anna", id, "consult", to=OUTSIDE)
     eventually(lambda: office.daemon.call(asked["id"])["answered"], 10, what="the answer outside")
-    assert office.phones["trunk"].invites[-1].from_number == OFFICE
+    assert office.phones["outside"].invites[-1].from_number == OFFICE
     office.do("anna", id, "reconnect")
     assert office.ended(asked["id"])["direction"] == "outbound"
     office.do("anna", id, "digits", digits="7")

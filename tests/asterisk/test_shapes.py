@@ -378,7 +378,7 @@ def test_a_conference_is_part_of_the_callers_call(tmp_path):
             (["ben"], "joined a conference"),
         ]
         assert {device for device, _ in devices(record)} == {
-            f"PJSIP/{id}" for id in ("anna", "ben", "cleo", "trunk")
+            f"PJSIP/{id}" for id in ("anna", "ben", "cleo", "outside")
         }
         agree(record, result)
 
@@ -391,10 +391,10 @@ def test_a_call_from_a_phone_to_a_customer_and_one_that_is_busy_and_one_given_up
         answered = dials(company, "anna", CUSTOMER, talk_ms=600).wait()
         anna.wait_for("call.connected")
         records(company, 1)
-        company.phones["trunk"].behave(Busy())
+        company.phones["outside"].behave(Busy())
         busy = dials(company, "anna", CUSTOMER).wait()
         records(company, 2)
-        company.phones["trunk"].behave(RingsForever())
+        company.phones["outside"].behave(RingsForever())
         given_up = dials(company, "anna", CUSTOMER, cancel_after_ms=500).wait()
         calls = records(company, 3)
 

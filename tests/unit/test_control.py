@@ -415,7 +415,7 @@ def test_a_call_that_is_not_made_ends_and_leaves_nobody_held(desk: Desk, error: 
 
 
 def test_a_call_that_cannot_be_written_is_not_made(desk: Desk) -> None:
-    desk.house.store.commit = lambda unit: fail(StoreError("the disk is full"))  # type: ignore[method-assign]
+    desk.house.store.commit = lambda unit, **_: fail(StoreError("the disk is full"))  # type: ignore[method-assign]
     with pytest.raises(StoreError):
         desk.dial(ANNA, "anna", "0152 28817386")
     assert desk.pbx.done == []
@@ -621,7 +621,7 @@ def test_that_somebody_listens_is_written_before_they_do(kind: str) -> None:
 
 def test_what_cannot_be_written_down_is_not_listened_to() -> None:
     desk = Desk(supervise=frozenset({"listen"})).talking()
-    desk.house.store.commit = lambda unit: fail(StoreError("the disk is full"))  # type: ignore[method-assign]
+    desk.house.store.commit = lambda unit, **_: fail(StoreError("the disk is full"))  # type: ignore[method-assign]
     with pytest.raises(StoreError):
         desk.do(CHIEF, "listen")
     assert desk.pbx.done == []
