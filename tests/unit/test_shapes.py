@@ -247,6 +247,19 @@ def test_an_agent_who_goes_back_and_forth_between_two_lines_stays_busy_until_bot
     assert [record.outcome for record in floor.ended] == ["answered", "answered"]
 
 
+def test_who_still_talks_is_not_let_go_by_the_next_question_of_the_call():
+    floor = Floor().talks()
+    unit = RecordingUnit()
+    floor.tracker.let_go(
+        unit, floor.call, floor.call.ask(unit, 210, floor.call.channels["main", "1.0"], "ANSWER")
+    )
+    assert floor.state_of("anna") == "busy", "her phone has not hung up yet"
+    assert ("unreserved", "anna", CALL) not in unit.rows
+    floor.goes("1.1", at="211")
+
+    assert floor.state_of("anna") == "ready"
+
+
 def test_a_consultation_in_one_line_is_none_of_the_callers_call_until_they_meet():
     floor, id = Floor().talks(), "01930000-0000-7000-8000-000000000002"
     consultation = LiveCall(CallRecord(id, "main", 205, "internal", parent=CALL, agent="anna"))
@@ -321,7 +334,8 @@ def test_a_pickup_is_said_before_or_after_the_answer():
         if early:
             floor.tell("Pickup", **told)
         floor.dial_ends("1.0", "3.0", "ANSWER", DestChannel="PJSIP/ben-00000003")
-        floor.tell("Pickup", **told)
+        if not early:
+            floor.tell("Pickup", **told)
         floor.goes("1.1")
 
         assert segments(floor.call) == [
