@@ -543,9 +543,16 @@ class Tracker:
             written.addCallback(self._clear_away, call)
 
     def _clear_away(self, written: bool, call: LiveCall) -> None:
+        if not written:
+            return
         for channel in call.channels.values():
-            if written and channel.role == "caller":
+            if channel.role != "caller":
+                continue
+            if call.record.attempt:
                 self._delete_ended(channel.pbx, channel.uniqueid)
+            elif not call.ours:
+                # It may have passed our dialplan, and then left something, though nobody was asked in time.
+                self._to_look.add(channel.pbx)
 
     # After an outage.
 

@@ -114,6 +114,19 @@ def test_a_phone_that_only_dials_a_feature_makes_no_record():
     assert floor.ended == []
 
 
+def test_nothing_is_cleared_away_in_astdb_that_no_dialplan_of_ours_can_have_left():
+    floor, ami = Floor(), ScriptedAmi()
+    floor.tracker.up("main", ami)
+    for dialler, name in (("2.0", "PJSIP/anna-00000002"), ("3.0", "PJSIP/trunk-00000003")):
+        assert not floor.tracker.may_have_missed_an_end("main")
+        floor.comes(dialler, name, exten="493023125200", number="03023125001")
+        floor.dials(dialler, f"{dialler}1", "PJSIP/ben-00000003")
+        floor.goes(f"{dialler}1", dialler)
+
+    assert ami.actions == []
+    assert floor.tracker.may_have_missed_an_end("main"), "what came in may have asked, and nobody answered"
+
+
 @pytest.mark.parametrize(
     ("word", "number", "kind"),
     [("allowed_not_screened", "+493023125001", "e164"), ("prohib_not_screened", None, "withheld")],
