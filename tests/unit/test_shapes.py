@@ -298,6 +298,22 @@ def test_a_consultation_in_one_line_is_none_of_the_callers_call_until_they_meet(
     assert "call.transferred" not in floor.store.events
 
 
+def test_a_consultation_about_a_consultation_ends_in_the_callers_call_like_the_first():
+    floor = Floor().talks().consults()
+    floor.answers("2.0", "2.1")
+    first = floor.of("2.0")
+    second = LiveCall(
+        CallRecord("01930000-0000-7000-8000-000000000003", "main", 206, "outbound", parent=first.id)
+    )
+    channel = a_channel("4.1", "other", call=second.id, answered=207.0)
+    second.channels[channel.key] = channel
+    floor.calls.keep(second)
+    floor.comes("4.1", "PJSIP/trunk-00000004")
+    floor.enters("b9", "2.1", "4.1", "1.0")
+
+    assert {floor.of(uniqueid).id for uniqueid in ("1.0", "2.1", "4.1")} == {CALL}
+
+
 def test_two_callers_who_are_joined_stay_two_calls_and_the_younger_names_the_older():
     floor = Floor().talks()
     floor.comes("3.0", "PJSIP/trunk-00000003", exten="493023125200", number="03023125001")
