@@ -72,16 +72,16 @@ def _call() -> Iterator[str]:
     )
     yield ""
     yield "Anything else is `failed`; `forwarded` means that the phone, or who had it ring, sent the call on; `lost`"
-    yield "that the end was seen by nobody. The outcome of the whole call is the first that holds: `answered` (a person"
-    yield "talked), `missed` (an agent's phone rang), then by the last action:"
+    yield "that the end was seen by nobody. The outcome of the whole call is the first that holds: `answered` (a"
+    yield "person talked), `missed` (an agent's phone rang), then by the last action:"
     yield from _table(
         ("last action", "outcome"),
         ((f"`{action}`", f"`{outcome}`") for action, outcome in LAST_RESORTS.items()),
     )
     yield ""
     yield "and for a call whose last action was to dial: `busy` or `failed` if its last offer ended so, else"
-    yield "`abandoned`. Of a call that one of us makes (`outbound`, `internal`): `answered`; `busy`; `missed`; `abandoned`"
-    yield "if the caller gave up while it rang elsewhere; else `failed`."
+    yield "`abandoned`. Of a call that one of us makes (`outbound`, `internal`): `answered`; `busy`; `missed`;"
+    yield "`abandoned` if the caller gave up while it rang elsewhere; else `failed`."
 
 
 def _agent() -> Iterator[str]:
