@@ -452,12 +452,12 @@ class LiveCall:
             segment.reason = "picked up"
             unit.put_segment(segment)
 
-    def passes_on(self, by: str, to: str | None, way: str | None = None) -> None:
+    def passes_on(self, by: str, to: str | None) -> None:
         """An agent passes the call on; it is told once they have left it, or whom they meant has answered."""
         known = self.transfer
         if known is None or known.by != by or known.taken:
             self.transfer = Transfer(by, to)
-        self.way = way
+        self.way = None
 
     def transferred(self, unit: Unit, at: float, by: str, to: str | None) -> None:
         """Asterisk says that the call was passed on."""

@@ -40,7 +40,7 @@ def meeting(known: Mapping[Key, LiveCall]) -> Meeting:
         {call.id: call for call in known.values()}.values(), key=lambda call: (call.record.started, call.id)
     )
     moves: list[tuple[Key, LiveCall]] = []
-    ended = set()
+    into: dict[str, LiveCall] = {}
     for call in calls:
         parent = next((other for other in calls if other.id == call.record.parent), None)
         if parent is None or not call.ours:
@@ -49,9 +49,10 @@ def meeting(known: Mapping[Key, LiveCall]) -> Meeting:
         if all(parent.channels[key].agent == consulting for key, whose in known.items() if whose is parent):
             # The agent alone, at the same phone: this is how they talk to whom they consult.
             continue
-        moves += [(key, parent) for key, whose in known.items() if whose is call]
-        ended.add(call.id)
-    remaining = [call for call in calls if call.id not in ended]
+        # A consultation about a consultation: older ones come first.
+        into[call.id] = target = into.get(parent.id, parent)
+        moves += [(key, target) for key, whose in known.items() if whose is call]
+    remaining = [call for call in calls if call.id not in into]
     oldest = remaining[0]
     related = [
         (call, oldest)

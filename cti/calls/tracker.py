@@ -590,13 +590,15 @@ class Tracker:
             written.addCallback(self._clear_away, call)
 
     def _clear_away(self, written: bool, call: LiveCall) -> None:
+        if not written:
+            return
         for channel in call.channels.values():
-            if not written or channel.role != "caller":
+            if channel.role != "caller":
                 continue
             if call.record.attempt:
                 self._delete_ended(channel.pbx, channel.uniqueid)
             else:
-                # Nobody asked about it: only a call that came by our dialplan all the same has left something.
+                # It may have passed our dialplan, and then left something, though nobody was asked in time.
                 self._to_look.add(channel.pbx)
 
     # After an outage.

@@ -119,10 +119,10 @@ def test_a_wrong_configuration_fails_with_the_place_of_the_mistake(tmp_path):
     assert processes_with(root) == []
 
 
-def test_a_call_that_goes_its_way_without_being_asked_about_is_no_success(tmp_path):
+def test_a_call_that_nobody_is_asked_about_or_rung_for_is_no_success(tmp_path):
     root = a_copy_of_the_project(tmp_path / "project")
     (root / "dialplan" / "cti.conf").write_text(
-        "[cti-inbound]\nexten => _X!,1,Goto(reception,s,1)\n", encoding="utf-8"
+        "[cti-inbound]\nexten => _X!,1,Answer()\n same => n,Wait(2)\n same => n,Hangup()\n", encoding="utf-8"
     )
 
     done = the_demo(root)
@@ -133,7 +133,7 @@ def test_a_call_that_goes_its_way_without_being_asked_about_is_no_success(tmp_pa
         r"demo: the call did not come to its end in the log",
         r"on the event stream: nothing",
         r"what the caller heard from Asterisk: 100, .*200",
-        r"phones that rang: reception",
+        r"phones that rang: none",
         r"What was written on the way is in var/demo/1",
     )
     assert processes_with(root) == []

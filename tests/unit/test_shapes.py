@@ -114,6 +114,18 @@ def test_a_phone_that_only_dials_a_feature_makes_no_record():
     assert floor.ended == []
 
 
+def test_nothing_is_cleared_away_in_astdb_that_no_dialplan_of_ours_can_have_left():
+    floor, ami = Floor(), ScriptedAmi()
+    floor.tracker.up("main", ami)
+    for dialler, name in (("2.0", "PJSIP/anna-00000002"), ("3.0", "PJSIP/trunk-00000003")):
+        floor.comes(dialler, name, exten="493023125200", number="03023125001")
+        floor.dials(dialler, f"{dialler}1", "PJSIP/ben-00000003")
+        floor.goes(f"{dialler}1", dialler)
+
+    assert ami.actions == []
+    assert floor.tracker.may_have_missed_an_end("main"), "each may have asked, and nobody answered"
+
+
 @pytest.mark.parametrize(
     ("word", "number", "kind"),
     [("allowed_not_screened", "+493023125001", "e164"), ("prohib_not_screened", None, "withheld")],
@@ -247,6 +259,19 @@ def test_an_agent_who_goes_back_and_forth_between_two_lines_stays_busy_until_bot
     assert [record.outcome for record in floor.ended] == ["answered", "answered"]
 
 
+def test_who_still_talks_is_not_let_go_by_the_next_question_of_the_call():
+    floor = Floor().talks()
+    unit = RecordingUnit()
+    floor.tracker.let_go(
+        unit, floor.call, floor.call.ask(unit, 210, floor.call.channels["main", "1.0"], "ANSWER")
+    )
+    assert floor.state_of("anna") == "busy", "her phone has not hung up yet"
+    assert ("unreserved", "anna", CALL) not in unit.rows
+    floor.goes("1.1", at="211")
+
+    assert floor.state_of("anna") == "ready"
+
+
 def test_a_consultation_in_one_line_is_none_of_the_callers_call_until_they_meet():
     floor, id = Floor().talks(), "01930000-0000-7000-8000-000000000002"
     consultation = LiveCall(CallRecord(id, "main", 205, "internal", parent=CALL, agent="anna"))
@@ -270,6 +295,22 @@ def test_a_consultation_in_one_line_is_none_of_the_callers_call_until_they_meet(
     assert floor.of("2.2") is floor.call
     assert floor.call.segments[-1].reason == "in conference with anna"
     assert "call.transferred" not in floor.store.events
+
+
+def test_a_consultation_about_a_consultation_ends_in_the_callers_call_like_the_first():
+    floor = Floor().talks().consults()
+    floor.answers("2.0", "2.1")
+    first = floor.of("2.0")
+    second = LiveCall(
+        CallRecord("01930000-0000-7000-8000-000000000003", "main", 206, "outbound", parent=first.id)
+    )
+    channel = a_channel("4.1", "other", call=second.id, answered=207.0)
+    second.channels[channel.key] = channel
+    floor.calls.keep(second)
+    floor.comes("4.1", "PJSIP/trunk-00000004")
+    floor.enters("b9", "2.1", "4.1", "1.0")
+
+    assert {floor.of(uniqueid).id for uniqueid in ("1.0", "2.1", "4.1")} == {CALL}
 
 
 def test_two_callers_who_are_joined_stay_two_calls_and_the_younger_names_the_older():
@@ -321,7 +362,8 @@ def test_a_pickup_is_said_before_or_after_the_answer():
         if early:
             floor.tell("Pickup", **told)
         floor.dial_ends("1.0", "3.0", "ANSWER", DestChannel="PJSIP/ben-00000003")
-        floor.tell("Pickup", **told)
+        if not early:
+            floor.tell("Pickup", **told)
         floor.goes("1.1")
 
         assert segments(floor.call) == [
