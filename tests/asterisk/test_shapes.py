@@ -378,7 +378,7 @@ def test_a_conference_is_part_of_the_callers_call(tmp_path):
             (["ben"], "joined a conference"),
         ]
         assert {device for device, _ in devices(record)} == {
-            f"PJSIP/{id}" for id in ("anna", "ben", "cleo", "outside")
+            f"PJSIP/{id}" for id in ("anna", "ben", "cleo", "trunk")
         }
         agree(record, result)
 
