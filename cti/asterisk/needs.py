@@ -45,7 +45,6 @@ OPTIONAL: Final[Mapping[str, str]] = {
     "app_confbridge": "conferences",
     "app_directed_pickup": "picking up what rings elsewhere",
     "app_mixmonitor": "recording",
-    "app_voicemail": "rules with `voicemail`",
     "app_senddtmf": "sending digits",
     "res_parking": "parking",
     "res_pjsip_notify": "answering and holding at the phone itself",

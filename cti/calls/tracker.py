@@ -135,6 +135,7 @@ class Tracker:
         self._mirrors = channels
         self._make_unasked = unasked
         self._strangers: dict[Key, None] = {}
+        self._nameless: dict[Key, None] = {}
         self._expected: dict[str, float] = {}
         self._to_look: set[str] = set()
         self._being_recorded: set[tuple[str, str]] = set()
@@ -600,6 +601,8 @@ class Tracker:
             else:
                 # It may have passed our dialplan, and then left something, though nobody was asked in time.
                 self._to_look.add(channel.pbx)
+                if call.record.from_kind == "unavailable":
+                    _remember(self._nameless, channel.key)
 
     # After an outage.
 
@@ -795,7 +798,9 @@ class Tracker:
             if key in self._being_recorded or self._calls.is_ending(*key):
                 # A resync and a sweep may both be at it, or the store away.
                 continue
-            if live is None and self._calls.store.call_by_channel(*key) is None:
+            # Whether a number may be shown is in AstDB, too, where a channel was gone before it could be asked.
+            nameless = key in self._nameless
+            if live is None and (nameless or self._calls.store.call_by_channel(*key) is None):
                 self._being_recorded.add(key)
                 try:
                     await self._unseen(pbx, record)
@@ -804,6 +809,7 @@ class Tracker:
                     continue
                 finally:
                     self._being_recorded.discard(key)
+            self._nameless.pop(key, None)
             self._delete_ended(pbx, record.uniqueid)
 
     def _delete_ended(self, pbx: str, uniqueid: str) -> None:

@@ -15,8 +15,8 @@ from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord
 from cti.logs import get_logger
-from cti.numbers import NumberKind
-from cti.store.records import ChannelRecord
+from cti.numbers import Number, NumberKind
+from cti.store.records import CallRecord, ChannelRecord
 
 log = get_logger("cti.calls.unseen")
 
@@ -40,14 +40,17 @@ class Unseen:
 
     async def record(self, pbx: str, known: EndedRecord) -> None:
         """Log this call now, and tell everybody that it ended; fires when it is durable."""
-        if known.call is not None and await self._calls.store.call(known.call) is not None:
-            await self._add_channel(pbx, known, known.call)
+        logged = known.call or self._calls.store.call_by_channel(pbx, known.uniqueid)
+        detail = await self._calls.store.call(logged) if logged is not None else None
+        if detail is not None:
+            if detail.call.uniqueid == known.uniqueid:
+                await self._add_caller(detail.call, known)
+            else:
+                await self._add_channel(pbx, known, detail.call.id)
             return
         services = self._services()
         service, called = services.of(known.did)
-        caller = services.plan.parse(
-            known.caller or None, presentation=_WITHHELD if known.presentation.startswith("prohib") else None
-        )
+        caller = self._caller(known)
         direction = "inbound"
         if known.way == "outbound":
             direction = "outbound" if called.kind is NumberKind.E164 else "internal"
@@ -87,6 +90,23 @@ class Unseen:
         call.end(unit, ended)
         log.warning("a call that went by without us is in the log now", call=call.id, outcome=record.outcome)
         await self._calls.write_whole(call, unit)
+
+    def _caller(self, known: EndedRecord) -> Number:
+        hidden = _WITHHELD if known.presentation.startswith("prohib") else None
+        return self._services().plan.parse(known.caller or None, presentation=hidden)
+
+    async def _add_caller(self, record: CallRecord, known: EndedRecord) -> None:
+        """A call that is in the log, but nobody could say in time whether its caller's number may be kept."""
+        caller = self._caller(known)
+        if record.from_kind != NumberKind.UNAVAILABLE or caller.kind is NumberKind.UNAVAILABLE:
+            return
+        record.from_number, record.from_raw, record.from_kind = caller.dialable, caller.raw, str(caller.kind)
+        identified = await self._identifier().identify(caller)
+        record.identify_ms = identified.ms
+        record.party = brief_party(party_facts(identified))
+        unit = self._calls.unit()
+        unit.put_call(record)
+        await self._calls.commit(unit)
 
     async def _add_channel(self, pbx: str, known: EndedRecord, call: str) -> None:
         """The id of a call is inherited by every channel made from it: this one belongs to a call in the log."""

@@ -100,12 +100,12 @@ def test_who_may_do_nothing_is_told_which_rights_and_that_the_rest_is_not_seen(s
 
 
 def test_a_module_that_many_do_without_is_advice(settings: Settings) -> None:
-    dialplan = read_dialplan("[a]\nexten => 1,1,VoiceMail(1)\n same => n,Dial(PJSIP/anna)\n")
+    dialplan = read_dialplan("[a]\nexten => 1,1,ConfBridge(1)\n same => n,Dial(PJSIP/anna)\n")
     found = looked(settings, {"ListCommands": {"ModuleCheck": ""}}, dialplan=dialplan)
     kinds = {
         finding.text.partition(" ")[0]: finding.kind for finding in found if finding.where == "modules.conf"
     }
-    assert (kinds["app_voicemail"], kinds["app_dial"]) == ("advice", "wrong")
+    assert (kinds["app_confbridge"], kinds["app_dial"]) == ("advice", "wrong")
 
 
 @pytest.mark.parametrize(("version", "seen"), [("22.1.0", False), ("16.30.1", True)])

@@ -7,7 +7,7 @@ import pytest
 from cti.calls.life import LiveCall
 from cti.store.records import AgentRecord, CallRecord
 from tests.unit.calls import CALL, RecordingUnit, a_channel
-from tests.unit.test_tracker import House, ScriptedAmi, an_event, listed
+from tests.unit.test_tracker import House, ScriptedAmi, an_event, left_in_astdb, listed
 
 
 class Floor(House):
@@ -140,6 +140,20 @@ def test_a_number_that_its_caller_hides_is_not_kept(word, number, kind):
     assert (record.from_number, record.from_kind) == (number, kind)
     assert ("03023125001" in record.from_raw) == (number is not None)
     assert (record.party is not None) == (number is not None)
+
+
+def test_a_number_that_could_not_be_asked_about_is_looked_up_in_what_the_dialplan_left():
+    floor = Floor()
+    floor.presentation = None
+    floor.comes("3.0", "PJSIP/trunk-00000003", exten="493023125200", number="03023125001")
+    floor.dials("3.0", "3.1", "PJSIP/ben-00000003")
+    floor.goes("3.1", "3.0")
+    floor.store.closed_channels["main", "3.0"] = floor.ended[0].id
+    ami = ScriptedAmi(DBGetTree=[left_in_astdb("3.0", ended="220")])
+    floor.resync(ami)
+    floor.resync(ami)
+
+    assert [known.uniqueid for known in floor.unseen] == ["3.0"], "once"
 
 
 # A consultation, and what comes of it.
@@ -308,7 +322,7 @@ def test_a_consultation_about_a_consultation_ends_in_the_callers_call_like_the_f
     second.channels[channel.key] = channel
     floor.calls.keep(second)
     floor.comes("4.1", "PJSIP/trunk-00000004")
-    floor.enters("b9", "2.1", "4.1", "1.0")
+    floor.enters("b9", "4.1", "1.0", "2.1")
 
     assert {floor.of(uniqueid).id for uniqueid in ("1.0", "2.1", "4.1")} == {CALL}
 

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 
 from adapters.base import Party
 from cti.agents.roster import Roster
+from cti.asterisk.ami import AmiDisconnected
 from cti.asterisk.ami_parser import Event
 from cti.asterisk.channels import Channels
 from cti.calls.identification import Identification
@@ -77,7 +78,7 @@ class House:
         self.channels = {"main": Channels(self.clock), "branch": Channels(self.clock)}
         self.services = Services([], NumberPlan("DE"))
         self.identified: list[Number] = []
-        self.presentation = "allowed_not_screened"
+        self.presentation: str | None = "allowed_not_screened"
         unasked = Unasked(self.calls, self.roster, lambda: self.services, lambda: self, self._presentation)
         self.tracker = Tracker(
             self.calls,
@@ -100,6 +101,8 @@ class House:
         return self
 
     async def _presentation(self, pbx: str, channel: str) -> str:
+        if self.presentation is None:
+            raise AmiDisconnected("no such channel any more")
         return self.presentation
 
     async def identify(self, number: Number) -> Identification:

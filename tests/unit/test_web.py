@@ -40,6 +40,7 @@ from cti.store.records import (
     CardRecord,
     ChannelRecord,
     DecisionRecord,
+    GapRecord,
     SegmentRecord,
     StoredEvent,
     TokenRecord,
@@ -115,6 +116,7 @@ class FakeStore:
         self.details: dict[str, CallDetail] = {}
         self.kept_tokens: dict[str, TokenRecord] = {}
         self.events: list[StoredEvent] = []
+        self.found_gaps: list[GapRecord] = []
         self.filters: list[tuple[CallFilter, int, str | None]] = []
         self.broken = False
         self.lookups = 0
@@ -136,6 +138,11 @@ class FakeStore:
 
     def call(self, id: str) -> "Deferred[CallDetail | None]":
         return succeed(self.details.get(id))
+
+    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
+        return succeed(
+            [gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)]
+        )
 
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
         return [event for event in self.events if event.seq > seq][:limit]
@@ -366,6 +373,7 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("GET", "/api/v1/identify?number=015228817386"): dict.fromkeys(ROLES, 200),
     ("GET", "/api/v1/calls"): dict.fromkeys(ROLES, 200),
     ("GET", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 200),
+    ("GET", "/api/v1/gaps"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 200},
     ("GET", "/api/v1/agents"): {"agent": 200, "supervisor": 200, "admin": 200, "crm": 403},
     ("PATCH", "/api/v1/agents/anna"): {"agent": 200, "supervisor": 200, "admin": 200, "crm": 403},
     ("PATCH", "/api/v1/agents/ben"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403},
@@ -1079,3 +1087,20 @@ def test_agents_hear_their_own_recordings_where_that_is_allowed_and_no_others() 
     web.store.details["c1"] = a_detail(a_call())
     assert web.ask("GET", "/api/v1/calls/c1/recording", web.token("agent", "anna")).status == 200
     assert web.ask("GET", "/api/v1/calls/c1/recording", web.token("agent", "ben")).status == 404
+
+
+def test_a_time_in_which_an_asterisk_was_not_heard_is_told_with_what_was_made_up_for(web: Web) -> None:
+    web.store.found_gaps = [
+        GapRecord("main", 1_700_000_100.0, 1_700_000_130.5, None, "no call records are configured"),
+        GapRecord("branch", 1_700_000_000.0, 1_700_000_010.0, 3),
+    ]
+    reply = web.ask("GET", "/api/v1/gaps?since=2023-11-14T22:15:00Z", web.token("admin"))
+    assert reply.json()["gaps"] == [
+        {
+            "pbx": "main",
+            "since": "2023-11-14T22:15:00.000Z",
+            "until": "2023-11-14T22:15:30.500Z",
+            "recovered": None,
+            "why": "no call records are configured",
+        }
+    ]
