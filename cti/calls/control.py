@@ -235,17 +235,17 @@ class Control:
 
     async def _hold(self, leg: Leg, _given: Mapping[str, Any]) -> None:
         await leg.pbx.hold_call(leg.uniqueid)
-        self._held(leg, True)
+        await self._held(leg, True)
 
     async def _retrieve(self, leg: Leg, _given: Mapping[str, Any]) -> None:
         await leg.pbx.retrieve_call(leg.uniqueid)
-        self._held(leg, False)
+        await self._held(leg, False)
 
-    def _held(self, leg: Leg, on: bool) -> None:
+    async def _held(self, leg: Leg, on: bool) -> None:
         """Tell of it, unless Asterisk has: it knows only of phones that hold by themselves."""
         unit = self._calls.unit()
         leg.home.hold(unit, self._now(), leg.channel, on)
-        self._calls.write(leg.home, unit)
+        await self._calls.write(leg.home, unit)
 
     async def _alternate(self, leg: Leg, _given: Mapping[str, Any]) -> None:
         await leg.pbx.alternate_call(leg.uniqueid)
@@ -343,7 +343,7 @@ class Control:
             "audit.recording",
             {"action": action, "recording": call.record.recording},
         )
-        self._calls.write(call, unit)
+        await self._calls.write(call, unit)
 
     def _remember_tape(self, call: LiveCall, channel: str | None) -> None:
         """Which channel of the call is being recorded now; calls that are over are forgotten."""
