@@ -1095,7 +1095,7 @@ def test_a_time_in_which_an_asterisk_was_not_heard_is_told_with_what_was_made_up
         GapRecord("branch", 1_700_000_000.0, 1_700_000_010.0, 3),
     ]
     reply = web.ask("GET", "/api/v1/gaps?since=2023-11-14T22:15:00Z", web.token("admin"))
-    assert reply.json()["gaps"] == [
+    assert reply.json["gaps"] == [
         {
             "pbx": "main",
             "since": "2023-11-14T22:15:00.000Z",
