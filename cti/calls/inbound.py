@@ -20,7 +20,7 @@ from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
 from cti.logs import get_logger
-from cti.numbers import Number
+from cti.numbers import Number, NumberKind
 from cti.store.base import StoreError, Unit
 from cti.store.records import CallRecord, CardRecord, ChannelRecord, DecisionRecord, SegmentRecord
 from routing.decide import Action, Decision, decide
@@ -219,6 +219,9 @@ class Inbound:
     def _open(self, asked: Asked, call: LiveCall) -> Unit:
         """The transaction of this decision. An offer that was open has ended: its agents are free again."""
         unit = self._calls.unit()
+        if call.record.from_kind == NumberKind.UNAVAILABLE:
+            # AMI told of the call first, and does not say whether the number may be shown.
+            name_caller(call.record, asked.caller)
         if asked.service is not None:
             call.record.service, call.record.mode = asked.service.name, str(asked.service.mode)
         channel = call.channels[asked.request.pbx, asked.request.uniqueid]
@@ -512,6 +515,11 @@ def new_record(
         service=service.name if service is not None else None,
         mode=str(service.mode) if service is not None else None,
     )
+
+
+def name_caller(record: CallRecord, caller: Number) -> None:
+    """Take down whose number it is, of a call that began without it."""
+    record.from_number, record.from_raw, record.from_kind = caller.dialable, caller.raw, str(caller.kind)
 
 
 def assigned_to(call: LiveCall, at: float) -> Decision | None:

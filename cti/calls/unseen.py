@@ -9,7 +9,7 @@ from collections.abc import Callable
 from cti.agents.roster import Roster
 from cti.asterisk.channels import device_of
 from cti.calls.identification import Identifier
-from cti.calls.inbound import brief_party, new_record, party_facts
+from cti.calls.inbound import brief_party, name_caller, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
@@ -100,7 +100,7 @@ class Unseen:
         caller = self._caller(known)
         if record.from_kind != NumberKind.UNAVAILABLE or caller.kind is NumberKind.UNAVAILABLE:
             return
-        record.from_number, record.from_raw, record.from_kind = caller.dialable, caller.raw, str(caller.kind)
+        name_caller(record, caller)
         identified = await self._identifier().identify(caller)
         record.identify_ms = identified.ms
         record.party = brief_party(party_facts(identified))

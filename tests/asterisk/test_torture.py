@@ -8,6 +8,7 @@ import re
 import socket
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -217,10 +218,19 @@ def number(index: int) -> str:
 
 def kept(company: Company) -> dict[str, str]:
     """What the dialplan kept of its calls in AstDB, by `CALL/what`."""
-    with sqlite3.connect(f"file:{company.pbx.directory}/lib/astdb.sqlite3?mode=ro", uri=True) as database:
-        database.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-        rows = database.execute("SELECT key, value FROM astdb WHERE key LIKE '/kept/%'").fetchall()
-    return {key.removeprefix("/kept/"): value for key, value in rows}
+    # Without a lock, which could keep Asterisk from writing; so what is just being written may be unreadable.
+    file = f"file:{company.pbx.directory}/lib/astdb.sqlite3?immutable=1"
+
+    def read() -> list[tuple[str, str]] | None:
+        try:
+            with closing(sqlite3.connect(file, uri=True)) as database:
+                database.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+                return [*database.execute("SELECT key, value FROM astdb WHERE key LIKE '/kept/%'"), ("", "")]
+        except sqlite3.DatabaseError:
+            return None
+
+    rows = eventually(read, what="AstDB between two writings") or []
+    return {key.removeprefix("/kept/"): value for key, value in rows if key}
 
 
 def no_canary_sings(company: Company) -> None:

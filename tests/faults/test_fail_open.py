@@ -196,9 +196,11 @@ def test_a_daemon_killed_at_any_stage_of_a_question_costs_no_call_and_no_record(
 
         # The whole answer has arrived: this caller is the agent's.
         killed_at(b"CTI_ACTION", let_through=True)
-        assert rung(company) == {"reception": len(STAGES), "anna": 1}
+        # Whose turn it is depends on what of the questions before was durable already.
+        (agent,) = rung(company).keys() - {"reception"}
+        assert rung(company) == {"reception": len(STAGES), agent: 1}
         assert [result.final for result in results] == [200] * (len(STAGES) + 1)
         records = settled(company, len(results))
         assert [record["outcome"] for record in records] == ["answered"] * len(results)
-        assert [record["agent"] for record in records] == [None] * len(STAGES) + ["anna"]
+        assert [record["agent"] for record in records] == [None] * len(STAGES) + [agent]
         times_agree(records, results)
