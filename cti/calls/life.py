@@ -208,6 +208,12 @@ class LiveCall:
         return [channel for channel in self.channels.values() if channel.ended is None]
 
     @property
+    def latest(self) -> float:
+        """The latest time at which we know that it was there: it cannot have ended before."""
+        offers = [segment.answered or segment.offered for segment in self.segments]
+        return max([self.record.answered or self.record.started, *offers])
+
+    @property
     def ours(self) -> bool:
         """Whether one of us called: the agent, or the phone, that dialled."""
         return self.record.direction != "inbound"

@@ -17,7 +17,7 @@ made may arrive after it; they are old news then, and every method of a call tak
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -700,13 +700,16 @@ class Tracker:
         word = next(
             (ended[uniqueid] for at, uniqueid in call.channels if at == pbx and uniqueid in ended), None
         )
+        if word is not None and word.ended is not None:
+            # The second in which it ended, of which we may know more.
+            word = evolve(word, ended=max(word.ended, call.latest))
         when = word.ended if word is not None else None
         for channel in living:
             if channel.uniqueid in listed or channel.ended is not None:
                 continue
             if word is not None:
                 self._believe(unit, call, word)
-            at = max(since, channel.began) if when is None else when
+            at = max(since if when is None else when, channel.began)
             call.hung_up(unit, at, channel, word.cause if word is not None else None)
             if channel.agent is not None:
                 self.let_go(unit, call, [channel.agent])

@@ -25,7 +25,7 @@ from cti.asterisk.needs import (
     read_dialplan,
     words,
 )
-from cti.asterisk.versions import NEWEST, OLDEST, Differences, differences
+from cti.asterisk.versions import SUPPORTED, Differences, differences
 from cti.calls.services import AMI_ERRORS, Services
 from cti.calls.tracker import WANTED
 from cti.commands.running import run
@@ -276,9 +276,7 @@ class _Look:
         self._report.version = version[:100]
         self._differences = differences(version)
         if not self._differences.supported:
-            self._wrong(
-                "Asterisk", f"is version {version[:100]!r}; one from {OLDEST} to {NEWEST} would be right"
-            )
+            self._wrong("Asterisk", f"is version {version[:100]!r}; {SUPPORTED}, would be right")
 
     async def _modules(self) -> None:
         voicemail = any(service.has_mailbox for service in self._settings.services.values())
