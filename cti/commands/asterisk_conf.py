@@ -146,9 +146,9 @@ def _extensions(asterisk: Asterisk, settings: Settings) -> Iterator[str]:
 
 
 def _way_out(settings: Settings) -> Iterator[str]:
-    yield "; Your context that dials out, and to colleagues. Until it is set, calls that are made at phones do not pass"
-    yield "; Cordboard, and call control can call no number. Numbers come to it as they were dialled, and from call"
-    yield "; control as +49…, so it needs a pattern such as _+X. for these."
+    yield "; Your context that dials out, and to colleagues. Until it is set, calls that are made at phones do not"
+    yield "; pass Cordboard, and call control can call no number. Numbers come to it as they were dialled, and from"
+    yield "; call control as +49…, so it needs a pattern such as _+X. for these."
     yield ";CTI_OUTBOUND = YOUR-WAY-OUT"
     if (office := settings.call_control.office_number) is not None:
         yield "; What an agent's mobile shows as the caller's number (call_control.office_number)."

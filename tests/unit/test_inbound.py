@@ -101,6 +101,9 @@ class World:
 
     # The store.
 
+    def call_by_channel(self, _pbx: str, _uniqueid: str) -> str | None:
+        return None
+
     def unit(self) -> RecordingUnit:
         return RecordingUnit()
 
