@@ -176,6 +176,11 @@ class Control:
         self._settings = settings
         self._allowance = Allowance(self._now, settings.calls_per_minute)
 
+    @property
+    def own_recordings(self) -> bool:
+        """Whether agents hear the recordings of their calls."""
+        return self._settings.own_recordings
+
     # Calls that begin here.
 
     async def make_call(self, asker: Asker, agent: str, to: str) -> Done:

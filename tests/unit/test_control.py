@@ -545,6 +545,12 @@ def test_nobody_picks_up_what_has_been_answered(desk: Desk) -> None:
 # Recording and listening
 
 
+def test_whether_agents_hear_recordings_is_as_the_configuration_says_now(desk: Desk) -> None:
+    assert not desk.control.own_recordings
+    desk.control.use(evolve(desk.settings, own_recordings=True))
+    assert desk.control.own_recordings
+
+
 def test_nothing_is_recorded_until_it_is_configured(desk: Desk) -> None:
     with pytest.raises(NotAllowed, match=r"call_control\.record"):
         desk.talking().do(ANNA, "record", action="start")
