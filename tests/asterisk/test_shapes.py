@@ -7,7 +7,8 @@ import pytest
 from lab.company import AnAgent, Company
 from lab.laboratory import Answers, Busy, Call, Congested, Declines, Forwards, RingsForever, eventually
 from lab.trace import CallResult
-from tests.asterisk.test_inbound import CUSTOMER, CUSTOMER_E164, a_customer, seconds
+from tests.asterisk.test_inbound import CUSTOMER, CUSTOMER_E164, a_customer
+from tests.faults.evidence import seconds
 
 #: The company's own dialplan, which knows nothing of us: its phones' numbers, features and ways of before.
 OWN_WAYS = """
