@@ -574,7 +574,6 @@ class CtiService(Service):
                 options=Options(
                     behind_proxy=http.behind_proxy,
                     metrics_allow=http.metrics_allow,
-                    own_recordings=self.settings.call_control.own_recordings,
                 ),
             )
         )

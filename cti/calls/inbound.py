@@ -22,7 +22,7 @@ from cti.calls.tracker import Tracker
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.store.base import StoreError, Unit
-from cti.store.records import CallRecord, CardRecord, ChannelRecord, DecisionRecord, SegmentRecord
+from cti.store.records import CallRecord, ChannelRecord, DecisionRecord
 from routing.decide import Action, Decision, decide
 from routing.facts import Facts
 from routing.rules import Mode, Service
@@ -305,21 +305,8 @@ class Inbound:
             expires = at + decision.timeout + self._offer_grace
             for reservation in self._roster.reserve(decision.agents, call.id, record.attempt, expires):
                 unit.put_reservation(reservation)
-            segment = SegmentRecord(
-                call=call.id,
-                number=len(call.segments) + 1,
-                attempt=record.attempt,
-                service=record.service,
-                agents=decision.agents,
-                target=decision.target,
-                rule=decision.rule,
-                reason=decision.reason,
-                offered=at,
-            )
-            body = card_body(call, identified, asked.service)
-            cards = [CardRecord(call.id, agent, record.attempt, at, body) for agent in decision.agents]
             call.action = str(decision.action)
-            call.offer_to(unit, segment, cards)
+            call.offer_to(unit, at, decision, card_body(call, identified, asked.service))
         else:
             if asked.steered:
                 # Not shown yet: for an agent whom the company's own dialplan may ring.

@@ -256,16 +256,29 @@ class LiveCall:
             unit.emit("call.offered", at, {"call": self.brief()}, call=self.id)
         return agents
 
-    def offer_to(self, unit: Unit, segment: SegmentRecord, cards: Iterable[CardRecord]) -> None:
+    def offer_to(self, unit: Unit, at: float, decision: Decision, card: Mapping[str, Any] | None) -> None:
         """Agents are reserved and about to be rung: open the segment, put the card on their screens."""
         self._turn(Turn.OFFER)
-        self._tell_transfer(unit, segment.offered)
+        self._tell_transfer(unit, at)
         self.dialstatus = self.way = self.transfer = None
+        segment = SegmentRecord(
+            call=self.id,
+            number=len(self.segments) + 1,
+            attempt=self.record.attempt,
+            service=self.record.service,
+            agents=decision.agents,
+            target=decision.target,
+            rule=decision.rule,
+            reason=decision.reason,
+            offered=at,
+        )
         self.segments.append(segment)
         unit.put_segment(segment)
-        for card in cards:
-            self.card = card.body
-            self._show(unit, card)
+        if card is None:
+            return
+        self.card = card
+        for agent in decision.agents:
+            self._show(unit, CardRecord(self.id, agent, self.record.attempt, at, card))
 
     def show(self, unit: Unit, at: float, agent: str, body: Mapping[str, Any]) -> None:
         """The card of whom this agent calls, on their screen; it goes along to whoever is reached next."""

@@ -430,7 +430,7 @@ class _Look:
 
     async def _globals(self) -> None:
         if "Getvar" not in self._allowed:
-            self._unseen("extensions.conf", "CTI_SERVER, CTI_PBX and CTI_FALLBACK in [globals]")
+            self._unseen("extensions.conf", "CTI_SERVER, CTI_PBX, CTI_OUTBOUND and CTI_FALLBACK in [globals]")
             return
         name = await self._value("CTI_PBX") or "main"
         if name != self._asterisk.name:
@@ -446,6 +446,24 @@ class _Look:
             f"whether [globals] CTI_SERVER = {server[:100]} leads from that Asterisk to us, who listen at"
             f" {listen.host}:{listen.port}; a call does show it",
         )
+        await self._way_out()
+
+    async def _way_out(self) -> None:
+        context = await self._value("CTI_OUTBOUND")
+        if not context:
+            self._note(
+                "advice",
+                "extensions.conf",
+                "[globals] CTI_OUTBOUND is not set: calls made at phones do not pass cti-outbound, and call control"
+                " can call no number; `CTI_OUTBOUND =` your context that dials out would allow it",
+                (),
+            )
+        elif await self._context(context) is None and "ShowDialPlan" in self._allowed:
+            self._wrong(
+                "extensions.conf",
+                f"[globals] CTI_OUTBOUND = {context[:80]} does not exist, so that whatever passes cti-outbound ends"
+                " in congestion; a context of this dialplan would be right",
+            )
 
     async def _fallbacks(self) -> None:
         if "Getvar" not in self._allowed or self._has_noted("func_dialplan"):

@@ -436,8 +436,7 @@ CALLERS = {
     "Diversion with a comma": Caller(
         b"<sip:03023125011@h>", headers=(b"Diversion: <sip:1,x=2%0D%0A@h>;reason=busy",), raw="03023125011"
     ),
-    # Nobody's number, for which the company's own Goto() to us ends the call.
-    "dialled with a comma": Caller(b"<sip:03023125012@h>", user=b"494066969100,x=1", final=603, ours=False),
+    "dialled with a comma": Caller(b"<sip:03023125012@h>", user=b"494066969100,s,1)x=1", raw="03023125012"),
     "dialled with an ampersand": Caller(
         b"<sip:03023125013@h>", user=b"494066969100&PJSIP%2Fcanary", raw="03023125013"
     ),
