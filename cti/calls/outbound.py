@@ -94,7 +94,7 @@ class Outbound:
             return
         call = self._whose(told)
         channel = call.channels.get(told.key)
-        makes_it = call.ours and channel is not None and channel.role == "caller"
+        makes_it = call.ours and channel is not None and told.key == (call.record.pbx, call.record.uniqueid)
         if makes_it:
             self._log(told, call)
             await self._show(told, call, await self._identify(told, call))
@@ -142,7 +142,7 @@ class Outbound:
             record.linkedid = request.linkedid
             call = LiveCall(record)
         has_caller = any(channel.role == "caller" for channel in call.channels.values())
-        if told.key not in call.channels and not has_caller:
+        if told.key not in call.channels and (not has_caller or call.comes_over(request.pbx, told.device, told.agent)):
             call.channels[told.key] = ChannelRecord(
                 *told.key, call.id, told.device, "caller", told.at, agent=told.agent, name=request.channel
             )

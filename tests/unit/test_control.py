@@ -84,6 +84,7 @@ class Desk:
         )
         for agent in ("anna", "ben", "cleo"):
             house.roster.device_state("main", f"PJSIP/{agent}", "NOT_INUSE")
+        house.roster.has_told("main")
         house.services = Services([SALES], PLAN)
         self.pbx = FakePbx()
         self.counted: list[tuple[str, str]] = []
