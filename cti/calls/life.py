@@ -239,10 +239,26 @@ class LiveCall:
 
     def comes_over(self, pbx: str, device: str, agent: str | None) -> bool:
         """Whether a channel with our id, which nobody at this Asterisk dialled, brings the call from another one."""
+        living = self.living
         return (
             agent is None
             and not device.startswith("Local/")
-            and any(channel.pbx != pbx for channel in self.living)
+            and any(channel.pbx != pbx for channel in living)
+            and not any(channel.pbx == pbx and channel.role == "caller" for channel in living)
+        )
+
+    def is_nobody(self, channel: ChannelRecord) -> bool:
+        """Whether an answer of this channel is no person's.
+
+        A Local channel between a caller and a phone answers, and so does a line to another Asterisk of ours, as soon
+        as the call is known to go on there; and of a call that an agent makes, so does the agent's own phone.
+        """
+        if channel.role == "caller" or channel.device.startswith("Local/"):
+            return True
+        return channel.role == "peer" and any(
+            other.role == "caller" and other.pbx != channel.pbx
+            for other in self.living
+            if other.key != (self.record.pbx, self.record.uniqueid)
         )
 
     def leads_to_peer(self, unit: Unit, channel: ChannelRecord) -> None:
@@ -401,7 +417,7 @@ class LiveCall:
             return []
         channel.answered = at
         unit.put_channel(channel)
-        if self._is_nobody(channel):
+        if self.is_nobody(channel):
             return []
         self._turn(Turn.ANSWER)
         losers: list[str] = []
@@ -637,20 +653,6 @@ class LiveCall:
         if channel.role == "caller":
             return self.record.answered is not None
         return channel.answered is not None
-
-    def _is_nobody(self, channel: ChannelRecord) -> bool:
-        """Whether an answer of this channel is no person's.
-
-        A Local channel between a caller and a phone answers, and so does a line to another Asterisk of ours, as soon
-        as the call is known to go on there; and of a call that an agent makes, so does the agent's own phone.
-        """
-        if channel.role == "caller" or channel.device.startswith("Local/"):
-            return True
-        return channel.role == "peer" and any(
-            other.role == "caller" and other.pbx != channel.pbx
-            for other in self.living
-            if other.key != (self.record.pbx, self.record.uniqueid)
-        )
 
     def _caller_agent(self) -> str | None:
         return self.record.agent if self.ours else None

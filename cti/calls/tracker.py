@@ -442,7 +442,8 @@ class Tracker:
         agent = self._agent_at(pbx, uniqueid, name)
         record = call.record
         seen = self._mirrors[pbx].get(uniqueid)
-        undialled = not dialled and (seen is None or seen.dialled_by is None)
+        # A phone may ring before DialBegin is told.
+        undialled = not (dialled or seen is None or seen.dialled_by or seen.state == "Ringing")
         calls = (
             call.ours
             and agent is not None
@@ -545,7 +546,7 @@ class Tracker:
         left, unit = self._calls.unit(), self._calls.unit()
         channel = source.channels[key]
         self.let_go(left, source, source.lose(left, at, channel))
-        if by is not None and not conference and not channel.device.startswith("Local/"):
+        if by is not None and not conference and not target.is_nobody(channel):
             target.passes_on(by, channel.agent or _called(source))
         who = by or "a phone"
         way = f"in conference with {who}" if conference else f"transferred by {who}"
@@ -640,6 +641,8 @@ class Tracker:
     def up(self, pbx: str, ami: AmiClient) -> None:
         """AMI to this Asterisk works from now on."""
         self._amis[pbx] = ami
+        # An Asterisk that crashed may have its keys of a second before it back.
+        self._deleted = {key: None for key in self._deleted if key[0] != pbx}
 
     def down(self, pbx: str) -> None:
         """AMI to this Asterisk is away: what it said of phones is not to be relied on."""
@@ -737,7 +740,8 @@ class Tracker:
                 continue
             if word is not None:
                 self._believe(unit, pbx, call, word)
-            at = max(since, channel.began) if when is None else when
+            # AstDB's times are whole seconds.
+            at = max(since if when is None else when, channel.began)
             call.hung_up(unit, at, channel, word.cause if word is not None else None)
             if channel.agent is not None:
                 self.let_go(unit, call, [channel.agent])
