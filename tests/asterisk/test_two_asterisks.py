@@ -134,7 +134,7 @@ def test_calls_at_both_ring_who_is_there_and_are_told_apart_even_by_equal_unique
     main = [AnAgent("anna"), AnAgent("cleo"), AnAgent("eve", groups=["both"], shares="cleo")]
     with two_sites(tmp_path, main, [AnAgent("ben"), AnAgent("dora"), eve]) as company:
         company.knows(
-            a_customer(owner="user-ben"), a_customer(id="18", numbers="+491713920018", owner="user-eve")
+            a_customer(owner="user-dora"), a_customer(id="18", numbers="+491713920018", owner="user-eve")
         )
         started(company)
         for pbx in company.pbxes.values():
@@ -173,10 +173,9 @@ def test_calls_at_both_ring_who_is_there_and_are_told_apart_even_by_equal_unique
             what="one end in the log",
         )
 
-        # Ben's customer calls at main, where Ben has no phone and Anna and Cleo do.
+        # Dora is free, and her customer calls at main, where she has no phone; Anna and Cleo have.
         passed_over = talking(company, "cleo", CUSTOMER)
         also = talking(company, "anna", "+491713920050")
-        # Dora is free, at the branch: that is no help here.
         nobody = company.call(from_number="+491713920051", talk_ms=100).wait()
         # Eve has a phone at each.
         eves = [talking(company, "eve", "+491713920018", pbx="branch")]
@@ -198,7 +197,7 @@ def test_calls_at_both_ring_who_is_there_and_are_told_apart_even_by_equal_unique
         assert told["+491713920052"] == ("branch", "dora", "answered")
         assert nobody.final == 200
         (trace,) = [record["decisions"][0]["trace"] for record in records if record["from_raw"] == CUSTOMER]
-        assert "ben is the owner of the caller, but: has no phone at main" in str(trace[0])
+        assert "dora is the owner of the caller, but: has no phone at main" in str(trace[0])
         of_eve = [sites(record) for record in records if record["from_raw"] == "+491713920018"]
         assert of_eve == [
             {("branch", "PJSIP/trunk", "caller"), ("branch", "PJSIP/eve", "agent")},
