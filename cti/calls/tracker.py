@@ -741,7 +741,8 @@ class Tracker:
             if word is not None:
                 self._believe(unit, pbx, call, word)
             # AstDB's times are whole seconds.
-            at = max(since if when is None else when, channel.began)
+            began = channel.began if when is None else call.record.answered or call.record.started
+            at = max(since if when is None else when, began)
             call.hung_up(unit, at, channel, word.cause if word is not None else None)
             if channel.agent is not None:
                 self.let_go(unit, call, [channel.agent])

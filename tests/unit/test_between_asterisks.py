@@ -83,6 +83,33 @@ def test_one_asterisk_of_a_call_tells_the_end_of_its_own_channels_only() -> None
     assert (record.hangup_cause, record.agent, record.outcome) == (16, "ben", "answered")
 
 
+def test_the_cause_of_the_end_is_the_callers_and_not_that_of_the_line_between() -> None:
+    house = passed_on(House())
+    for pbx, uniqueid, cause in (("main", "1.0", "16"), ("main", "1.2", "16"), ("branch", "7.1", "26")):
+        house.tell("Hangup", pbx=pbx, Uniqueid=uniqueid, Cause=cause)
+    house.tell("Hangup", pbx="branch", Uniqueid="7.0", Cause="127")
+    (record,) = house.ended
+    assert record.hangup_cause == 16
+
+
+def test_two_who_come_from_one_asterisk_are_not_two_callers() -> None:
+    house = passed_on(House())
+    other = {"Uniqueid": "7.5", "Channel": "PJSIP/lobby-75", "ChannelStateDesc": "Up"}
+    house.tell("Newstate", pbx="branch", ChanVariable=IDS["ChanVariable"], **other)
+    assert roles(house.call)["branch", "7.5"] == "other"
+
+
+def test_what_the_dialplan_left_of_an_answer_is_about_a_phone_of_that_asterisk() -> None:
+    house = House().offered("ben")
+    house.tell(
+        "DialBegin", pbx="branch", Uniqueid="7.0", DestUniqueid="7.1", DestChannel="PJSIP/ben-1", **IDS
+    )
+    word = left_in_astdb("1.0", call=CALL, ended="210", dialstatus="ANSWER", talked="3")
+    house.resync(ScriptedAmi(DBGetTree=[word]))
+    assert house.call.channels["branch", "7.1"].answered is None
+    assert house.call.channels["main", "1.0/unseen"].answered == 207
+
+
 def test_who_passed_a_call_on_does_not_say_what_became_of_it_elsewhere() -> None:
     house = passed_on(House().offered("ben"))
     house.call.channels["main", "1.0"].began = 100.0
@@ -138,7 +165,7 @@ def test_an_end_that_a_crash_brought_back_is_cleared_away_again() -> None:
 
 def test_a_call_that_ended_while_ami_was_away_is_not_over_before_it_began() -> None:
     house = House()
-    house.call.channels["main", "1.0"].began = 200.4
+    house.call.record.started = 200.4
     house.resync(ScriptedAmi(DBGetTree=[left_in_astdb("1.0", call=CALL, ended="200")]))
     (record,) = house.ended
     assert record.ended == 200.4
