@@ -117,6 +117,16 @@ def the_id(company: Company, number: str) -> str:
     return id
 
 
+def open_call(company: Company) -> str:
+    """The only call that is on, once those before it are over in the log, too."""
+
+    def only() -> str:
+        open = [call["id"] for call in company.daemon.calls() if not call["ended"]]
+        return open[0] if len(open) == 1 else ""
+
+    return eventually(only, what="one call that is on")
+
+
 def refused(company: Company, path: str, **body: str) -> tuple[int, str]:
     with pytest.raises(HTTPError) as refusal:
         company.daemon.request("POST", path, body)
@@ -336,6 +346,13 @@ def test_a_call_that_goes_from_one_asterisk_to_the_other_is_one_call(tmp_path):
         results.append(blind.hang_up())
         eventually(lambda: not talks(company, "ben"), what="Ben free")
 
+        by_us = talking(company, "anna", CUSTOMER)
+        company.daemon.request("POST", f"/api/v1/calls/{open_call(company)}/transfer", {"to": "21"})
+        eventually(lambda: talks(company, "ben"), what="Ben talking")
+        results.append(by_us.hang_up())
+        eventually(lambda: not talks(company, "ben"), what="Ben free")
+        eventually(lambda: state(company, "anna") == "ready", what="Anna free")
+
         attended = talking(company, "anna", CUSTOMER)
         consulting = company.lab.dial(company.phones["anna"], company.pbx, "21")
         consulting.wait_for(200)
@@ -363,16 +380,16 @@ def test_a_call_that_goes_from_one_asterisk_to_the_other_is_one_call(tmp_path):
         company.call(from_number="+491713920042", pbx="branch", headers=forged, talk_ms=100).wait()
         genuine.hang_up()
 
-        *found, real, false = settled(company, 8)
-        over, blindly, asked, consultation, outward, inward = found
-        records = [over, blindly, asked, outward, inward]
+        *found, real, false = settled(company, 9)
+        over, blindly, stepped, asked, consultation, outward, inward = found
+        records = [over, blindly, stepped, asked, outward, inward]
         for record, result in zip(records, results, strict=True):
             agree(record, result)
             assert (record["outcome"], both_ends(record)) == ("answered", {"main", "branch"})
-        assert [(one["from"], one["direction"], one["parent"]) for one in records[:3]] == [
+        assert [(one["from"], one["direction"], one["parent"]) for one in records[:4]] == [
             (CUSTOMER_E164, "inbound", None)
-        ] * 3
-        assert [one["agent"] for one in records[:3]] == ["ben"] * 3
+        ] * 4
+        assert [one["agent"] for one in records[:4]] == ["ben"] * 4
 
         assert segments(over) == [(["ben"], "ben", "rest", "answered")]
         assert [(one["service"], one["action"]) for one in over["decisions"]] == [
@@ -385,7 +402,7 @@ def test_a_call_that_goes_from_one_asterisk_to_the_other_is_one_call(tmp_path):
             ("branch", "PJSIP/peer-main", "caller"),
             ("branch", "PJSIP/ben", "agent"),
         }
-        for record, to in ((blindly, "21"), (asked, "ben")):
+        for record, to in ((blindly, "21"), (stepped, "21"), (asked, "ben")):
             assert segments(record) == [
                 (["anna"], "anna", "owner", "answered"),
                 (["ben"], "ben", "transferred by anna", "answered"),
