@@ -14,7 +14,7 @@ from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from cti.agents.roster import AgentNotReady, AgentUnknown, Roster
+from cti.agents.roster import AgentNotReady, AgentUnknown, PhoneOutOfSight, Roster
 from cti.asterisk.channels import Channels
 from cti.asterisk.pbx import Listening, NotDone, NotPossible, Pbx, PbxAway, PbxError, Refused
 from cti.calls.identification import Identifier
@@ -469,6 +469,8 @@ class Control:
 
     def _leg(self, asker: Asker, call: LiveCall, home: LiveCall, agent: str, channel: ChannelRecord) -> Leg:
         name = channel.pbx
+        if not self._roster.sees(name):
+            raise AsteriskAway(f"the call is at the Asterisk {name}, to which there is no connection")
         return Leg(call, home, agent, channel, self._pbxes[name], self._mirrors[name], asker)
 
     def _desk(self, agent: str) -> tuple[str, str]:
@@ -477,6 +479,8 @@ class Control:
             return self._roster.desk(agent)
         except AgentUnknown as error:
             raise BadTarget(f"agent: {error}") from error
+        except PhoneOutOfSight as error:
+            raise AsteriskAway(str(error)) from error
         except AgentNotReady as error:
             raise NotNow(str(error)) from error
 
@@ -669,6 +673,8 @@ class Control:
                 "an operation failed at Asterisk", call=call, operation=operation, why=type(error).__name__
             )
             raise _AS_OURS[type(error)](str(error)) from error
+        except AsteriskAway:
+            raise
         except ControlError:
             outcome = "refused"
             raise

@@ -265,7 +265,7 @@ class Inbound:
             tried=call.tried,
             agents=self._roster.agents,
             groups=self._roster.groups,
-            pbx=asked.request.pbx if self._roster.sees(asked.request.pbx) else None,
+            pbx=asked.request.pbx if self._roster.knows_phones_of(asked.request.pbx) else None,
         )
 
     def _reserve(

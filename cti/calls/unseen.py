@@ -43,7 +43,7 @@ class Unseen:
         logged = known.call or self._calls.store.call_by_channel(pbx, known.uniqueid)
         detail = await self._calls.store.call(logged) if logged is not None else None
         if detail is not None:
-            if detail.call.uniqueid == known.uniqueid:
+            if (detail.call.pbx, detail.call.uniqueid) == (pbx, known.uniqueid):
                 await self._add_caller(detail.call, known)
             else:
                 await self._add_channel(pbx, known, detail.call.id)

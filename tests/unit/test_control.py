@@ -84,6 +84,7 @@ class Desk:
         )
         for agent in ("anna", "ben", "cleo"):
             house.roster.device_state("main", f"PJSIP/{agent}", "NOT_INUSE")
+        house.roster.has_told("main")
         house.services = Services([SALES], PLAN)
         self.pbx = FakePbx()
         self.counted: list[tuple[str, str]] = []
@@ -355,6 +356,22 @@ def test_an_agent_whose_phone_is_at_another_asterisk_is_not_sent_the_call(desk: 
         with pytest.raises(NotNow, match="no phone at main"):
             desk.do(ANNA, operation, to="ben")
     assert desk.pbx.done == []
+
+
+def test_what_is_at_an_asterisk_out_of_sight_is_refused_for_that_and_the_other_is_used(desk: Desk) -> None:
+    desk.house.roster.device_state("branch", "PJSIP/cleo", "NOT_INUSE")
+    desk.house.roster.has_told("branch")
+    desk.house.roster.device_state("main", "PJSIP/cleo", "INVALID")
+    desk.talking().house.tracker.down("main")
+    with pytest.raises(
+        AsteriskAway, match="the call is at the Asterisk main, to which there is no connection"
+    ):
+        desk.do(ANNA, "hold")
+    with pytest.raises(AsteriskAway, match="PJSIP/ben is at the Asterisk main"):
+        desk.dial(CHIEF, "ben", "015228817386")
+    assert desk.counted == [("hold", "failed"), ("make", "failed")]
+    desk.dial(CHIEF, "cleo", "015228817386")
+    assert desk.counted[-1] == ("make", "done")
 
 
 def test_a_group_gives_its_longest_idle_who_is_not_the_one_that_hands_on(desk: Desk) -> None:

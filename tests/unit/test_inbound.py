@@ -157,6 +157,18 @@ class World:
         return self.roster.view("anna").state
 
 
+def test_while_ami_is_away_nobody_is_offered_a_call_at_an_asterisk_that_has_no_phone_of_theirs():
+    world, session = World(), Session()
+    world.roster.device_state("branch", "PJSIP/anna", "NOT_INUSE")
+    for pbx in ("main", "branch"):
+        world.roster.has_told(pbx)
+    world.roster.forget_devices("main")
+
+    world.ask(session)
+    assert session.set["CTI_ACTION"] == "fallback"
+    assert world.roster.view("anna").state == "ready"
+
+
 def test_the_answer_names_the_agent_the_caller_and_the_card_and_ends_with_the_action():
     world, session = World(), Session()
 
