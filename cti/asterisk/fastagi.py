@@ -169,12 +169,12 @@ class AgiSession(Protocol):
         """Send the first command of several, or the only one."""
         self._parser.expect_reply()
         self._deadline = self._clock.seconds() + self._factory.command_timeout
-        # Behind everything that was written to other connections before, such as a card to its agent.
-        self._wire.write(line)
+        self._write(line)
 
-    def _write_next(self, line: bytes) -> None:
+    def _write(self, line: bytes) -> None:
         # At once: Twisted's own `write` waits for the loop's next turn, and asks the kernel twice to get one. Nothing
-        # is in its buffer that this could overtake, as the command before was answered.
+        # is in its buffer that this could overtake, as the command before was answered; and what was written to
+        # others before, such as the card, has left, as the store tells of a commit one turn later than the listeners.
         sent = 0 if self._write_now is None else self._write_now(line)
         if sent != len(line):
             # The kernel took a part only, or the connection is broken, and `write` finds out in its own time.
@@ -190,7 +190,7 @@ class AgiSession(Protocol):
             self._resolve(AgiCommandFailed(200, f"result={reply.result}"))
         elif (line := next(commands, None)) is not None:
             self._parser.expect_reply()
-            self._write_next(line)
+            self._write(line)
         else:
             self._resolve(None)
 
@@ -251,7 +251,7 @@ class AgiSession(Protocol):
             and (line := next(commands, None)) is not None
         ):
             # The way of nearly all bytes; the rest of this method made a session 10 % slower.
-            self._write_next(line)
+            self._write(line)
             return
         try:
             events = self._parser.feed(data)

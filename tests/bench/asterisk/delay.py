@@ -74,9 +74,13 @@ full => notice,warning,error
 
 @frozen
 class Calls:
-    """What became of the calls of one run: seconds of each from its INVITE, and CPU seconds of each process."""
+    """What became of the calls of one run: seconds of each from its INVITE, and CPU seconds of each process.
+
+    `lasted`: seconds from the first INVITE to the last answer.
+    """
 
     offered: int
+    lasted: float
     to_answer: Sequence[float]
     to_phone: Sequence[float]
     cpu: Mapping[str, float]
@@ -95,6 +99,16 @@ class Runs:
     @property
     def answered(self) -> int:
         return sum(len(run.to_answer) for run in self.runs)
+
+    @property
+    def carried(self) -> float:
+        """Answered calls a second; below the rate that was offered where the cores are full."""
+        return self.answered / sum(run.lasted for run in self.runs)
+
+    @property
+    def cores(self) -> float:
+        """Of all processes, while calls came: CPU seconds a second."""
+        return sum(sum(run.cpu.values()) for run in self.runs) / sum(run.lasted for run in self.runs)
 
     def to_answer_ms(self, share: float) -> float:
         return _quantile([value for run in self.runs for value in run.to_answer], share) * 1000
@@ -115,9 +129,12 @@ def _quantile(values: Sequence[float], share: float) -> float:
 class Delay:
     """Two Asterisks, the daemon and a web server, for as long as it is open."""
 
-    def __init__(self, work: Path, *, command: Sequence[str] | None = None) -> None:
-        """`command`: what is run instead of `python -m cti`, such as the sampler."""
+    def __init__(self, work: Path, *, command: Sequence[str] | None = None, spared: bool = False) -> None:
+        """`command`: what is run instead of `python -m cti`, such as the sampler. `spared`: Asterisk is spared what
+        `asterisk-conf` names for many calls a second, which other programs may want.
+        """
         work.mkdir()
+        self._spared = spared
         self._work = work
         self._sipp = ensure_sipp()
         self._runs = 0
@@ -163,16 +180,19 @@ class Delay:
         self._started.close()
 
     def _asterisk(self, started: ExitStack, name: str, extensions: str) -> AsteriskInstance:
+        shipped = ROOT / "asterisk-conf"
+        manager = (shipped / "manager.conf").read_text(encoding="utf-8")
+        extra = {"logger.conf": _LOGGER}
+        if self._spared:
+            manager = manager.replace(";disabledevents", "disabledevents")
+            extra["stasis.conf"] = (shipped / "stasis.conf").read_text(encoding="utf-8")
         configuration = PbxConfiguration(
             extensions=extensions,
             dialplan_files=[ROOT / "dialplan" / "cti.conf"],
-            manager=(ROOT / "asterisk-conf" / "manager.conf").read_text(encoding="utf-8"),
+            manager=manager,
             # One SIPp is all phones.
             phones=[StaticPhone(f"agent{number:02d}", self._phone_port) for number in range(_AGENTS)],
-            extra={
-                "logger.conf": _LOGGER,
-                "stasis.conf": (ROOT / "asterisk-conf" / "stasis.conf").read_text(encoding="utf-8"),
-            },
+            extra=extra,
         )
         instance = AsteriskInstance(ensure_asterisk(), self._work / name, configuration, name)
         started.callback(instance.release)
@@ -236,7 +256,8 @@ class Delay:
         # One run's leftovers are not to burden the next one.
         with suppress(TimeoutError):
             eventually(lambda: "0 active channels" in pbx.cli("core show channels count"), _PATIENCE)
-        return Calls(calls, to_answer, to_phone, cpu)
+        answered = max(sent[number] + seconds for number, seconds in zip(sent, to_answer, strict=True))
+        return Calls(calls, answered - min(sent.values()), to_answer, to_phone, cpu)
 
     def _start(self, place: Path, name: str, scenario: str, port: int, *more: object) -> Any:
         (place / f"{name}.xml").write_text(scenario, encoding="utf-8")
@@ -283,9 +304,10 @@ def table(results: Mapping[tuple[int, str], Runs]) -> list[str]:
     """A Markdown table, and whether the goals are met."""
     head = (
         "| calls/s | dialplan | answered of offered | INVITE to 200, ms p50 / p99 | more than without us "
-        "| INVITE to the phone's INVITE, ms p50 / p99 | more | CPU ms a call: daemon / Asterisk / SIPp |"
+        "| INVITE to the phone's INVITE, ms p50 / p99 | more | CPU ms a call: daemon / Asterisk / SIPp "
+        f"| carried a second | busy of {len(os.sched_getaffinity(0))} cores |"
     )
-    lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     goals = []
     for (rate, variant), runs in results.items():
         base = results.get((rate, DIRECT), runs)
@@ -297,7 +319,8 @@ def table(results: Mapping[tuple[int, str], Runs]) -> list[str]:
         lines.append(
             f"| {rate} | {variant} | {runs.answered} of {runs.offered} | {_pair(answer)} "
             f"| {_pair(more) if variant != DIRECT else ''} | {_pair(phone)} "
-            f"| {_pair(more_phone) if variant != DIRECT else ''} | {' / '.join(f'{ms:.1f}' for ms in cpu)} |"
+            f"| {_pair(more_phone) if variant != DIRECT else ''} | {' / '.join(f'{ms:.1f}' for ms in cpu)} "
+            f"| {runs.carried:.1f} | {runs.cores:.1f} |"
         )
         if variant == OURS:
             met = more[0] < _P50_GOAL_MS and more[1] < _P99_GOAL_MS and runs.answered == runs.offered
@@ -309,11 +332,11 @@ def table(results: Mapping[tuple[int, str], Runs]) -> list[str]:
     ]
 
 
-def profile(work: Path, rate: int, calls: int) -> list[str]:
+def profile(work: Path, rate: int, calls: int, *, spared: bool = False) -> list[str]:
     """Where the CPU time of the daemon goes, in lines; sampled, in the reactor's thread."""
     result = work.with_suffix(".json")
     command = [sys.executable, "-m", "tests.bench.sampled", str(result)]
-    with closing(Delay(work, command=command)) as laboratory:
+    with closing(Delay(work, command=command, spared=spared)) as laboratory:
         laboratory.run(OURS, rate, calls)
         pid = laboratory.daemon.pid
         os.kill(pid, signal.SIGUSR1)
