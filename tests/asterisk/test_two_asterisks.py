@@ -226,6 +226,7 @@ def test_calls_at_both_ring_who_is_there_and_are_told_apart_even_by_equal_unique
         ]
         for record in records:
             assert {channel["pbx"] for channel in record["channels"]} == {record["pbx"]}
+            assert len(record["decisions"]) == 1, "nobody of the other site was tried first"
 
 
 def test_an_outage_of_one_does_not_reach_the_calls_and_agents_of_the_other(tmp_path):
@@ -314,6 +315,7 @@ def test_an_outage_of_one_does_not_reach_the_calls_and_agents_of_the_other(tmp_p
             "5": "anna", "6": None, "7": "anna", "8": "dora", "9": "cleo",
         }  # fmt: skip
         assert {record["outcome"] for record in records.values()} == {"answered"}
+        assert {len(record["decisions"]) for record in records.values()} == {1}, "nobody was offered in vain"
         for number, result in results.items():
             agree(records[number], result)
         assert abs(seconds(records["+491713920037"]["ended"]) - died) < 1.5
