@@ -419,12 +419,18 @@ class CtiService(Service):
         answer = await client.action("Getvar", Channel=channel, Variable="CALLERID(num-pres)")
         return answer.get("Value")
 
-    def _learn(self, pbx: str, did: str, service: RoutedService) -> None:
-        services, client = self._services(), self._pbxes[pbx].client
-        if not services.knows(did) and client.up:
-            self._background(
-                "the fallback of a number could not be written", services.learn(did, service, client), pbx=pbx
-            )
+    def _learn(self, did: str, service: RoutedService) -> None:
+        """A form of a number that was new at one Asterisk may come to the others next."""
+        services = self._services()
+        if services.knows(did):
+            return
+        for pbx in self._pbxes.values():
+            if pbx.client.up:
+                self._background(
+                    "the fallback of a number could not be written",
+                    services.learn(did, service, pbx.client),
+                    pbx=pbx.name,
+                )
 
     def _down(self, name: str, reason: str) -> None:
         log.warning("AMI is down", pbx=name, why=reason)

@@ -80,7 +80,7 @@ class Inbound:
         card_url: str | None,
         measure: "Measures",
         pbxes: Collection[str],
-        learn: Callable[[str, str, Service], None],
+        learn: Callable[[str, Service], None],
         stood_still: Callable[[], bool],
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
@@ -88,7 +88,7 @@ class Inbound:
         `answer_within`: seconds from question to answer. `offer_grace`: seconds that agents stay held beyond
         the ringing, for Asterisk's way there and back. `card_url`: where a call's card can be seen, with
         `{call}` for its id; None where there is no page. `pbxes`: names of the Asterisks that may ask.
-        `learn(pbx, did, service)` is told by which form of its number a service was reached. `stood_still`:
+        `learn(did, service)` is told by which form of its number a service was reached. `stood_still`:
         whether this process was frozen a moment ago, and may be reading questions that nobody waits for.
         """
         self._calls = calls
@@ -162,7 +162,7 @@ class Inbound:
         services = self._services()
         service, called = services.of(request.did)
         if service is not None:
-            self._learn(request.pbx, request.did, service)
+            self._learn(request.did, service)
         caller = services.plan.parse(
             None if request.caller == "unknown" else request.caller, presentation=request.presentation
         )

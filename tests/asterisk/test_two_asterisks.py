@@ -50,6 +50,10 @@ exten => s,1,GotoIf($["${CTI_PBX}" = "main"]?to-branch,494066969100,1:old-contex
 """
 
 
+#: Of the dialled number, as few trunks send it.
+ANOTHER_FORM = "4066969100"
+
+
 def two_sites(tmp_path: Any, main: list[AnAgent], branch: list[AnAgent], **more: Any) -> Company:
     return Company(tmp_path, main, branches={"branch": branch}, **{"more_extensions": JOINED, **more})
 
@@ -133,6 +137,15 @@ def refused(company: Company, path: str, **body: str) -> tuple[int, str]:
     return refusal.value.code, orjson.loads(refusal.value.read())["detail"]
 
 
+def has_fallbacks(company: Company, did: str) -> None:
+    """Every Asterisk knows where calls to this number go without us."""
+    for pbx in company.pbxes.values():
+        eventually(
+            lambda: f"/cti/fallback/{did} " in pbx.cli("database show cti/fallback"),  # noqa: B023
+            what=f"the fallback in AstDB of {pbx.name}",
+        )
+
+
 def both_talking(company: Company) -> dict[tuple[str, str], str]:
     """The calls of Anna at main and Ben at the branch, once both are on."""
     open = {(call["pbx"], call["agent"]): call["id"] for call in company.daemon.calls() if not call["ended"]}
@@ -147,11 +160,7 @@ def test_calls_at_both_ring_who_is_there_and_are_told_apart_even_by_equal_unique
             a_customer(owner="user-dora"), a_customer(id="18", numbers="+491713920018", owner="user-eve")
         )
         started(company)
-        for pbx in company.pbxes.values():
-            eventually(
-                lambda: f"/cti/fallback/{DID} " in pbx.cli("database show cti/fallback"),  # noqa: B023
-                what=f"the fallback in AstDB of {pbx.name}",
-            )
+        has_fallbacks(company, DID)
 
         # Both count their channels from the start, and number them by the second.
         for attempt in range(5):
@@ -186,7 +195,9 @@ def test_calls_at_both_ring_who_is_there_and_are_told_apart_even_by_equal_unique
         # Dora is free, and her customer calls at main, where she has no phone; Anna and Cleo have.
         passed_over = talking(company, "cleo", CUSTOMER)
         also = talking(company, "anna", "+491713920050")
-        nobody = company.call(from_number="+491713920051", talk_ms=100).wait()
+        nobody = company.call(did=ANOTHER_FORM, from_number="+491713920051", talk_ms=100).wait()
+        # A form of the number that was new at main is no news at the branch.
+        has_fallbacks(company, ANOTHER_FORM)
         # Eve has a phone at each.
         eves = [talking(company, "eve", "+491713920018", pbx="branch")]
         eves[0].hang_up()
@@ -215,6 +226,7 @@ def test_calls_at_both_ring_who_is_there_and_are_told_apart_even_by_equal_unique
         ]
         for record in records:
             assert {channel["pbx"] for channel in record["channels"]} == {record["pbx"]}
+            assert len(record["decisions"]) == 1, "nobody of the other site was tried first"
 
 
 def test_an_outage_of_one_does_not_reach_the_calls_and_agents_of_the_other(tmp_path):
@@ -303,6 +315,7 @@ def test_an_outage_of_one_does_not_reach_the_calls_and_agents_of_the_other(tmp_p
             "5": "anna", "6": None, "7": "anna", "8": "dora", "9": "cleo",
         }  # fmt: skip
         assert {record["outcome"] for record in records.values()} == {"answered"}
+        assert {len(record["decisions"]) for record in records.values()} == {1}, "nobody was offered in vain"
         for number, result in results.items():
             agree(records[number], result)
         assert abs(seconds(records["+491713920037"]["ended"]) - died) < 1.5

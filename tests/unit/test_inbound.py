@@ -79,7 +79,7 @@ class World:
         rules = compile_rules([{"name": "owner", "when": {"party.owner": "present"}, "dial": "owner"}])
         service = Service("sales", ("+494066969100",), mode, None, "old-context,s,1", rules)
         self.services = Services([service], NumberPlan("DE"))
-        self.learned: list[tuple[str, str]] = []
+        self.learned: list[str] = []
         self.answer: Deferred[Identification] | None = None
         self.inbound = Inbound(
             calls=self.calls,
@@ -93,7 +93,7 @@ class World:
             card_url="https://cti.example/?call={call}",
             measure=self,
             pbxes={"main"},
-            learn=lambda pbx, did, service: self.learned.append((pbx, did)),
+            learn=lambda did, service: self.learned.append(did),
             stood_still=lambda: self.frozen,
         )
 
@@ -188,7 +188,7 @@ def test_the_answer_names_the_agent_the_caller_and_the_card_and_ends_with_the_ac
     assert list(session.set)[-1] == "CTI_ACTION"
     assert world.events == ["call.offered", "call.routed", "card.offered"]
     assert world.anna == "offered"
-    assert world.learned == [("main", "494066969100")]
+    assert world.learned == ["494066969100"]
 
 
 @pytest.mark.parametrize(
