@@ -230,6 +230,14 @@ class AsteriskInstance:
         lines = self.cli("core show channels concise").splitlines()
         return [line.partition("!")[0] for line in lines if "!" in line]
 
+    def bridged(self) -> int:
+        """How many channels hear another one, or wait in a bridge to do so."""
+        rows = [
+            line.split("!") for line in self.cli("core show channels concise").splitlines() if "!" in line
+        ]
+        # The last but one is the bridge's id, before the uniqueid.
+        return sum(1 for row in rows if row[-2])
+
     def bridges(self) -> list[str]:
         """The ids of all bridges there are."""
         return [line.split()[0] for line in self.cli("bridge show all").splitlines()[1:] if line.strip()]

@@ -63,6 +63,14 @@ exten => _[0-9+].,1,Dial(PJSIP/${EXTEN}@trunk,30)
 """
 
 
+class Refusal(Exception):
+    """What the API said no with."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(f"{status} {detail}")
+        self.status, self.detail = status, detail
+
+
 class Office:
     """One company for all tests of this file: each begins and ends with nobody talking."""
 
@@ -81,15 +89,18 @@ class Office:
     def refusal(self, who: str, call: str | None, operation: str, **body: Any) -> tuple[int, str]:
         """The status and the reason."""
         path = "/api/v1/calls" if call is None else f"/api/v1/calls/{call}/{operation}"
-        with pytest.raises(HTTPError) as caught:
+        with pytest.raises(Refusal) as caught:
             self._ask(who, path, body)
-        return caught.value.code, json.loads(caught.value.read())["detail"]
+        return caught.value.status, caught.value.detail
 
     def token(self, who: str) -> str:
         return self.daemon.token("supervisor", "cleo") if who == "chief" else self.daemon.token("agent", who)
 
     def _ask(self, who: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = self.daemon.request("POST", path, body, self.token(who))
+        try:
+            answer: dict[str, Any] = self.daemon.request("POST", path, body, self.token(who))
+        except HTTPError as error:
+            raise Refusal(error.code, json.loads(error.read())["detail"]) from error
         return answer
 
     def ready(self, *agents: str) -> None:
@@ -100,7 +111,10 @@ class Office:
 
     def talking(self) -> tuple[Call, str]:
         """A customer who talks with Anna, and the id of the call."""
-        return self.ringing(200)
+        begun = self.ringing(200)
+        # Asterisk says that the phone has answered a moment before the two hear each other.
+        eventually(lambda: self.company.pbx.bridged() == 2, 10, what="both in a bridge")
+        return begun
 
     def ringing(self, status: int = 180) -> tuple[Call, str]:
         """A customer for whom it rings, and the id of the call."""
@@ -119,8 +133,8 @@ class Office:
         state: str = self.daemon.agents()[agent]["state"]
         return state
 
-    def is_in(self, agent: str, call: str) -> None:
-        """Waits until the agent talks in this call."""
+    def is_in(self, agent: str, call: str, *, bridged: int = 2) -> None:
+        """Waits until the agent talks in this call; so many channels are `bridged` then."""
         eventually(
             lambda: any(
                 each["agent"] == agent and each["answered"] and not each["ended"]
@@ -129,6 +143,7 @@ class Office:
             10,
             what=f"{agent} in the call",
         )
+        eventually(lambda: self.company.pbx.bridged() >= bridged, 10, what="who hear each other")
 
     def ended(self, call: str) -> dict[str, Any]:
         """The call in full, once it is over."""
@@ -383,7 +398,8 @@ def test_a_consultation_is_a_call_of_its_own_and_completes_into_the_first(office
     asked = office.do("anna", id, "consult", to="ben")
 
     assert (asked["parent"], asked["agent"], asked["direction"]) == (id, "anna", "internal")
-    office.is_in("ben", asked["id"])
+    # Two of the four are the halves of a Local channel.
+    office.is_in("ben", asked["id"], bridged=4)
     assert cards(office.daemon.call(asked["id"])) == ["ben"]
     office.do("anna", id, "alternate")
     office.do("anna", asked["id"], "alternate")
@@ -415,7 +431,8 @@ def test_three_come_together_in_a_conference(office):
     office.ready("anna", "ben")
     call, id = office.talking()
     asked = office.do("anna", id, "consult", to="ben")
-    office.is_in("ben", asked["id"])
+    # Two of the four are the halves of a Local channel.
+    office.is_in("ben", asked["id"], bridged=4)
     office.do("anna", id, "conference")
     eventually(
         lambda: (
