@@ -539,7 +539,7 @@ def a_server(path: Path, **urls: str) -> "Iterator[subprocess.Popen[str]]":
         process.communicate()
 
 
-def until(reached: Callable[[], object], seconds: float = 20.0) -> None:
+def until(reached: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < end, "in time"
