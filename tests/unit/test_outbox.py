@@ -539,7 +539,7 @@ def a_server(path: Path, **urls: str) -> "Iterator[subprocess.Popen[str]]":
         process.communicate()
 
 
-def until(reached: Callable[[], object], seconds: float = 20.0) -> None:
+def until(reached: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < end, "in time"
@@ -595,7 +595,7 @@ def test_real_receivers_in_all_their_moods_get_everything_once_in_order_and_sign
                     until(lambda each=each: len(each.accepted) >= 60)  # type: ignore[misc]
                 until(lambda: len(mover.requests) >= 2)
                 time.sleep(0.1)
-                out, _ = server.communicate(timeout=20)
+                out, _ = server.communicate(timeout=60)
             pending, errors = (json.loads(line) for line in out.splitlines()[-2:])
     for each in (well, broken, hanging, busy, chatty, up):
         assert_in_order_and_signed(each)
