@@ -25,6 +25,7 @@ from cti.asterisk.ami_tls import AmiTls
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiSession, FastAgiFactory, listen
 from cti.asterisk.pbx import Pbx
+from cti.asterisk.versions import SUPPORTED, differences
 from cti.calls.control import Control
 from cti.calls.explain import explain
 from cti.calls.gaps import Gaps
@@ -395,7 +396,12 @@ class CtiService(Service):
         self.metrics.ami_up(name, True)
         self.tracker.up(name, pbx.client)
         at = self._now()
-        log.info("AMI is up", pbx=name, asterisk=await self._version(pbx))
+        version = await self._version(pbx)
+        log.info("AMI is up", pbx=name, asterisk=version)
+        if version is not None and not differences(version).supported:
+            log.warning(
+                "an Asterisk of a version that may not do", pbx=name, asterisk=version, right=SUPPORTED
+            )
         await self.tracker.resync(name, pbx.client, pbx.lost)
         await self.gaps.close(name, pbx.lost, at)
         pbx.in_step = True
@@ -568,7 +574,6 @@ class CtiService(Service):
                 options=Options(
                     behind_proxy=http.behind_proxy,
                     metrics_allow=http.metrics_allow,
-                    own_recordings=self.settings.call_control.own_recordings,
                 ),
             )
         )

@@ -38,12 +38,12 @@ CTI_PBX = {pbx}
 CTI_FALLBACK = {fallback}
 
 [from-trunk]
-exten => _X!,1,Goto(cti-inbound,${{EXTEN}},1)
-exten => _+X!,1,Goto(cti-inbound,${{EXTEN}},1)
+exten => _X!,1,Goto(cti-inbound,${{FILTER(0-9A-Za-z+*#,${{EXTEN}})}},1)
+exten => _+X!,1,Goto(cti-inbound,${{FILTER(0-9A-Za-z+*#,${{EXTEN}})}},1)
 
 [from-peers]
-exten => _X!,1,Goto(cti-inbound,${{EXTEN}},1)
-exten => _+X!,1,Goto(cti-inbound,${{EXTEN}},1)
+exten => _X!,1,Goto(cti-inbound,${{FILTER(0-9A-Za-z+*#,${{EXTEN}})}},1)
+exten => _+X!,1,Goto(cti-inbound,${{FILTER(0-9A-Za-z+*#,${{EXTEN}})}},1)
 ; The phones of this Asterisk, for another one of the company.
 exten => _[a-z][a-z]!,1,Dial(PJSIP/${{EXTEN}},30)
 

@@ -21,7 +21,7 @@ from lab.asterisk import AsteriskInstance
 from lab.configuration import TRUNK_HEADER, PbxConfiguration, RegisteringPhone, StaticPhone
 from lab.ports import PortBlock
 from lab.processes import T, eventually
-from lab.scenarios import Answers, Behaviour, Busy, ByNumber, Declines, Forwards, RingsForever
+from lab.scenarios import Answers, Behaviour, Busy, ByNumber, Congested, Declines, Forwards, RingsForever
 from lab.sipp import Call, Calls, Handset, Phone, place_calls
 from lab.tree import AsteriskTree, LabUnavailable, ensure_asterisk, ensure_sipp
 
@@ -31,6 +31,7 @@ __all__ = [
     "ByNumber",
     "Call",
     "Calls",
+    "Congested",
     "Declines",
     "Forwards",
     "Handset",

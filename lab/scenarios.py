@@ -56,6 +56,11 @@ class Declines:
 
 
 @frozen
+class Congested:
+    """Says 503: no line is free."""
+
+
+@frozen
 class Forwards:
     """Says 302 after `after_ms` (ringing until then, if that is not zero): call `to` instead.
 
@@ -74,7 +79,7 @@ class ByNumber:
     otherwise: Behaviour = Answers()
 
 
-Behaviour = Answers | RingsForever | Busy | Declines | Forwards | ByNumber
+Behaviour = Answers | RingsForever | Busy | Declines | Congested | Forwards | ByNumber
 
 # A method that Asterisk does not send to a phone or caller of the lab. SIPp answers it with 200, and stays where it
 # is, whenever its scenario does not wait for it (-aa); any other method would end the call then.
@@ -119,6 +124,8 @@ def _phone(behaviour: Behaviour, sound_port: int) -> str:
             return _refused(486, "Busy Here", after_ms)
         case Declines(after_ms):
             return _refused(603, "Decline", after_ms)
+        case Congested():
+            return _refused(503, "Service Unavailable", after_ms=0)
         case Forwards(to, after_ms):
             address = _literal(to) if to.startswith("sip:") else f"sip:{_literal(to)}@[local_ip]:[local_port]"
             return _refused(302, "Moved Temporarily", after_ms, contact=f"<{address}>")

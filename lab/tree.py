@@ -16,17 +16,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-# Part of the tree's directory name: raise it when what belongs into a tree changes; older ones are replaced.
-_TREE_VERSION = "1"
 _MARKER = ".cordboard-tree"
 _DEFAULT_VERSION = "22"
-# Where each version is, as (suite, debootstrap's script): Debian 12 has no Asterisk, 11 and forky have one. The
-# debootstrap of an older Debian does not know newer suites by name; the script for sid serves them all.
-_SUITES = {
-    "16": (("bullseye", "bullseye"),),
-    "22": (("forky", "sid"), ("sid", "sid")),
-}
-_TREE_PACKAGES = "asterisk,asterisk-core-sounds-en-gsm"
 _BUILD_SECONDS = 900
 _INSTALL_SECONDS = 600
 
@@ -35,6 +26,28 @@ _ESSENTIAL_MODULES = ("chan_pjsip", "res_pjsip", "res_agi", "app_dial", "pbx_con
 
 class LabUnavailable(RuntimeError):
     """No Asterisk or no SIPp can be had on this machine; the message says what to install or to do."""
+
+
+@frozen
+class _Release:
+    """How a private copy of one version is made: `suites` are (suite, debootstrap's script), the preferred first.
+
+    `tree` is part of the directory's name: raise it when what belongs into a tree changes; older ones are replaced.
+    """
+
+    suites: Sequence[tuple[str, str]]
+    packages: str
+    tree: str
+
+
+# Debian 12 has no Asterisk, 11 and forky have one. The debootstrap of an older Debian does not know newer suites by
+# name; the script for sid serves them all. Debian 11 has app_voicemail in a package of its own.
+_RELEASES = {
+    "16": _Release(
+        (("bullseye", "bullseye"),), "asterisk,asterisk-core-sounds-en-gsm,asterisk-voicemail", tree="2"
+    ),
+    "22": _Release((("forky", "sid"), ("sid", "sid")), "asterisk,asterisk-core-sounds-en-gsm", tree="1"),
+}
 
 
 @frozen
@@ -123,8 +136,8 @@ def cache_directory() -> Path:
 def wanted_version() -> str:
     """The version that $ASTERISK asks for, `16` or `22`; empty: whatever is there. Raises LabUnavailable."""
     version = os.environ.get("ASTERISK", "")
-    if version and version not in _SUITES:
-        raise LabUnavailable(f"ASTERISK={version}: the lab can fetch {' and '.join(_SUITES)}")
+    if version and version not in _RELEASES:
+        raise LabUnavailable(f"ASTERISK={version}: the lab can fetch {' and '.join(_RELEASES)}")
     return version
 
 
@@ -139,7 +152,7 @@ def ensure_asterisk() -> AsteriskTree:
         return AsteriskTree(Path("/")).check()
     version = version or _DEFAULT_VERSION
     cache = cache_directory()
-    tree = cache / f"asterisk-{version}-{_TREE_VERSION}"
+    tree = cache / f"asterisk-{version}-{_RELEASES[version].tree}"
     if (tree / _MARKER).is_file():
         return AsteriskTree(tree).check()
     _require_debian_and_root(f"Asterisk {version}, which is not on this machine,")
@@ -174,11 +187,12 @@ def _remove_trees(cache: Path, version: str = "*") -> list[Path]:
 
 
 def _build(tree: Path, version: str) -> None:
+    release = _RELEASES[version]
     debootstrap = _ensure_program("debootstrap", "debootstrap")
     _remove_trees(tree.parent, f"{version}-*")
     mirrors = _debian_mirrors()
     failures = []
-    for suite, script in _SUITES[version]:
+    for suite, script in release.suites:
         for mirror in mirrors:
             _say(f"building Asterisk {version} (Debian {suite}) in {tree}, once; this takes a minute or two")
             building = tree.with_name(f"{tree.name}.building")
@@ -187,7 +201,7 @@ def _build(tree: Path, version: str) -> None:
                 *("setpriv", "--pdeathsig", "KILL"),
                 # What debootstrap mounts in the tree is gone with it, even if it is killed.
                 *("unshare", "--mount", "--propagation", "private"),
-                *(str(debootstrap), "--variant=minbase", f"--include={_TREE_PACKAGES}"),
+                *(str(debootstrap), "--variant=minbase", f"--include={release.packages}"),
                 *(suite, str(building), mirror, script),
             ]
             try:
@@ -196,7 +210,7 @@ def _build(tree: Path, version: str) -> None:
                 failures.append(f"{suite}: {error}")
                 shutil.rmtree(building, ignore_errors=True)
                 continue
-            _finish(building)
+            _finish(building, release)
             building.rename(tree)
             log.unlink()
             return
@@ -206,13 +220,13 @@ def _build(tree: Path, version: str) -> None:
     )
 
 
-def _finish(building: Path) -> None:
+def _finish(building: Path, release: _Release) -> None:
     """Leaves out what only the installation needed, and marks the tree as whole."""
     for waste in ("var/cache/apt", "var/lib/apt/lists"):
         shutil.rmtree(building / waste)
     # A mount point for each instance's own file, with the machine's name in it.
     (building / "etc/hosts").touch()
-    (building / _MARKER).write_text(f"{_TREE_VERSION}\n")
+    (building / _MARKER).write_text(f"{release.tree}\n")
 
 
 def _debian_mirrors() -> list[str]:

@@ -51,7 +51,7 @@ class AgentFacts:
 
     `state` is one of the contract's words. `why_not` is None when the agent may be offered a call now, else a
     short reason ("paused: lunch", "phone PJSIP/anna is unavailable", "busy"). `idle_since`: epoch seconds.
-    `pbxes`: the Asterisks that know a phone of theirs, None where that is not known.
+    `pbxes`: the Asterisks that can ring a phone of theirs, None where that is not known.
     A phone that could not stand in a dial string as it is raises `ValueError`.
     """
 

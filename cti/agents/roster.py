@@ -21,6 +21,10 @@ class AgentNotReady(Exception):
     """The agent cannot be offered a call now; the text says why."""
 
 
+class PhoneOutOfSight(AgentNotReady):
+    """The Asterisk that has the agent's phone is away; the text names both."""
+
+
 @frozen
 class Lease:
     """An agent held for a call until `expires` (epoch seconds).
@@ -75,7 +79,10 @@ class Roster:
         self._phones: dict[str, str] = {}
         self._crm: dict[tuple[str, str], str] = {}
         self._devices: dict[str, dict[str, str]] = {}
+        # The Asterisks that have, or had when they were last in sight, a phone of this name.
+        self._homes: dict[str, set[str]] = {}
         self._in_sight: set[str] = set()
+        self._told: set[str] = set()
 
     # People, as the store has them.
 
@@ -149,19 +156,31 @@ class Roster:
         id = self._phones.get(device)
         before = self._word(self._agents[id]) if id is not None else None
         states[pbx] = word
+        homes = self._homes.setdefault(device, set())
+        (homes.discard if word == "INVALID" else homes.add)(pbx)
         if id is not None:
             self._refresh(self._agents[id], before)
 
     def has_told(self, pbx: str) -> None:
         """Asterisk `pbx` has told of all its phones: whom it has not named has none there."""
         self._in_sight.add(pbx)
+        self._told.add(pbx)
+        for device, homes in self._homes.items():
+            if pbx in homes and pbx not in self._devices.get(device, {}):
+                homes.discard(pbx)
+                if (id := self._phones.get(device)) is not None:
+                    self._refresh(self._agents[id], self._word(self._agents[id]))
 
     def sees(self, pbx: str) -> bool:
-        """Whether it is known which phones Asterisk `pbx` has."""
+        """Whether Asterisk `pbx` tells us of its phones now."""
         return pbx in self._in_sight
 
+    def knows_phones_of(self, pbx: str) -> bool:
+        """Whether it is known which phones Asterisk `pbx` has; they stay the same while it is out of sight."""
+        return pbx in self._told
+
     def forget_devices(self, pbx: str) -> None:
-        """Asterisk `pbx` is out of sight: what it said of phones is not to be relied on any more."""
+        """Asterisk `pbx` is out of sight: what it said of its phones' states is not to be relied on any more."""
         self._in_sight.discard(pbx)
         for device, states in self._devices.items():
             if states.pop(pbx, None) is not None and (id := self._phones.get(device)) is not None:
@@ -246,12 +265,14 @@ class Roster:
     def desk(self, id: str) -> tuple[str, str]:
         """The Asterisk and the phone at which an agent can be rung for a call of their own making.
 
-        Whatever they wish: who is paused may call. Raises `AgentUnknown`, and `AgentNotReady` for who has a call.
+        Whatever they wish: who is paused may call. Raises `AgentUnknown`, `AgentNotReady` for who has a call, and
+        `PhoneOutOfSight`.
         """
         agent = self._agent(id)
         if agent.engagement is not Engagement.NONE:
             raise AgentNotReady(f"{id} has a call already ({state(Wish.READY, agent.engagement)})")
         why_not = "has no phone here" if agent.record.phones else "has no phone"
+        away = None
         for phone in agent.record.phones:
             # An outside line rings a mobile, and its voicemail would begin to call customers.
             if "@" in phone:
@@ -260,6 +281,10 @@ class Roster:
                 if (why := DEVICE_WHY_NOT.get(word)) is None:
                     return pbx, phone
                 why_not = f"{phone} {why}"
+            for pbx in sorted(self._homes.get(phone, set()) - self._in_sight):
+                away = away or f"{phone} is at the Asterisk {pbx}, to which there is no connection"
+        if away is not None:
+            raise PhoneOutOfSight(f"{id} cannot be rung: {away}")
         raise AgentNotReady(f"{id} cannot be rung: {why_not}")
 
     # How it is kept.
@@ -340,13 +365,14 @@ class Roster:
         return f"{phone} {DEVICE_WHY_NOT[said[0]]}"
 
     def _pbxes(self, phones: Iterable[str]) -> frozenset[str] | None:
-        """The Asterisks that know one of these phones; None while nobody has said anything of one of them."""
+        """The Asterisks that can ring one of these phones; None while nobody has said anything of one of them."""
         known: set[str] = set()
         for phone in phones:
-            said = self._devices.get(phone)
-            if not said:
+            homes = self._homes.get(phone)
+            if homes is None:
                 return None
-            known.update(pbx for pbx, word in said.items() if word != "INVALID")
+            said = self._devices.get(phone, {})
+            known.update(pbx for pbx in homes if said.get(pbx) not in ABSENT)
         return frozenset(known)
 
     def _word(self, agent: _Agent) -> str:

@@ -14,7 +14,7 @@ from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from cti.agents.roster import AgentNotReady, AgentUnknown, Roster
+from cti.agents.roster import AgentNotReady, AgentUnknown, PhoneOutOfSight, Roster
 from cti.asterisk.channels import Channels
 from cti.asterisk.pbx import Listening, NotDone, NotPossible, Pbx, PbxAway, PbxError, Refused
 from cti.calls.identification import Identifier
@@ -30,7 +30,7 @@ from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.settings import CallControl
 from cti.store.base import CallDetail, StoreError, Unit
-from cti.store.records import CallRecord, CardRecord, ChannelRecord, SegmentRecord
+from cti.store.records import CallRecord, ChannelRecord
 from routing.decide import Decision
 from routing.facts import Facts
 
@@ -176,6 +176,11 @@ class Control:
         self._settings = settings
         self._allowance = Allowance(self._now, settings.calls_per_minute)
 
+    @property
+    def own_recordings(self) -> bool:
+        """Whether agents hear the recordings of their calls."""
+        return self._settings.own_recordings
+
     # Calls that begin here.
 
     async def make_call(self, asker: Asker, agent: str, to: str) -> Done:
@@ -184,7 +189,7 @@ class Control:
             if asker.own_only and agent != asker.agent:
                 raise NotAllowed("an agent starts calls only for themselves; leave another agent's id out")
             pbx, phone = self._desk(agent)
-            target = self._target(asker, agent, to)
+            target = self._target(asker, agent, to, begins=True)
             call, number, decision = self._new_call(pbx, agent, target, None)
             unit = self._calls.unit()
             # Held until they talk, so that nobody offers them another call meanwhile.
@@ -464,6 +469,8 @@ class Control:
 
     def _leg(self, asker: Asker, call: LiveCall, home: LiveCall, agent: str, channel: ChannelRecord) -> Leg:
         name = channel.pbx
+        if not self._roster.sees(name):
+            raise AsteriskAway(f"the call is at the Asterisk {name}, to which there is no connection")
         return Leg(call, home, agent, channel, self._pbxes[name], self._mirrors[name], asker)
 
     def _desk(self, agent: str) -> tuple[str, str]:
@@ -472,13 +479,15 @@ class Control:
             return self._roster.desk(agent)
         except AgentUnknown as error:
             raise BadTarget(f"agent: {error}") from error
+        except PhoneOutOfSight as error:
+            raise AsteriskAway(str(error)) from error
         except AgentNotReady as error:
             raise NotNow(str(error)) from error
 
     # Whom they want to reach.
 
-    def _target(self, asker: Asker, agent: str, to: str) -> Target:
-        """Raises `BadTarget`, `TooMany`."""
+    def _target(self, asker: Asker, agent: str, to: str, *, begins: bool = False) -> Target:
+        """Whom they mean; counted if a call `begins` with it, or goes outside. Raises `BadTarget`, `TooMany`."""
         services = self._services()
         try:
             target = target_of(
@@ -488,10 +497,10 @@ class Control:
             raise BadTarget(str(error)) from error
         if isinstance(target, ToAgents) and target.name == agent:
             raise BadTarget("to: nobody calls themselves")
-        if isinstance(target, ToNumber) and (
-            wait := self._allowance.take(f"token {asker.token}", f"agent {agent}")
-        ):
-            raise TooMany(wait)
+        if begins or isinstance(target, ToNumber):
+            wait = self._allowance.take(f"token {asker.token}", f"agent {agent}")
+            if wait:
+                raise TooMany(wait)
         return target
 
     def _new_call(
@@ -569,24 +578,8 @@ class Control:
             raise
 
     def _offer(self, unit: Unit, call: LiveCall, decision: Decision) -> None:
-        at = self._now()
         self._reserve(unit, call, decision, call.record.attempt)
-        segment = SegmentRecord(
-            call=call.id,
-            number=len(call.segments) + 1,
-            attempt=call.record.attempt,
-            service=call.record.service,
-            agents=decision.agents,
-            target=decision.target,
-            rule=decision.rule,
-            reason=decision.reason,
-            offered=at,
-        )
-        attempt, body = call.record.attempt, call.card
-        cards = [
-            CardRecord(call.id, agent, attempt, at, body) for agent in decision.agents if body is not None
-        ]
-        call.offer_to(unit, segment, cards)
+        call.offer_to(unit, self._now(), decision, call.card)
 
     def _reserve(self, unit: Unit, call: LiveCall, decision: Decision, attempt: int) -> None:
         expires = self._now() + decision.timeout + COLLECTED_WITHIN
@@ -680,6 +673,8 @@ class Control:
                 "an operation failed at Asterisk", call=call, operation=operation, why=type(error).__name__
             )
             raise _AS_OURS[type(error)](str(error)) from error
+        except AsteriskAway:
+            raise
         except ControlError:
             outcome = "refused"
             raise
@@ -759,5 +754,9 @@ def _other_side(leg: Leg) -> str:
 
 
 def _did(record: CallRecord) -> str:
-    """The number by which the dialplan asks about this call again, as the trunk sent it."""
-    return re.sub(r"[^0-9A-Za-z+*#]", "", record.to_raw) or "s"
+    """The number by which the dialplan asks about this call again, as the trunk sent it.
+
+    `s` where `cti-inbound` would not take it for one: a feature's code, or a letter, which is Asterisk's own.
+    """
+    number = re.sub(r"[^0-9A-Za-z+*#]", "", record.to_raw)
+    return number if re.match(r"[0-9]|\+|[A-Za-z].", number) else "s"

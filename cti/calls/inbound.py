@@ -20,9 +20,9 @@ from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
 from cti.logs import get_logger
-from cti.numbers import Number
+from cti.numbers import Number, NumberKind
 from cti.store.base import StoreError, Unit
-from cti.store.records import CallRecord, CardRecord, ChannelRecord, DecisionRecord, SegmentRecord
+from cti.store.records import CallRecord, ChannelRecord, DecisionRecord
 from routing.decide import Action, Decision, decide
 from routing.facts import Facts
 from routing.rules import Mode, Service
@@ -219,6 +219,9 @@ class Inbound:
     def _open(self, asked: Asked, call: LiveCall) -> Unit:
         """The transaction of this decision. An offer that was open has ended: its agents are free again."""
         unit = self._calls.unit()
+        if call.record.from_kind == NumberKind.UNAVAILABLE:
+            # AMI told of the call first, and does not say whether the number may be shown.
+            name_caller(call.record, asked.caller)
         if asked.service is not None:
             call.record.service, call.record.mode = asked.service.name, str(asked.service.mode)
         channel = call.channels[asked.request.pbx, asked.request.uniqueid]
@@ -262,7 +265,7 @@ class Inbound:
             tried=call.tried,
             agents=self._roster.agents,
             groups=self._roster.groups,
-            pbx=asked.request.pbx if self._roster.sees(asked.request.pbx) else None,
+            pbx=asked.request.pbx if self._roster.knows_phones_of(asked.request.pbx) else None,
         )
 
     def _reserve(
@@ -302,21 +305,8 @@ class Inbound:
             expires = at + decision.timeout + self._offer_grace
             for reservation in self._roster.reserve(decision.agents, call.id, record.attempt, expires):
                 unit.put_reservation(reservation)
-            segment = SegmentRecord(
-                call=call.id,
-                number=len(call.segments) + 1,
-                attempt=record.attempt,
-                service=record.service,
-                agents=decision.agents,
-                target=decision.target,
-                rule=decision.rule,
-                reason=decision.reason,
-                offered=at,
-            )
-            body = card_body(call, identified, asked.service)
-            cards = [CardRecord(call.id, agent, record.attempt, at, body) for agent in decision.agents]
             call.action = str(decision.action)
-            call.offer_to(unit, segment, cards)
+            call.offer_to(unit, at, decision, card_body(call, identified, asked.service))
         else:
             if asked.steered:
                 # Not shown yet: for an agent whom the company's own dialplan may ring.
@@ -512,6 +502,11 @@ def new_record(
         service=service.name if service is not None else None,
         mode=str(service.mode) if service is not None else None,
     )
+
+
+def name_caller(record: CallRecord, caller: Number) -> None:
+    """Take down whose number it is, of a call that began without it."""
+    record.from_number, record.from_raw, record.from_kind = caller.dialable, caller.raw, str(caller.kind)
 
 
 def assigned_to(call: LiveCall, at: float) -> Decision | None:

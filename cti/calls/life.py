@@ -17,7 +17,7 @@ import secrets
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
 
@@ -91,6 +91,9 @@ LAST_RESORTS: Mapping[str, str] = {
     "announce": "self_service",
     "reject": "rejected",
 }
+
+#: The roles of a call's two channels on the way from one Asterisk to another: at the first, and at the second.
+_BETWEEN_ASTERISKS: Final = ("peer", "caller")
 
 
 def mint_call_id(now: float) -> str:
@@ -208,6 +211,12 @@ class LiveCall:
         return [channel for channel in self.channels.values() if channel.ended is None]
 
     @property
+    def latest(self) -> float:
+        """The latest time at which we know that it was there: it cannot have ended before."""
+        offers = [segment.answered or segment.offered for segment in self.segments]
+        return max([self.record.answered or self.record.started, *offers])
+
+    @property
     def ours(self) -> bool:
         """Whether one of us called: the agent, or the phone, that dialled."""
         return self.record.direction != "inbound"
@@ -234,6 +243,36 @@ class LiveCall:
             "service": record.service,
         }
 
+    def comes_over(self, pbx: str, device: str, agent: str | None) -> bool:
+        """Whether a channel with our id, which nobody at this Asterisk dialled, brings the call from another one."""
+        living = self.living
+        return (
+            agent is None
+            and not device.startswith("Local/")
+            and any(channel.pbx != pbx for channel in living)
+            and not any(channel.pbx == pbx and channel.role == "caller" for channel in living)
+        )
+
+    def is_nobody(self, channel: ChannelRecord) -> bool:
+        """Whether an answer of this channel is no person's.
+
+        A Local channel between a caller and a phone answers, and so does a line to another Asterisk of ours, as soon
+        as the call is known to go on there; and of a call that an agent makes, so does the agent's own phone.
+        """
+        if channel.role == "caller" or channel.device.startswith("Local/"):
+            return True
+        return channel.role == "peer" and any(
+            other.role == "caller" and other.pbx != channel.pbx
+            for other in self.living
+            if other.key != (self.record.pbx, self.record.uniqueid)
+        )
+
+    def leads_to_peer(self, unit: Unit, channel: ChannelRecord) -> None:
+        """This channel is the way to another Asterisk of ours, where the call goes on under its id."""
+        if channel.role == "other":
+            channel.role = "peer"
+            unit.put_channel(channel)
+
     # Asterisk asks.
 
     def ask(self, unit: Unit, at: float, channel: ChannelRecord, last: str | None) -> Sequence[str]:
@@ -250,16 +289,29 @@ class LiveCall:
             unit.emit("call.offered", at, {"call": self.brief()}, call=self.id)
         return agents
 
-    def offer_to(self, unit: Unit, segment: SegmentRecord, cards: Iterable[CardRecord]) -> None:
+    def offer_to(self, unit: Unit, at: float, decision: Decision, card: Mapping[str, Any] | None) -> None:
         """Agents are reserved and about to be rung: open the segment, put the card on their screens."""
         self._turn(Turn.OFFER)
-        self._tell_transfer(unit, segment.offered)
+        self._tell_transfer(unit, at)
         self.dialstatus = self.way = self.transfer = None
+        segment = SegmentRecord(
+            call=self.id,
+            number=len(self.segments) + 1,
+            attempt=self.record.attempt,
+            service=self.record.service,
+            agents=decision.agents,
+            target=decision.target,
+            rule=decision.rule,
+            reason=decision.reason,
+            offered=at,
+        )
         self.segments.append(segment)
         unit.put_segment(segment)
-        for card in cards:
-            self.card = card.body
-            self._show(unit, card)
+        if card is None:
+            return
+        self.card = card
+        for agent in decision.agents:
+            self._show(unit, CardRecord(self.id, agent, self.record.attempt, at, card))
 
     def show(self, unit: Unit, at: float, agent: str, body: Mapping[str, Any]) -> None:
         """The card of whom this agent calls, on their screen; it goes along to whoever is reached next."""
@@ -384,7 +436,7 @@ class LiveCall:
             return []
         channel.answered = at
         unit.put_channel(channel)
-        if self._is_nobody(channel):
+        if self.is_nobody(channel):
             return []
         self._turn(Turn.ANSWER)
         losers: list[str] = []
@@ -496,7 +548,10 @@ class LiveCall:
         """A channel of another call, or of none, is part of this one. Agents to be let go are returned."""
         before, self.way = self.way, way
         channel.call = self.id
-        channel.role = "agent" if channel.agent else "other"
+        if channel.agent is not None:
+            channel.role = "agent"
+        elif channel.role not in _BETWEEN_ASTERISKS:
+            channel.role = "other"
         talked, channel.answered = channel.answered is not None, None
         began, channel.began = channel.began, at
         self.add_channel(unit, channel)
@@ -524,7 +579,7 @@ class LiveCall:
         channel.cause = cause
         unit.put_channel(channel)
         self.held.discard(channel.key)
-        if channel.role == "caller":
+        if channel.role == "caller" and channel.pbx == self.record.pbx:
             self.record.hangup_cause = cause
         segment = self._segment_of(channel)
         if segment is not None and (channel.answered is not None or segment.rule is None):
@@ -617,20 +672,6 @@ class LiveCall:
         if channel.role == "caller":
             return self.record.answered is not None
         return channel.answered is not None
-
-    def _is_nobody(self, channel: ChannelRecord) -> bool:
-        """Whether an answer of this channel is no person's.
-
-        A Local channel between a caller and a phone answers, and so does a trunk to another Asterisk of ours, at
-        which the call goes on; and of a call that an agent makes, so does the agent's own phone.
-        """
-        if channel.role == "caller" or channel.device.startswith("Local/"):
-            return True
-        return channel.role == "other" and any(
-            other.role == "caller" and other.pbx != channel.pbx and other.began >= channel.began
-            for other in self.living
-            if other.uniqueid != self.record.uniqueid
-        )
 
     def _caller_agent(self) -> str | None:
         return self.record.agent if self.ours else None

@@ -94,7 +94,7 @@ class Outbound:
             return
         call = self._whose(told)
         channel = call.channels.get(told.key)
-        makes_it = call.ours and channel is not None and channel.role == "caller"
+        makes_it = call.ours and channel is not None and told.key == (call.record.pbx, call.record.uniqueid)
         if makes_it:
             self._log(told, call)
             await self._show(told, call, await self._identify(told, call))
@@ -142,12 +142,18 @@ class Outbound:
             record.linkedid = request.linkedid
             call = LiveCall(record)
         has_caller = any(channel.role == "caller" for channel in call.channels.values())
-        if told.key not in call.channels and not has_caller:
-            call.channels[told.key] = ChannelRecord(
+        comes_over = has_caller and call.comes_over(request.pbx, told.device, told.agent)
+        if told.key not in call.channels and (comes_over or not has_caller):
+            channel = ChannelRecord(
                 *told.key, call.id, told.device, "caller", told.at, agent=told.agent, name=request.channel
             )
+            call.channels[told.key] = channel
             call.record.uniqueid = call.record.uniqueid or request.uniqueid
         self._calls.keep(call)
+        if comes_over:
+            unit = self._calls.unit()
+            unit.put_channel(call.channels[told.key])
+            self._calls.write(call, unit)
         return call
 
     def _log(self, told: Told, call: LiveCall) -> None:

@@ -6,9 +6,10 @@ Who may hear one is the API's to say; that one is made, `control`'s.
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from threading import BoundedSemaphore
 from typing import Any, BinaryIO, Final, NoReturn, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
@@ -80,7 +81,7 @@ class Recordings:
         """`places`: where each Asterisk's are. `in_thread` runs a function outside of the reactor."""
         self._places = places
         self._reactor = reactor
-        self._in_thread = in_thread
+        self._in_thread = _Threads(in_thread)
         self._agent: Any = Agent(reactor, connectTimeout=PIECE_SECONDS)  # type: ignore[no-untyped-call]
         self._open = 0
 
@@ -138,6 +139,26 @@ class Recordings:
 
     async def _in_time(self, work: "Deferred[Any]") -> Any:
         return await work.addTimeout(PIECE_SECONDS, self._reactor, onTimeoutCancel=_too_late)
+
+
+class _Threads:
+    """Runs what may hang in threads, in `MAX_OPEN` at most: those of a mount that never answers never come back."""
+
+    def __init__(self, in_thread: Callable[[Callable[[], Any]], "Deferred[Any]"]) -> None:
+        self._in_thread = in_thread
+        self._free = BoundedSemaphore(MAX_OPEN)
+
+    def __call__(self, work: Callable[[], Any]) -> "Deferred[Any]":
+        if not self._free.acquire(blocking=False):
+            return fail(RecordingAway("the disk that has the recordings does not answer"))
+
+        def then_free() -> Any:
+            try:
+                return work()
+            finally:
+                self._free.release()
+
+        return self._in_thread(then_free)
 
 
 def _too_late(_result: object, _seconds: float) -> NoReturn:

@@ -17,7 +17,7 @@ made may arrive after it; they are old news then, and every method of a call tak
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -59,6 +59,8 @@ LOOK: Final = 2.0
 EXPECTED: Final = 90.0
 #: How many ends of channels that were not ours are remembered, for a question that arrives after the end.
 _STRANGERS: Final = 2000
+#: What the dialplan says (UserEvent) on the channel that leads to another Asterisk of ours, before it is dialled.
+_TO_A_PEER: Final = "CtiPeer"
 _ENDED_FAMILY: Final = "cti/ended"
 #: Channels that stand in for another one until a masquerade.
 _SURROGATE: Final = ("Surrogate/", "AsyncGoto/")
@@ -155,6 +157,7 @@ class Tracker:
             "Pickup": self._picked_up,
             "ParkedCall": self._parked,
             "ParkedCallTimeOut": self._parked_too_long,
+            "UserEvent": self._said,
             "Hangup": self._hung_up,
             "DeviceStateChange": self._device_state,
         }
@@ -239,6 +242,8 @@ class Tracker:
             self._rang(call, channel, at)
 
     def _dial_began(self, pbx: str, event: Event, at: float) -> None:
+        # Who comes over from another Asterisk has had its id since the last event of it.
+        self._find(pbx, event, "", at)
         call, channel = self._find(pbx, event, "Dest", at)
         if call is None or channel is None:
             self._begin(pbx, event, at)
@@ -337,7 +342,8 @@ class Tracker:
         ]
         to = next((channel.agent for channel in others if channel.agent), None)
         self._transferred(pbx, event, "OrigTransferer", to or _called(consultation), at)
-        rest = [channel for channel in call.living if channel.uniqueid != event.get("OrigTransfererUniqueid")]
+        transferer = pbx, event.get("OrigTransfererUniqueid")
+        rest = [channel for channel in call.living if channel.key != transferer]
         self._met([channel.key for channel in (*rest, *others)], at)
 
     def _transferred(self, pbx: str, event: Event, prefix: str, to: str | None, at: float) -> None:
@@ -365,6 +371,16 @@ class Tracker:
 
     def _parked_too_long(self, pbx: str, event: Event, at: float) -> None:
         self._on_its_way(pbx, event, f"back from parking {event.get('ParkingSpace')}")
+
+    def _said(self, pbx: str, event: Event, at: float) -> None:
+        """A word of our dialplan's."""
+        if event.get("UserEvent") != _TO_A_PEER:
+            return
+        call, channel = self._find(pbx, event, "", at)
+        if call is not None and channel is not None:
+            unit = self._calls.unit()
+            call.leads_to_peer(unit, channel)
+            self._calls.write(call, unit)
 
     def _on_its_way(self, pbx: str, event: Event, way: str) -> None:
         call = self._calls.of_channel(pbx, event.get("ParkeeUniqueid"))
@@ -394,7 +410,7 @@ class Tracker:
         name = event.get(f"{prefix}Channel")
         if call is None or not uniqueid or (pbx, uniqueid) in self._strangers or name.startswith(_SURROGATE):
             return None, None
-        return call, self._add(call, pbx, uniqueid, name, at)
+        return call, self._add(call, pbx, uniqueid, name, at, dialled=prefix == "Dest")
 
     def _consultation_of(self, call: LiveCall | None, event: Event) -> LiveCall | None:
         """The call that a dial is part of: a consultation that we start is named on the agent's own channel."""
@@ -419,22 +435,29 @@ class Tracker:
         channel = call.channels.get((pbx, dialled.uniqueid))
         return call, channel or self._add(call, pbx, dialled.uniqueid, dialled.name, at)
 
-    def _add(self, call: LiveCall, pbx: str, uniqueid: str, name: str, at: float) -> ChannelRecord:
+    def _add(
+        self, call: LiveCall, pbx: str, uniqueid: str, name: str, at: float, *, dialled: bool = True
+    ) -> ChannelRecord:
+        """Take a channel in. `dialled`: or brought in by the others; what is neither may come from a peer."""
         agent = self._agent_at(pbx, uniqueid, name)
         record = call.record
+        seen = self._mirrors[pbx].get(uniqueid)
+        # A phone may ring before DialBegin is told.
+        undialled = not (dialled or seen is None or seen.dialled_by or seen.state == "Ringing")
         calls = (
             call.ours
             and agent is not None
             and agent == record.agent
             and not any(channel.role == "caller" for channel in call.channels.values())
         )
+        comes_over = undialled and call.comes_over(pbx, device_of(name), agent)
         offer = call.offer
         channel = ChannelRecord(
             pbx=pbx,
             uniqueid=uniqueid,
             call=call.id,
             device=device_of(name),
-            role="caller" if calls else "agent" if agent else "other",
+            role="caller" if calls or comes_over else "agent" if agent else "other",
             began=at,
             segment=offer.number if offer is not None and agent in offer.agents else None,
             agent=agent,
@@ -498,12 +521,21 @@ class Tracker:
             unit.put_call(call.record)
             self._calls.write(call, unit)
         for key, target in outcome.moves:
+            for beyond in self._beyond(key):
+                self._move(beyond, target, at, conference)
             self._move(key, target, at, conference)
         for key in keys:
             if key not in known and key not in self._strangers:
                 if conference and outcome.host.way is None:
                     outcome.host.way = "joined a conference"
                 self._take_in(outcome.host, key, at)
+
+    def _beyond(self, key: Key) -> list[Key]:
+        """What a call has at other Asterisks, if this channel of it is the way there."""
+        call = self._calls.of_channel(*key)
+        if call is None or call.channels[key].role != "peer":
+            return []
+        return [channel.key for channel in call.living if channel.pbx != key[0]]
 
     def _move(self, key: Key, target: LiveCall, at: float, conference: bool) -> None:
         """A channel of a consultation goes over to the call that it was about."""
@@ -514,7 +546,7 @@ class Tracker:
         left, unit = self._calls.unit(), self._calls.unit()
         channel = source.channels[key]
         self.let_go(left, source, source.lose(left, at, channel))
-        if by is not None and not conference and not channel.device.startswith("Local/"):
+        if by is not None and not conference and not target.is_nobody(channel):
             target.passes_on(by, channel.agent or _called(source))
         who = by or "a phone"
         way = f"in conference with {who}" if conference else f"transferred by {who}"
@@ -609,6 +641,8 @@ class Tracker:
     def up(self, pbx: str, ami: AmiClient) -> None:
         """AMI to this Asterisk works from now on."""
         self._amis[pbx] = ami
+        # An Asterisk that crashed may have its keys of a second before it back.
+        self._deleted = {key: None for key in self._deleted if key[0] != pbx}
 
     def down(self, pbx: str) -> None:
         """AMI to this Asterisk is away: what it said of phones is not to be relied on."""
@@ -700,13 +734,17 @@ class Tracker:
         word = next(
             (ended[uniqueid] for at, uniqueid in call.channels if at == pbx and uniqueid in ended), None
         )
+        if word is not None and word.ended is not None:
+            # The second in which it ended, of which we may know more.
+            word = evolve(word, ended=max(word.ended, call.latest))
         when = word.ended if word is not None else None
         for channel in living:
             if channel.uniqueid in listed or channel.ended is not None:
                 continue
             if word is not None:
-                self._believe(unit, call, word)
-            at = max(since, channel.began) if when is None else when
+                self._believe(unit, pbx, call, word)
+            # AstDB's times are whole seconds: no end lies before its beginning.
+            at = max(since if when is None else when, channel.began, call.record.answered or 0.0)
             call.hung_up(unit, at, channel, word.cause if word is not None else None)
             if channel.agent is not None:
                 self.let_go(unit, call, [channel.agent])
@@ -723,8 +761,15 @@ class Tracker:
         self._write(call, unit)
         return call.over
 
-    def _believe(self, unit: Unit, call: LiveCall, known: EndedRecord) -> None:
+    def _believe(self, unit: Unit, pbx: str, call: LiveCall, known: EndedRecord) -> None:
         """What the hangup handler knew of an answer and of ringing that we did not see."""
+        asker = call.channels.get((pbx, known.uniqueid))
+        if asker is not None and any(
+            channel.role == "caller" and channel.pbx != pbx and channel.began > asker.began
+            for channel in call.living
+        ):
+            # It has passed the call on, and what became of it there is known there.
+            return
         offer = call.offer
         if offer is not None and (known.action != "dial" or known.attempt > offer.attempt):
             # The dialplan asked once more, or never got the whole answer, and took its fallback.
@@ -734,7 +779,7 @@ class Tracker:
             )
         call.dialstatus = known.dialstatus or None
         offer = call.offer
-        leg = self._leg(call, known)
+        leg = self._leg(pbx, call, known)
         if known.dialstatus == "ANSWER" and call.record.answered is None and known.ended is not None:
             answered = known.ended - (known.talked or 0.0)
             self._answered(unit, call, leg, max(answered, call.record.started))
@@ -746,22 +791,26 @@ class Tracker:
         self.let_go(unit, call, call.end_offer(unit, at, result))
         call.send_elsewhere(unit, at, "fallback")
 
-    def _leg(self, call: LiveCall, known: EndedRecord) -> ChannelRecord:
+    def _leg(self, pbx: str, call: LiveCall, known: EndedRecord) -> ChannelRecord:
         """The dialled channel that a hangup handler's word is about, made up where no event told of it."""
         offer = call.offer
         segment = offer.number if offer is not None else None
         for channel in call.channels.values():
-            if channel.role != "caller" and channel.ended is None and channel.segment == segment:
+            if (
+                channel.pbx == pbx
+                and channel.role != "caller"
+                and channel.ended is None
+                and channel.segment == segment
+            ):
                 return channel
         agent = offer.agents[0] if offer is not None and len(offer.agents) == 1 else None
-        return self._made_up(call, known.uniqueid, known.ended, agent, segment)
+        return self._made_up(call, (pbx, f"{known.uniqueid}/unseen"), known.ended, agent, segment)
 
     @staticmethod
     def _made_up(
-        call: LiveCall, caller: str, ended: float | None, agent: str | None = None, segment: int | None = None
+        call: LiveCall, key: Key, ended: float | None, agent: str | None, segment: int | None
     ) -> ChannelRecord:
-        """The other side of a call that was dialled unseen. `caller` is the uniqueid of the caller's channel."""
-        key = call.record.pbx, f"{caller}/unseen"
+        """The other side of a call that was dialled unseen."""
         if key not in call.channels:
             call.channels[key] = ChannelRecord(
                 pbx=key[0],

@@ -14,7 +14,7 @@ from cti.agents.roster import Roster
 from cti.asterisk.cdr import CallDetailRecord
 from cti.asterisk.channels import Channel
 from cti.calls.identification import Identifier
-from cti.calls.inbound import brief_party, new_record, party_facts
+from cti.calls.inbound import brief_party, name_caller, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import AMI_ERRORS, Services
@@ -133,7 +133,7 @@ class Unasked:
             return
         if word.startswith("prohib"):
             caller = Number("", NumberKind.WITHHELD)
-        record.from_number, record.from_raw, record.from_kind = caller.dialable, caller.raw, str(caller.kind)
+        name_caller(record, caller)
         await self._identify(call, caller)
 
     async def _identify(self, call: LiveCall, other: Number) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from cti.agents.roster import Roster
 from cti.asterisk.channels import device_of
 from cti.calls.identification import Identifier
-from cti.calls.inbound import brief_party, new_record, party_facts
+from cti.calls.inbound import brief_party, name_caller, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
@@ -43,7 +43,7 @@ class Unseen:
         logged = known.call or self._calls.store.call_by_channel(pbx, known.uniqueid)
         detail = await self._calls.store.call(logged) if logged is not None else None
         if detail is not None:
-            if detail.call.uniqueid == known.uniqueid:
+            if (detail.call.pbx, detail.call.uniqueid) == (pbx, known.uniqueid):
                 await self._add_caller(detail.call, known)
             else:
                 await self._add_channel(pbx, known, detail.call.id)
@@ -100,7 +100,7 @@ class Unseen:
         caller = self._caller(known)
         if record.from_kind != NumberKind.UNAVAILABLE or caller.kind is NumberKind.UNAVAILABLE:
             return
-        record.from_number, record.from_raw, record.from_kind = caller.dialable, caller.raw, str(caller.kind)
+        name_caller(record, caller)
         identified = await self._identifier().identify(caller)
         record.identify_ms = identified.ms
         record.party = brief_party(party_facts(identified))

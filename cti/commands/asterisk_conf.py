@@ -127,6 +127,7 @@ def _extensions(asterisk: Asterisk, settings: Settings) -> Iterator[str]:
     yield f"CTI_PBX = {asterisk.name}"
     yield "; Who takes a call when nothing better is known, such as before Cordboard has ever run; must exist."
     yield f"CTI_FALLBACK = {Counter(service.fallback for service in services).most_common(1)[0][0]}"
+    yield from _way_out(settings)
     yield ""
     yield f"; A copy of {shipped(DIALPLAN)}, beside this file. Changes belong into your own contexts, not into it."
     yield '#include "cti.conf"'
@@ -138,6 +139,20 @@ def _extensions(asterisk: Asterisk, settings: Settings) -> Iterator[str]:
         yield f"; {service.name}, in mode {service.mode}; falls back to {service.fallback}"
         for form in Services([service], settings.plan).fallbacks:
             yield f"exten => {form},1,Goto(cti-inbound,${{EXTEN}},1)"
+    yield ""
+    yield "; The context of your phones, by its own name, behind your emergency numbers, once CTI_OUTBOUND is set."
+    yield "[from-phones]"
+    yield ";exten => _[0-9+]!,1,Goto(cti-outbound,${FILTER(0-9+,${EXTEN})},1)"
+
+
+def _way_out(settings: Settings) -> Iterator[str]:
+    yield "; Your context that dials out, and to colleagues. Until it is set, calls that are made at phones do not"
+    yield "; pass Cordboard, and call control can call no number. Numbers come to it as they were dialled, and from"
+    yield "; call control as +49…, so it needs a pattern such as _+X. for these."
+    yield ";CTI_OUTBOUND = YOUR-WAY-OUT"
+    if (office := settings.call_control.office_number) is not None:
+        yield "; What an agent's mobile shows as the caller's number (call_control.office_number)."
+        yield f"CTI_OFFICE_NUMBER = {office}"
 
 
 def _server(asterisk: Asterisk, settings: Settings) -> Iterator[str]:

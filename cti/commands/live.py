@@ -25,7 +25,7 @@ from cti.asterisk.needs import (
     read_dialplan,
     words,
 )
-from cti.asterisk.versions import NEWEST, OLDEST, Differences, differences
+from cti.asterisk.versions import SUPPORTED, Differences, differences
 from cti.calls.services import AMI_ERRORS, Services
 from cti.calls.tracker import WANTED
 from cti.commands.running import run
@@ -276,9 +276,7 @@ class _Look:
         self._report.version = version[:100]
         self._differences = differences(version)
         if not self._differences.supported:
-            self._wrong(
-                "Asterisk", f"is version {version[:100]!r}; one from {OLDEST} to {NEWEST} would be right"
-            )
+            self._wrong("Asterisk", f"is version {version[:100]!r}; {SUPPORTED}, would be right")
 
     async def _modules(self) -> None:
         voicemail = any(service.has_mailbox for service in self._settings.services.values())
@@ -432,7 +430,7 @@ class _Look:
 
     async def _globals(self) -> None:
         if "Getvar" not in self._allowed:
-            self._unseen("extensions.conf", "CTI_SERVER, CTI_PBX and CTI_FALLBACK in [globals]")
+            self._unseen("extensions.conf", "CTI_SERVER, CTI_PBX, CTI_OUTBOUND and CTI_FALLBACK in [globals]")
             return
         name = await self._value("CTI_PBX") or "main"
         if name != self._asterisk.name:
@@ -448,6 +446,24 @@ class _Look:
             f"whether [globals] CTI_SERVER = {server[:100]} leads from that Asterisk to us, who listen at"
             f" {listen.host}:{listen.port}; a call does show it",
         )
+        await self._way_out()
+
+    async def _way_out(self) -> None:
+        context = await self._value("CTI_OUTBOUND")
+        if not context:
+            self._note(
+                "advice",
+                "extensions.conf",
+                "[globals] CTI_OUTBOUND is not set: calls made at phones do not pass cti-outbound, and call control"
+                " can call no number; `CTI_OUTBOUND =` your context that dials out would allow it",
+                (),
+            )
+        elif await self._context(context) is None and "ShowDialPlan" in self._allowed:
+            self._wrong(
+                "extensions.conf",
+                f"[globals] CTI_OUTBOUND = {context[:80]} does not exist, so that whatever passes cti-outbound ends"
+                " in congestion; a context of this dialplan would be right",
+            )
 
     async def _fallbacks(self) -> None:
         if "Getvar" not in self._allowed or self._has_noted("func_dialplan"):

@@ -86,8 +86,9 @@ class SegmentRecord:
 
 @define
 class ChannelRecord:
-    """One Asterisk channel of a call; (pbx, uniqueid) names it. `role`: `caller`, `agent` or `other`.
+    """One Asterisk channel of a call; (pbx, uniqueid) names it. `role`: `caller`, `agent`, `peer` or `other`.
 
+    A call that goes on at another Asterisk of ours has a `peer` where it leaves, one more `caller` where it arrives.
     `device` is what it belongs to, such as `PJSIP/anna`; `name` its own, such as `PJSIP/anna-0000001f`.
     """
 

@@ -91,7 +91,7 @@ async def recording(services: Services, asked: Asked) -> None:
     detail = await services.calls.call(asked.path["id"])
     if detail is None or (who.role == AGENT and not took_part(detail, own_agent(who))):
         raise Problem(404, "there is no such call, or you had no part in it")
-    if who.role == AGENT and not services.options.own_recordings:
+    if who.role == AGENT and not services.control.own_recordings:
         raise Problem(403, "agents do not hear recordings here; call_control.own_recordings would allow it")
     try:
         reading = await services.recordings.open(detail.call, asked.query.get("part"))

@@ -56,6 +56,10 @@ class IAgents(Protocol):
 class IControl(Protocol):
     """What can be done to calls. Raises `ControlError`'s subclasses and `StoreError`."""
 
+    @property
+    def own_recordings(self) -> bool:
+        """Whether agents hear the recordings of their calls."""
+
     async def make_call(self, asker: Asker, agent: str, to: str) -> Done: ...
 
     async def operate(self, asker: Asker, id: str, operation: str, given: Mapping[str, Any]) -> Done:
@@ -108,12 +112,11 @@ class Options:
     """How the site is configured.
 
     `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `metrics_allow`: networks that read
-    `/metrics` without a token, beside loopback. `own_recordings`: agents hear the recordings of their calls.
+    `/metrics` without a token, beside loopback.
     """
 
     behind_proxy: bool = False
     metrics_allow: Sequence[IPv4Network | IPv6Network] = ()
-    own_recordings: bool = False
     access_log: bool = False
     max_connections: int = 12_000
 

@@ -11,7 +11,8 @@ from attrs import evolve
 
 from lab.company import AnAgent, Company
 from lab.laboratory import eventually
-from tests.asterisk.test_inbound import CUSTOMER, a_customer, rung
+from tests.asterisk.test_inbound import CUSTOMER, a_customer
+from tests.faults.evidence import rung
 
 #: The last two digits of the number of each service, and what its only rule says.
 RULES: Mapping[str, Mapping[str, Any]] = {

@@ -4,7 +4,8 @@ import uuid
 
 from lab.company import DIALLED, DID, AnAgent, Company
 from lab.laboratory import Answers, Call, eventually
-from tests.asterisk.test_inbound import CUSTOMER, a_customer, rung
+from tests.asterisk.test_inbound import CUSTOMER, a_customer
+from tests.faults.evidence import rung
 
 EXTENSIONS = """
 [globals]

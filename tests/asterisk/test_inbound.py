@@ -1,12 +1,12 @@
 """The way of an inbound call on a real Asterisk: who is rung, what they see, what the log says afterwards."""
 
 import re
-from datetime import datetime
 
 import pytest
 
 from lab.company import DESKTOP, DIALLED, AnAgent, Company
 from lab.laboratory import Answers, RingsForever, eventually
+from tests.faults.evidence import rung, seconds
 
 CUSTOMER = "015228817386"
 CUSTOMER_E164 = "+4915228817386"
@@ -25,16 +25,6 @@ def a_customer(**more: str) -> dict[str, str]:
         "language": "de",
         **more,
     }
-
-
-def seconds(iso: str) -> float:
-    """Epoch seconds of an ISO 8601 time."""
-    return datetime.fromisoformat(iso).timestamp()
-
-
-def rung(company: Company) -> dict[str, int]:
-    """How many calls each phone got."""
-    return {name: len(phone.invites) for name, phone in company.phones.items() if phone.invites}
 
 
 def test_a_known_customer_reaches_the_owner_whose_phone_shows_the_crms_name(tmp_path):

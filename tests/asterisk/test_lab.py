@@ -17,6 +17,7 @@ from lab.laboratory import (
     Answers,
     Busy,
     ByNumber,
+    Congested,
     Declines,
     Forwards,
     Lab,
@@ -99,7 +100,8 @@ def test_a_silent_phone_is_cancelled_when_the_dialplan_has_waited_enough(lab):
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "status"), [(Busy(), 486), (Busy(after_ms=200), 486), (Declines(after_ms=200), 603)]
+    ("behaviour", "status"),
+    [(Busy(), 486), (Busy(after_ms=200), 486), (Declines(after_ms=200), 603), (Congested(), 503)],
 )
 def test_a_phone_that_refuses_sends_its_status_to_asterisk(lab, behaviour, status):
     anna = lab.phone("anna", behaviour)

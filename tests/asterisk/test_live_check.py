@@ -30,6 +30,10 @@ class Checked:
         return self._of("wrong")
 
     @property
+    def advice(self) -> list[str]:
+        return self._of("advice")
+
+    @property
     def unseen(self) -> list[str]:
         return self._of("unseen")
 
@@ -93,6 +97,17 @@ def without_module(company: Company, name: str) -> Iterator[None]:
         yield
     finally:
         company.pbx.cli(f"module load {name}.so")
+
+
+@contextmanager
+def global_variable(company: Company, name: str, value: str) -> Iterator[None]:
+    """With this in [globals]; afterwards what stands in the file, or nothing."""
+    company.pbx.cli(f'dialplan set global {name} "{value}"')
+    try:
+        yield
+    finally:
+        company.pbx.cli(f'dialplan set global {name} ""')
+        company.pbx.cli("dialplan reload")
 
 
 @pytest.fixture(scope="module")
@@ -233,15 +248,21 @@ def test_a_fallback_that_does_not_exist_is_named_at_its_place_in_the_file(compan
         ("CTI_FALLBACK", "nowhere,s,1", "CTI_FALLBACK = nowhere,s,1 does not exist"),
         ("CTI_FALLBACK", "", "CTI_FALLBACK is not set"),
         ("CTI_PBX", "branch", "`CTI_PBX = main` would be right"),
+        ("CTI_OUTBOUND", "nowhere", "CTI_OUTBOUND = nowhere does not exist"),
     ],
 )
 def test_a_global_that_is_wrong_is_named(company: Company, name: str, value: str, said: str) -> None:
-    company.pbx.cli(f'dialplan set global {name} "{value}"')
-    try:
+    with global_variable(company, name, value):
         (found,) = check(company).wrong
-    finally:
-        company.pbx.cli("dialplan reload")
     assert said in found
+
+
+def test_calls_that_cannot_go_out_by_us_are_advice(company: Company) -> None:
+    (advice,) = check(company).advice
+    assert "CTI_OUTBOUND is not set" in advice
+    with global_variable(company, "CTI_OUTBOUND", "old-context"):
+        checked = check(company)
+    assert (checked.advice, checked.wrong) == ([], [])
 
 
 def test_a_phone_that_asterisk_does_not_know_is_named(company: Company) -> None:

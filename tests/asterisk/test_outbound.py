@@ -6,8 +6,8 @@ from typing import Any
 
 from lab.company import AnAgent, Company
 from lab.laboratory import Answers, Busy, Call, eventually
-from tests.asterisk.test_inbound import CUSTOMER, CUSTOMER_E164, a_customer, rung
-from tests.faults.evidence import guard_seconds, left_in_astdb
+from tests.asterisk.test_inbound import CUSTOMER, CUSTOMER_E164, a_customer
+from tests.faults.evidence import guard_seconds, left_in_astdb, rung
 
 EXTENSIONS = """
 [globals]

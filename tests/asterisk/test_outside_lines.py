@@ -12,7 +12,8 @@ from lab.company import AnAgent, Company
 from lab.laboratory import Answers, Phone, RingsForever, eventually
 from lab.scenarios import Behaviour
 from lab.sipp import Leg
-from tests.asterisk.test_inbound import CUSTOMER, a_customer, rung
+from tests.asterisk.test_inbound import CUSTOMER, a_customer
+from tests.faults.evidence import rung
 
 MOBILE = "+4915254599371"
 OTHER_MOBILE = "+4915228895456"

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from lab.company import AnAgent, Company
-from lab.laboratory import Answers, Busy, Call, Forwards, RingsForever, eventually
+from lab.laboratory import Answers, Busy, Call, Congested, Declines, Forwards, RingsForever, eventually
 from lab.trace import CallResult
-from tests.asterisk.test_inbound import CUSTOMER, CUSTOMER_E164, a_customer, seconds
+from tests.asterisk.test_inbound import CUSTOMER, CUSTOMER_E164, a_customer
+from tests.faults.evidence import seconds
 
 #: The company's own dialplan, which knows nothing of us: its phones' numbers, features and ways of before.
 OWN_WAYS = """
@@ -184,31 +185,39 @@ def test_whom_the_fallback_reaches_has_a_segment_the_card_and_the_call(tmp_path)
             agree(record, result, talked=record["outcome"] == "answered")
 
 
-def test_the_caller_gives_up_or_all_are_busy(tmp_path):
+def test_the_caller_gives_up_or_nobody_can_be_rung(tmp_path):
     with a_company(tmp_path, AnAgent("anna", behaviour=Busy()), fallback="old-ways,s,1") as company:
         company.phones["ben"].behave(Busy())
         company.start()
         busy = by_the_fallback(company, 1)
         records(company, 1)
+        company.phones["anna"].behave(Congested())
+        congested = by_the_fallback(company, 6)
+        records(company, 2)
         for phone in ("anna", "ben"):
             company.phones[phone].behave(RingsForever())
         gave_up = by_the_fallback(company, 1, cancel_after_ms=700)
-        records(company, 2)
+        records(company, 3)
         company.phones["anna"].behave(Busy())
         one_rings = by_the_fallback(company, 1, cancel_after_ms=700)
 
-        refused, missed, half = records(company, 3)
+        refused, unreached, missed, half = records(company, 4)
         # Nobody's phone rang, and the last that was done with it was the fallback.
         assert (refused["outcome"], segments(refused)) == (
             "fallback",
             [(["anna", "ben"], None, "rung by the fallback", "busy")],
+        )
+        assert (unreached["outcome"], segments(unreached)) == (
+            "fallback",
+            [(["anna"], None, "rung by the fallback", "failed")],
         )
         assert (missed["outcome"], segments(missed)) == (
             "missed",
             [(["anna", "ben"], None, "rung by the fallback", "abandoned")],
         )
         assert (half["outcome"], half["ringing"] is not None) == ("missed", True)
-        for record, result in ((refused, busy), (missed, gave_up), (half, one_rings)):
+        ends = (busy, congested, gave_up, one_rings)
+        for record, result in zip((refused, unreached, missed, half), ends, strict=True):
             agree(record, result, talked=False)
         assert [event["type"] for event in missed["events"]].count("call.missed") == 1
 
@@ -383,7 +392,7 @@ def test_a_conference_is_part_of_the_callers_call(tmp_path):
         agree(record, result)
 
 
-def test_a_call_from_a_phone_to_a_customer_and_one_that_is_busy_and_one_given_up(tmp_path):
+def test_a_call_from_a_phone_to_a_customer_and_others_that_end_before_anybody_talks(tmp_path):
     with a_company(tmp_path) as company:
         company.knows(a_customer())
         company.start()
@@ -396,18 +405,26 @@ def test_a_call_from_a_phone_to_a_customer_and_one_that_is_busy_and_one_given_up
         records(company, 2)
         company.phones["outside"].behave(RingsForever())
         given_up = dials(company, "anna", CUSTOMER, cancel_after_ms=500).wait()
-        calls = records(company, 3)
+        records(company, 3)
+        company.phones["outside"].behave(Congested())
+        congested = dials(company, "anna", CUSTOMER).wait()
+        records(company, 4)
+        company.phones["outside"].behave(Declines())
+        declined = dials(company, "anna", CUSTOMER).wait()
+        calls = records(company, 5)
 
-        assert [call["outcome"] for call in calls] == ["answered", "busy", "abandoned"]
+        assert [call["outcome"] for call in calls] == ["answered", "busy", "abandoned", "failed", "failed"]
         assert {(call["direction"], call["agent"], call["to"]) for call in calls} == {
             ("outbound", "anna", CUSTOMER_E164)
         }
         assert {call["party"]["name"] for call in calls} == {"Katrin Öhlmann"}
-        assert [call["segments"] for call in calls] == [[], [], []]
+        assert [call["segments"] for call in calls] == [[]] * 5
         assert devices(calls[0]) == [("PJSIP/anna", "caller"), ("PJSIP/trunk", "other")]
         agree(calls[0], answered)
         agree(calls[1], busy, talked=False)
         agree(calls[2], given_up, talked=False)
+        agree(calls[3], congested, talked=False)
+        agree(calls[4], declined, talked=False)
         states = [event.data["state"] for event in anna.of("agent.state")]
         assert states[:2] == ["busy", "ready"]
 

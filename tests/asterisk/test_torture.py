@@ -8,6 +8,7 @@ import re
 import socket
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -217,10 +218,19 @@ def number(index: int) -> str:
 
 def kept(company: Company) -> dict[str, str]:
     """What the dialplan kept of its calls in AstDB, by `CALL/what`."""
-    with sqlite3.connect(f"file:{company.pbx.directory}/lib/astdb.sqlite3?mode=ro", uri=True) as database:
-        database.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-        rows = database.execute("SELECT key, value FROM astdb WHERE key LIKE '/kept/%'").fetchall()
-    return {key.removeprefix("/kept/"): value for key, value in rows}
+    # Without a lock, which could keep Asterisk from writing; so what is just being written may be unreadable.
+    file = f"file:{company.pbx.directory}/lib/astdb.sqlite3?immutable=1"
+
+    def read() -> list[tuple[str, str]] | None:
+        try:
+            with closing(sqlite3.connect(file, uri=True)) as database:
+                database.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+                return [*database.execute("SELECT key, value FROM astdb WHERE key LIKE '/kept/%'"), ("", "")]
+        except sqlite3.DatabaseError:
+            return None
+
+    rows = eventually(read, what="AstDB between two writings") or []
+    return {key.removeprefix("/kept/"): value for key, value in rows if key}
 
 
 def no_canary_sings(company: Company) -> None:
@@ -351,11 +361,11 @@ def test_what_the_server_writes_over_ami_is_one_action_and_comes_back_byte_for_b
             expected = " ".join(re.split("\r\n|\n", value.text)).replace("\0", "").lstrip("\t ")
             (put,) = ask("DBPut", Family="torture", Key="x", Val=value.text)
             assert isinstance(put, Response), name
-            got = ask("DBGet", Family="torture", Key="x")
+            # As we read it: DBGet of Asterisk 16 would show 255 bytes of it.
+            got = ask("DBGetTree", Family="torture")
             if put.success:
-                assert [each["Val"] for each in got if each.get("Event") == "DBGetResponse"] == [expected], (
-                    name
-                )
+                shown = [each["Val"] for each in got if each.get("Event") == "DBGetTreeResponse"]
+                assert shown == [expected], name
         assert not ask("DBGet", Family="canary", Key="x")[0].success  # type: ignore[union-attr]
         ask("DBDel", Family="torture", Key="x")
         with pytest.raises(AmiFieldError):
@@ -426,8 +436,7 @@ CALLERS = {
     "Diversion with a comma": Caller(
         b"<sip:03023125011@h>", headers=(b"Diversion: <sip:1,x=2%0D%0A@h>;reason=busy",), raw="03023125011"
     ),
-    # Nobody's number, for which the company's own Goto() to us ends the call.
-    "dialled with a comma": Caller(b"<sip:03023125012@h>", user=b"494066969100,x=1", final=603, ours=False),
+    "dialled with a comma": Caller(b"<sip:03023125012@h>", user=b"494066969100,s,1)x=1", raw="03023125012"),
     "dialled with an ampersand": Caller(
         b"<sip:03023125013@h>", user=b"494066969100&PJSIP%2Fcanary", raw="03023125013"
     ),
@@ -447,6 +456,26 @@ CALLERS = {
     ),
     "dialled a quote": Caller(b"<sip:03023125018@h>", user=b"4%22%20%7C%20%221", raw="03023125018"),
 }
+
+
+def test_asterisk_itself_keeps_back_what_a_caller_has_written_into_events(company):
+    """The `eventfilter` with `!`: the first of the three things that stand before a forged event."""
+    login = f"Action: Login\r\nUsername: cti\r\nSecret: {company.pbx.ami_secret}\r\n\r\n"
+    read = b""
+    with (
+        socket.create_connection((LOOPBACK, company.pbx.ami_port), 10) as ami,
+        RawCaller(company.pbx) as caller,
+    ):
+        ami.sendall(login.encode())
+        while b"FullyBooted" not in read:
+            read += ami.recv(65536)
+        for number in (b"1" + FORGED.encode() + b"2", b"03023125100"):
+            call = caller.call(b"direct", b"<sip:" + number + b"@h>")
+            assert caller.wait(call) == 200
+            caller.hang_up(call)
+        while not re.search(rb"Event: Hangup\r\n(\S.*\r\n)*CallerIDNum: 03023125100\r\n", read):
+            read += ami.recv(65536)
+    assert b"victim" not in read
 
 
 def test_whatever_a_caller_sends_is_one_call_to_a_person_and_data_in_the_log(company):

@@ -32,6 +32,7 @@ def states(company: Company) -> dict[str, str]:
 
 def times_agree(records: list[dict[str, Any]], results: list[CallResult]) -> None:
     """Each call has its record, and its end there is the end on the wire, to 1.5 s."""
+    assert [record for record in records if record["duration"] < 0 or record["talk"] < 0] == []
     ends = {record["from_raw"]: seconds(record["ended"]) for record in records}
     for result in results:
         number = result.messages[0].from_number
@@ -194,11 +195,12 @@ def test_a_daemon_killed_at_any_stage_of_a_question_costs_no_call_and_no_record(
             killed_at(stage, let_through=stage == STAGES[0])
         assert rung(company) == {"reception": len(STAGES)}
 
-        # The whole answer has arrived: this caller is the agent's.
+        # The whole answer has arrived: this caller is the agent's, of whoever had been idle longest.
         killed_at(b"CTI_ACTION", let_through=True)
-        assert rung(company) == {"reception": len(STAGES), "anna": 1}
+        (agent,) = rung(company).keys() - {"reception"}
+        assert rung(company) == {"reception": len(STAGES), agent: 1}
         assert [result.final for result in results] == [200] * (len(STAGES) + 1)
         records = settled(company, len(results))
         assert [record["outcome"] for record in records] == ["answered"] * len(results)
-        assert [record["agent"] for record in records] == [None] * len(STAGES) + ["anna"]
+        assert [record["agent"] for record in records] == [None] * len(STAGES) + [agent]
         times_agree(records, results)

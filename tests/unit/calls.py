@@ -7,6 +7,7 @@ from attrs import evolve
 
 from cti.calls.life import LiveCall
 from cti.store.records import CallRecord, CardRecord, ChannelRecord, SegmentRecord
+from routing.decide import Action, Decision
 
 CALL = "01930000-0000-7000-8000-000000000001"
 
@@ -97,17 +98,8 @@ def a_call(**more: Any) -> LiveCall:
 def an_offer(call: LiveCall, *agents: str, at: float = 101.0) -> RecordingUnit:
     """Offer the call to these agents, with a card for each."""
     unit = RecordingUnit()
-    segment = SegmentRecord(
-        call=call.id,
-        number=len(call.segments) + 1,
-        attempt=call.record.attempt,
-        service="sales",
-        agents=agents,
-        target="&".join(f"PJSIP/{agent}" for agent in agents),
-        rule="owner",
-        reason="owner: anna",
-        offered=at,
-    )
+    target = "&".join(f"PJSIP/{agent}" for agent in agents)
     call.action = "dial"
-    call.offer_to(unit, segment, [CardRecord(call.id, agent, 1, at, {"parties": []}) for agent in agents])
+    decision = Decision(Action.DIAL, agents, target, 20, "owner", "owner: anna", ())
+    call.offer_to(unit, at, decision, {"parties": []})
     return unit

@@ -325,6 +325,15 @@ def test_the_extensions_ask_for_every_form_of_every_number(company: Company) -> 
     assert "manager.conf" not in shown
 
 
+def test_the_extensions_name_the_way_out_and_the_office_s_number(company: Company) -> None:
+    shown = company.run("asterisk-conf", "--part", "extensions")
+    assert "\n;CTI_OUTBOUND = " in shown
+    assert "CTI_OFFICE_NUMBER" not in shown
+    company.change("region: DE\n", 'region: DE\ncall_control: {office_number: "040 66969 100"}\n')
+    globals_ = read_categories(company.run("asterisk-conf", "--part", "extensions"))["globals"]
+    assert globals_.last("cti_office_number") == "+494066969100"
+
+
 def test_an_internal_number_of_a_service_has_one_form(company: Company) -> None:
     company.change('numbers: ["+494066969100"]', 'numbers: ["+494066969100", "500"]')
     assert "exten => 500,1,Goto(" in company.run("asterisk-conf", "--part", "extensions")

@@ -84,6 +84,7 @@ class Desk:
         )
         for agent in ("anna", "ben", "cleo"):
             house.roster.device_state("main", f"PJSIP/{agent}", "NOT_INUSE")
+        house.roster.has_told("main")
         house.services = Services([SALES], PLAN)
         self.pbx = FakePbx()
         self.counted: list[tuple[str, str]] = []
@@ -305,6 +306,23 @@ def test_a_colleague_to_whom_a_call_goes_is_reserved_for_the_next_question(desk:
     assert assigned_to(desk.house.call, desk.house.clock.seconds()) is None
 
 
+@pytest.mark.parametrize(
+    ("to_raw", "did"),
+    [
+        ("494066969100", "494066969100"),
+        ("+49 40", "+4940"),
+        ("cleo", "cleo"),
+        ("*21", "s"),
+        ("h", "s"),
+        ("", "s"),
+    ],
+)
+def test_the_dialplan_is_asked_again_by_a_number_that_it_takes(desk: Desk, to_raw: str, did: str) -> None:
+    desk.talking().house.call.record.to_raw = to_raw
+    desk.do(ANNA, "transfer", to="ben")
+    assert desk.pbx.done == [("single_step_transfer", "1.0", f"cti-inbound,{did},1")]
+
+
 def test_what_nobody_collects_in_time_is_nobodys(desk: Desk) -> None:
     desk.talking().do(ANNA, "transfer", to="ben")
     assert assigned_to(desk.house.call, desk.house.clock.seconds() + 4) is None
@@ -338,6 +356,22 @@ def test_an_agent_whose_phone_is_at_another_asterisk_is_not_sent_the_call(desk: 
         with pytest.raises(NotNow, match="no phone at main"):
             desk.do(ANNA, operation, to="ben")
     assert desk.pbx.done == []
+
+
+def test_what_is_at_an_asterisk_out_of_sight_is_refused_for_that_and_the_other_is_used(desk: Desk) -> None:
+    desk.house.roster.device_state("branch", "PJSIP/cleo", "NOT_INUSE")
+    desk.house.roster.has_told("branch")
+    desk.house.roster.device_state("main", "PJSIP/cleo", "INVALID")
+    desk.talking().house.tracker.down("main")
+    with pytest.raises(
+        AsteriskAway, match="the call is at the Asterisk main, to which there is no connection"
+    ):
+        desk.do(ANNA, "hold")
+    with pytest.raises(AsteriskAway, match="PJSIP/ben is at the Asterisk main"):
+        desk.dial(CHIEF, "ben", "015228817386")
+    assert desk.counted == [("hold", "failed"), ("make", "failed")]
+    desk.dial(CHIEF, "cleo", "015228817386")
+    assert desk.counted[-1] == ("make", "done")
 
 
 def test_a_group_gives_its_longest_idle_who_is_not_the_one_that_hands_on(desk: Desk) -> None:
@@ -483,19 +517,20 @@ def test_nobody_is_called_who_does_not_exist(desk: Desk) -> None:
         desk.dial(CRM, "nobody", OUTSIDE)
 
 
-def test_a_stolen_token_cannot_start_call_after_call() -> None:
+@pytest.mark.parametrize("to", [OUTSIDE, "ben", "sales", "service:sales"])
+def test_a_stolen_token_cannot_start_call_after_call(to: str) -> None:
     desk = Desk(calls_per_minute=2)
     desk.pbx.error = Refused("busy")
     for _ in range(2):
         with pytest.raises(AsteriskRefused):
-            desk.dial(CRM, "anna", OUTSIDE)
-    for asker, agent in ((CRM, "ben"), (ANNA, "anna")):
+            desk.dial(CRM, "anna", to)
+    for asker, agent in ((CRM, "cleo"), (ANNA, "anna")):
         with pytest.raises(TooMany) as refused:
-            desk.dial(asker, agent, OUTSIDE)
+            desk.dial(asker, agent, to)
         assert refused.value.wait == pytest.approx(30)
     desk.house.clock.advance(31)
     with pytest.raises(AsteriskRefused):
-        desk.dial(CRM, "anna", OUTSIDE)
+        desk.dial(CRM, "anna", to)
 
 
 @pytest.mark.parametrize("operation", ["transfer", "consult", "deflect"])
@@ -525,6 +560,12 @@ def test_nobody_picks_up_what_has_been_answered(desk: Desk) -> None:
 
 
 # Recording and listening
+
+
+def test_whether_agents_hear_recordings_is_as_the_configuration_says_now(desk: Desk) -> None:
+    assert not desk.control.own_recordings
+    desk.control.use(evolve(desk.settings, own_recordings=True))
+    assert desk.control.own_recordings
 
 
 def test_nothing_is_recorded_until_it_is_configured(desk: Desk) -> None:

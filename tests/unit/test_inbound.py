@@ -15,12 +15,13 @@ from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiHangup
 from cti.calls.identification import Identification
 from cti.calls.inbound import LET_IN, Inbound
+from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
 from cti.numbers import Number, NumberPlan
 from cti.store.base import StoreError
-from cti.store.records import AgentRecord, CallRecord, DecisionRecord, SegmentRecord
+from cti.store.records import AgentRecord, CallRecord, ChannelRecord, DecisionRecord, SegmentRecord
 from routing.rules import Mode, Service, compile_rules
 from tests.unit.calls import RecordingUnit
 
@@ -101,6 +102,9 @@ class World:
 
     # The store.
 
+    def call_by_channel(self, _pbx: str, _uniqueid: str) -> str | None:
+        return None
+
     def unit(self) -> RecordingUnit:
         return RecordingUnit()
 
@@ -151,6 +155,18 @@ class World:
     @property
     def anna(self) -> str:
         return self.roster.view("anna").state
+
+
+def test_while_ami_is_away_nobody_is_offered_a_call_at_an_asterisk_that_has_no_phone_of_theirs():
+    world, session = World(), Session()
+    world.roster.device_state("branch", "PJSIP/anna", "NOT_INUSE")
+    for pbx in ("main", "branch"):
+        world.roster.has_told(pbx)
+    world.roster.forget_devices("main")
+
+    world.ask(session)
+    assert session.set["CTI_ACTION"] == "fallback"
+    assert world.roster.view("anna").state == "ready"
 
 
 def test_the_answer_names_the_agent_the_caller_and_the_card_and_ends_with_the_action():
@@ -342,6 +358,22 @@ def test_the_second_question_ends_the_first_offer_and_asks_no_crm_again():
     assert [segment.result for segment in world.rows(SegmentRecord)] == [None, "no_answer"]
     assert [decision.attempt for decision in world.rows(DecisionRecord)] == [1, 2]
     assert world.anna == "ready"
+
+
+def test_a_call_that_ami_told_of_first_gets_its_callers_number_from_the_question():
+    world = World()
+    record = CallRecord(
+        id=mint_call_id(1000.0), pbx="main", started=1000.0, uniqueid="1.0", state="elsewhere"
+    )
+    call = LiveCall(record)
+    call.add_channel(
+        world.unit(), ChannelRecord("main", "1.0", call.id, "PJSIP/trunk", "caller", record.started)
+    )
+    world.calls.keep(call)
+    world.ask(Session())
+
+    written = world.rows(CallRecord)[-1]
+    assert (written.id, written.from_number, written.from_kind) == (call.id, "+4915228817386", "e164")
 
 
 def an_end_of(uniqueid: str) -> Any:

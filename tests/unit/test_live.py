@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from cti.asterisk.ami import AmiActionFailed
 from cti.asterisk.ami_parser import Response
 from cti.asterisk.needs import ACTIONS, Dialplan, read_dialplan
+from cti.asterisk.versions import SUPPORTED
 from cti.commands.configuration import read_settings
 from cti.commands.live import Finding, Needs, Report, _Look, of_all
 from cti.settings import Settings
@@ -82,12 +83,20 @@ def looked(
 
 
 @pytest.mark.parametrize(
-    ("version", "fine"), [("16.30.1", True), ("22.1.0", True), ("13.38.3", False), ("x", False)]
+    ("version", "fine"),
+    [
+        ("16.30.1", True),
+        ("22.1.0", True),
+        ("16.27.0", False),
+        ("17.9.4", False),
+        ("13.38.3", False),
+        ("x", False),
+    ],
 )
 def test_a_version_that_nobody_has_tried_is_named(settings: Settings, version: str, fine: bool) -> None:
     answers = {"ListCommands": {"CoreSettings": ""}, "CoreSettings": {"AsteriskVersion": version}}
     wrong = [finding.text for finding in looked(settings, answers) if finding.where == "Asterisk"]
-    assert wrong == ([] if fine else [f"is version {version!r}; one from 16 to 22 would be right"])
+    assert wrong == ([] if fine else [f"is version {version!r}; {SUPPORTED}, would be right"])
 
 
 def test_who_may_do_nothing_is_told_which_rights_and_that_the_rest_is_not_seen(settings: Settings) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from adapters.base import Party
@@ -15,8 +15,8 @@ from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.outbound import Outbound
 from cti.calls.tracker import EndedRecord
 from cti.calls.unseen import Unseen
-from cti.numbers import Number
-from cti.store.base import StoreError
+from cti.numbers import Number, NumberKind
+from cti.store.base import CallDetail, StoreError
 from cti.store.records import CallRecord, CardRecord, ChannelRecord
 from tests.unit.test_inbound import KATRIN, Session, World, an_end_of
 
@@ -51,7 +51,7 @@ class Office(World):
             clock=self.clock,
             answer_within=1.5,
             measure=self,
-            pbxes={"main"},
+            pbxes={"main", "branch"},
         )
 
     async def identify(self, number: Number) -> Identification:
@@ -59,6 +59,9 @@ class Office(World):
             return await self.answer
         parties: tuple[Party, ...] = (KATRIN,) if number.e164 == "+4915228817386" else ()
         return Identification(number, parties, owners={("directory", "u1"): "anna"})
+
+    def call_by_channel(self, pbx: str, uniqueid: str) -> str | None:
+        return None
 
     def tell(self, session: Session) -> list[Any]:
         """The call on its way; the list gets the end of what is done about it."""
@@ -166,6 +169,36 @@ def test_whom_an_agent_s_call_is_passed_on_to_is_not_who_was_called():
     office.tell(session)
     assert session.set == {"__CTI_CALL_ID": first.set["__CTI_CALL_ID"]}
     assert len(office.units) == before
+
+
+def test_a_call_that_comes_over_from_another_asterisk_is_told_of_once_and_has_a_channel_there():
+    office, first = Office(), a_session()
+    office.tell(first)
+    before = len(office.events)
+    # The numbers of channels are each Asterisk's own.
+    over = a_session(channel="PJSIP/peer-main-00000001", pbx="branch", call=first.set["__CTI_CALL_ID"])
+
+    office.tell(over)
+    assert over.set == {"__CTI_CALL_ID": first.set["__CTI_CALL_ID"]}
+    assert len(office.events) == before
+    channel = office.rows(ChannelRecord)[-1]
+    assert (channel.key, channel.role, channel.agent) == (("branch", "1.0"), "caller", None)
+    assert office.record.pbx == "main"
+
+
+def test_the_end_of_a_channel_that_came_over_is_not_taken_for_the_callers():
+    office = Office()
+    nobody = Number("", NumberKind.UNAVAILABLE)
+    record = new_record("c1", "main", "1.0", "", 1000, nobody, nobody, None)
+    office.call = lambda id: succeed(CallDetail(record, [], [], [], [], [], []))  # type: ignore[attr-defined]
+    unseen = Unseen(office.calls, office.roster, lambda: office.services, lambda: office, Clock().seconds)
+    left = EndedRecord.of(
+        "1.0", f"v=1,call={mint_call_id(1000)},from=20,pres=allowed,started=1000,ended=1030"
+    )
+
+    Deferred.fromCoroutine(unseen.record("branch", left))
+    assert [channel.key for channel in office.rows(ChannelRecord)] == [("branch", "1.0")]
+    assert office.rows(CallRecord) == []
 
 
 def test_a_call_that_we_started_ourselves_is_found_by_its_id():

@@ -126,6 +126,24 @@ def test_a_disk_that_hangs_is_given_up(tmp_path: Path, clock: Clock) -> None:
     assert failed[0].check(RecordingAway)
 
 
+def test_a_disk_that_hangs_keeps_no_thread_from_others(tmp_path: Path, clock: Clock) -> None:
+    begun: list[Any] = []
+
+    def in_thread(work: Any) -> "Deferred[Any]":
+        begun.append(work)
+        return Deferred()
+
+    recordings = Recordings({"main": Place(directory=tmp_path)}, clock, in_thread)
+    for _ in range(3 * MAX_OPEN):
+        Deferred.fromCoroutine(recordings.open(RECORD)).addErrback(lambda failure: None)
+        clock.advance(PIECE_SECONDS + 1)
+    assert len(begun) == MAX_OPEN
+    with pytest.raises(FileNotFoundError):
+        begun[0]()
+    Deferred.fromCoroutine(recordings.open(RECORD)).addErrback(lambda failure: None)
+    assert len(begun) == MAX_OPEN + 1
+
+
 def test_only_so_many_are_heard_at_once_and_each_makes_room_for_one(tmp_path: Path, clock: Clock) -> None:
     (tmp_path / f"{CALL}.wav").write_bytes(b"RIFF")
     recordings = on_disk(clock, tmp_path)

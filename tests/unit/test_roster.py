@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cti.agents.roster import AgentNotReady, AgentUnknown, AgentView, Roster
+from cti.agents.roster import AgentNotReady, AgentUnknown, AgentView, PhoneOutOfSight, Roster
 from cti.agents.states import DEVICE_WHY_NOT, STEPS, Engagement, ImpossibleStep, Step, Wish, state, step
 from cti.store.records import AgentRecord, ReservationRecord
 
@@ -321,13 +321,41 @@ def test_the_asterisks_that_know_a_phone_are_told_and_an_unknown_phone_may_be_an
     assert roster.agents["anna"].pbxes == {"main"}
 
 
-def test_what_phones_an_asterisk_has_is_known_once_it_has_told_and_until_it_is_out_of_sight():
+def test_what_phones_an_asterisk_has_is_known_once_it_has_told_and_outlives_its_absence():
     roster, _, _ = a_roster()
-    assert not roster.sees("main")
-    roster.has_told("main")
-    assert roster.sees("main")
-    roster.forget_devices("main")
-    assert not roster.sees("main")
+    roster.device_state("branch", "PJSIP/anna", "NOT_INUSE")
+    assert (roster.sees("branch"), roster.knows_phones_of("branch")) == (False, False)
+    roster.has_told("branch")
+    assert (roster.sees("branch"), roster.knows_phones_of("branch")) == (True, True)
+    roster.forget_devices("branch")
+    assert (roster.sees("branch"), roster.knows_phones_of("branch")) == (False, True)
+    assert roster.agents["anna"].pbxes == {"branch"}
+
+    # Back, and without her phone.
+    roster.has_told("branch")
+    assert roster.agents["anna"].pbxes == frozenset()
+
+
+def test_a_phone_known_to_two_asterisks_is_rung_where_it_is_registered():
+    roster, _, _ = a_roster()
+    roster.device_state("main", "PJSIP/anna", "NOT_INUSE")
+    roster.device_state("branch", "PJSIP/anna", "NOT_INUSE")
+    assert roster.agents["anna"].pbxes == {"main", "branch"}
+    roster.device_state("main", "PJSIP/anna", "UNAVAILABLE")
+    assert roster.agents["anna"].pbxes == {"branch"}
+
+
+def test_whose_phone_is_at_an_asterisk_out_of_sight_cannot_be_rung_for_that():
+    roster, _, _ = a_roster()
+    with pytest.raises(AgentNotReady, match="has no phone here") as nowhere:
+        roster.desk("anna")
+    assert not isinstance(nowhere.value, PhoneOutOfSight)
+    roster.device_state("branch", "PJSIP/anna", "NOT_INUSE")
+    roster.has_told("branch")
+    assert roster.desk("anna") == ("branch", "PJSIP/anna")
+    roster.forget_devices("branch")
+    with pytest.raises(PhoneOutOfSight, match="PJSIP/anna is at the Asterisk branch"):
+        roster.desk("anna")
 
 
 def test_who_answers_a_call_that_was_not_offered_to_them_is_busy_until_they_are_let_go():

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import globalLogPublisher
 
+from cti.asterisk.ami import AmiActionFailed
+from cti.asterisk.ami_parser import Event, Response
 from cti.calls.webhook import webhook_agent
 from cti.commands.configuration import read_settings
 from cti.service import CtiService
@@ -64,6 +67,23 @@ def test_ami_that_is_away_is_named_and_not_needed(service: CtiService) -> None:
     components = service.ready()
     assert not components["ami.main"].ok
     assert {name for name, part in components.items() if part.needed} == {"store", "fastagi"}
+
+
+@pytest.mark.parametrize(("version", "warned"), [("16.27.0", True), ("16.28.0~dfsg-0+deb11u4", False)])
+def test_an_asterisk_that_cannot_do_what_we_need_is_named_when_it_is_reached(
+    service: CtiService, capsys: pytest.CaptureFixture[str], version: str, warned: bool
+) -> None:
+    class OldAsterisk:
+        async def action(self, _name: str, **_fields: str) -> Response:
+            return Response({"Response": "Success", "AsteriskVersion": version})
+
+        async def list_action(self, _name: str, **_fields: str) -> list[Event]:
+            raise AmiActionFailed("Invalid/unknown command")
+
+    client: Any = OldAsterisk()
+    service._pbxes["main"].client = client
+    Deferred.fromCoroutine(service._up("main")).addErrback(lambda failure: failure.trap(AmiActionFailed))
+    assert ("DBGetTree" in capsys.readouterr().out) is warned
 
 
 def test_connections_that_are_not_taken_count_as_shed(service: CtiService) -> None:

@@ -320,16 +320,28 @@ def test_a_call_that_asterisk_still_lists_lives_on():
 def test_a_call_whose_channels_are_gone_is_closed_by_what_the_dialplan_left():
     house = House().offered().dialled()
     ami = ScriptedAmi(
-        DBGetTree=[left_in_astdb("1.0", call=CALL, ended="190", cause="16", dialstatus="ANSWER", talked="30")]
+        DBGetTree=[left_in_astdb("1.0", call=CALL, ended="240", cause="16", dialstatus="ANSWER", talked="30")]
     )
     house.tracker.up("main", ami)
     house.resync(ami)
 
     (record,) = house.ended
-    assert (record.outcome, record.agent, record.answered, record.ended) == ("answered", "anna", 160, 190)
+    assert (record.outcome, record.agent, record.answered, record.ended) == ("answered", "anna", 210, 240)
     assert record.hangup_cause == 16
     assert house.state_of("anna") == "ready"
     assert ("DBDel", {"Family": "cti/ended", "Key": "1.0"}) in ami.actions
+
+
+def test_a_call_does_not_end_before_what_is_known_of_the_second_in_which_it_ended():
+    house = House().offered()
+    (offered,) = [segment.offered for segment in house.call.segments]
+    word = left_in_astdb("1.0", call=CALL, ended=f"{offered - 0.7}", dialstatus="ANSWER", talked="0")
+    house.resync(ScriptedAmi(DBGetTree=[word]))
+
+    (record,) = house.ended
+    (segment,) = house.call.segments
+    assert (record.answered, record.ended, segment.ended) == (offered, offered, offered)
+    assert all((channel.ended or 0) >= channel.began for channel in house.call.channels.values())
 
 
 @pytest.mark.parametrize(

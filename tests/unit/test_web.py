@@ -185,6 +185,8 @@ class FakeIdentifier:
 class FakeControl:
     """Does what it is told, or fails as it is told."""
 
+    own_recordings = False
+
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self.failure: Exception | None = None
@@ -1083,8 +1085,10 @@ def test_a_recording_that_cannot_be_had_is_told_why(web: Web, error: Exception, 
 
 
 def test_agents_hear_their_own_recordings_where_that_is_allowed_and_no_others() -> None:
-    web = Web(Options(own_recordings=True))
+    web = Web()
     web.store.details["c1"] = a_detail(a_call())
+    assert web.ask("GET", "/api/v1/calls/c1/recording", web.token("agent", "anna")).status == 403
+    web.control.own_recordings = True
     assert web.ask("GET", "/api/v1/calls/c1/recording", web.token("agent", "anna")).status == 200
     assert web.ask("GET", "/api/v1/calls/c1/recording", web.token("agent", "ben")).status == 404
 

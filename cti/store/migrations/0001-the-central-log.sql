@@ -86,7 +86,7 @@ CREATE TABLE channels (
     uniqueid TEXT NOT NULL,                    -- Asterisk's
     call     TEXT NOT NULL,
     device   TEXT NOT NULL,                    -- PJSIP/anna
-    role     TEXT NOT NULL,                    -- caller, agent, other
+    role     TEXT NOT NULL,                    -- caller, agent, peer, other
     began    DOUBLE PRECISION NOT NULL,
     segment  INTEGER,                          -- segments.number, for an agent's channel
     agent    TEXT,
