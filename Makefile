@@ -37,7 +37,7 @@ test: lint ## style, types, and all tests, some of them on a real Asterisk
 bench: venv ## calls a second on one core
 	$(PY) -m tests.bench.inbound
 
-# Some six minutes. The libraries it compares with come by pip into an environment of their own in the cache.
+# Some seven minutes. The libraries it compares with come by pip into an environment of their own in the cache.
 bench-asterisk: venv ## FastAGI and AMI beside other libraries, and what asking us adds to a call's delay
 	@$(PY) -m tests.bench.asterisk
 

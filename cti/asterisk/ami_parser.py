@@ -6,6 +6,7 @@ reads is taken from main/manager.c and main/manager_channels.c of Asterisk 16 an
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from attrs import field, frozen
 
@@ -73,6 +74,11 @@ class _Matched(Mapping[str, str]):
     def __getitem__(self, header: str) -> str:
         return decode(self._values[self._places[header]])
 
+    def get(self, header: str, default: Any = None, /) -> Any:
+        # Mapping's own finds out by an exception, and most headers that are asked for in vain are asked for always.
+        place = self._places.get(header)
+        return default if place is None else decode(self._values[place])
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
@@ -99,7 +105,7 @@ class _Block:
         return self.headers[header]
 
     def get(self, header: str, default: str = "") -> str:
-        return self.headers[header] if header in self.headers else default
+        return self.headers.get(header, default)
 
     def all(self, header: str) -> tuple[str, ...]:
         """Every value of `header` in order, such as each `Output` line; empty if it is not there."""
@@ -110,7 +116,7 @@ class _Block:
 
     @property
     def action_id(self) -> str | None:
-        return self.headers["ActionID"] if "ActionID" in self.headers else None
+        return self.headers.get("ActionID")
 
 
 @frozen
@@ -293,7 +299,7 @@ class AmiParser:
                 if values is not None:
                     return Event(_Matched(shape.places, values))
             headers, repeated = read_headers(block, self._max_headers)
-            if len(shapes) < MAX_SHAPES_OF_NAME and self._learnt < MAX_SHAPES:
+            if not repeated and len(shapes) < MAX_SHAPES_OF_NAME and self._learnt < MAX_SHAPES:
                 self._learn(name, headers)
             return Event(headers, repeated=repeated)
         if block.startswith(b"Response: "):
@@ -301,11 +307,8 @@ class AmiParser:
             return Response(headers, repeated=repeated)
         return Unknown(len(block)) if block else None
 
-
     def _learn(self, name: bytes, headers: Mapping[str, str]) -> None:
-        """Know events like this one from now on. What the expression does not match, such as a header that comes
-        twice, goes the long way each time.
-        """
+        """Know events like this one from now on."""
         if len(headers) <= MAX_SHAPE_HEADERS and all(map(str.isascii, headers)):
             self._shapes.setdefault(name, []).append(_Shape(list(headers)))
             self._learnt += 1

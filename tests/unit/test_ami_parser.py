@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cti.asterisk.ami_parser import (
+    MAX_SHAPES,
+    MAX_SHAPES_OF_NAME,
     AmiEvent,
     AmiFieldError,
     AmiParser,
@@ -164,6 +166,53 @@ def test_a_header_that_repeats_gives_its_first_value() -> None:
 )
 def test_a_header_that_a_caller_has_written_into_an_event_is_seen(block: bytes, tampered: bool) -> None:
     assert the_event(block).tampered is tampered
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        NEWSTATE,
+        HANGUP,
+        b"Event: X\r\nCallerIDName: J\xfcrgen\r\nA: \r\nConnectedLineName: M\xc3\xbcller: two\r\n\r\n",
+        b"Event: X\r\nA: one\n\nEvent: Hangup\nUniqueid: 1\r\nB: two\r\n\r\n",
+        b"Event: X\r\nA: one\r\nand two: three\r\nB: two\r\nC:\r\nD:x\r\n\r\n",
+        b"Event: X\r\nChanVariable: A=1\r\nChanVariable: B=2\r\n\r\n",
+    ],
+)
+def test_an_event_like_an_earlier_one_is_read_as_that_was(block: bytes) -> None:
+    parser = a_greeted_parser()
+    (first,), (again,) = parser.feed(block), parser.feed(block)
+    assert isinstance(first, Event)
+    assert isinstance(again, Event)
+    assert again == first
+    assert dict(again.headers) == dict(first.headers)
+    assert (again.get("A", "-"), again.get("Nothing", "-")) == (first.get("A", "-"), "-")
+    assert ("A" in again.headers, "Nothing" in again.headers) == ("A" in first.headers, False)
+
+
+def test_a_header_written_into_an_event_is_seen_however_many_came_without() -> None:
+    parser = a_greeted_parser()
+    honest = b"Event: Newstate\r\nCallerIDNum: 1\r\nUniqueid: main-1\r\n\r\n"
+    forged = honest.replace(b"Num: 1\r\n", b"Num: 1\r\nUniqueid: victim\r\n")
+    events = parser.feed(honest + honest + forged + honest + forged + honest)
+    assert [isinstance(event, Event) and event.tampered for event in events] == [
+        *(False, False, True, False, True, False)
+    ]
+
+
+def test_a_nul_in_an_event_like_an_earlier_one_is_refused() -> None:
+    parser = a_greeted_parser()
+    parser.feed(b"Event: X\r\nA: one\r\n\r\n")
+    with pytest.raises(AmiProtocolError):
+        parser.feed(b"Event: X\r\nA: o\0e\r\n\r\n")
+
+
+def test_shapes_of_events_are_not_kept_without_end() -> None:
+    parser = a_greeted_parser()
+    for number in range(1000):
+        parser.feed(b"Event: X%d\r\nH%d: 1\r\n\r\n" % (number // 8, number))
+    kept = [len(shapes) for shapes in parser._shapes.values()]
+    assert (max(kept), sum(kept)) == (MAX_SHAPES_OF_NAME, MAX_SHAPES)
 
 
 def test_only_wanted_events_are_read_and_responses_always() -> None:

@@ -242,10 +242,11 @@ class Delay:
         end(phone)
         cpu = {name: whole_cpu_seconds(pid) - before[name] for name, pid in processes.items()}
         cpu["SIPp"] = _children_cpu_seconds() - children
-        sent, to_answer = {}, []
+        sent, answered, to_answer = {}, 0.0, []
         for number, *times in _lines(place / "caller.log"):
             sent[number] = _seconds(times[:2])
             to_answer.append(_seconds(times[2:]) - sent[number])
+            answered = max(answered, _seconds(times[2:]))
         to_phone = [
             _seconds(times[:2]) - sent[number]
             for number, *times in _lines(place / "phone.log")
@@ -256,7 +257,6 @@ class Delay:
         # One run's leftovers are not to burden the next one.
         with suppress(TimeoutError):
             eventually(lambda: "0 active channels" in pbx.cli("core show channels count"), _PATIENCE)
-        answered = max(sent[number] + seconds for number, seconds in zip(sent, to_answer, strict=True))
         return Calls(calls, answered - min(sent.values()), to_answer, to_phone, cpu)
 
     def _start(self, place: Path, name: str, scenario: str, port: int, *more: object) -> Any:
