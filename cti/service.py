@@ -402,10 +402,13 @@ class CtiService(Service):
             log.warning(
                 "an Asterisk of a version that may not do", pbx=name, asterisk=version, right=SUPPORTED
             )
-        await self.tracker.resync(name, pbx.client, pbx.lost)
-        await self.gaps.close(name, pbx.lost, at)
-        pbx.in_step = True
-        await self._services().write_fallbacks(pbx.client)
+        try:
+            await self.tracker.resync(name, pbx.client, pbx.lost)
+            await self.gaps.close(name, pbx.lost, at)
+            pbx.in_step = True
+        finally:
+            # What callers fall back on depends on nothing that is said of calls.
+            await self._services().write_fallbacks(pbx.client)
 
     async def _version(self, pbx: _Pbx) -> str | None:
         try:
