@@ -456,6 +456,7 @@ def test_a_call_that_is_passed_to_another_asterisk_is_one_call_of_both_and_the_t
     floor = Floor()
     floor.comes("1.0", "PJSIP/trunk-00000001")
     floor.dials("1.0", "1.1", "PJSIP/branch-00000002")
+    floor.tell("UserEvent", UserEvent="CtiPeer", Uniqueid="1.1", Channel="PJSIP/branch-00000002")
     entry = a_channel("1.0", pbx="branch", began=201)
     floor.call.ask(RecordingUnit(), 201, entry, None)
     floor.call.channels[entry.key] = entry
