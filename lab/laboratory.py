@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from attrs import define, field
 
@@ -168,14 +169,10 @@ class Lab:
         cancel_after_ms: int | None = None,
     ) -> Calls:
         """`count` such calls, `rate` a second; `from_number` may be a sequence, used in turn."""
-        self._callers += 1
-        calls = place_calls(
+        return self._place(
+            "caller",
             instance,
             number,
-            program=self._sipp,
-            directory=self.directory / "callers",
-            name=f"caller-{self._callers}",
-            ports=self._ports,
             from_number=from_number,
             from_name=from_name,
             privacy=privacy,
@@ -185,8 +182,6 @@ class Lab:
             calls=count,
             rate=rate,
         )
-        self._started.callback(calls.stop)
-        return calls
 
     def dial(
         self,
@@ -199,26 +194,37 @@ class Lab:
         cancel_after_ms: int | None = None,
     ) -> Call:
         """Calls `number` from a phone, and returns while it goes on; the rest as told at `call`."""
+        return Call(
+            self._place(
+                f"{phone.name}-dials",
+                instance,
+                number,
+                # By which Asterisk knows the phone.
+                from_number=phone.name,
+                from_name="",
+                privacy=False,
+                headers=headers or {},
+                talk_ms=talk_ms,
+                cancel_after_ms=cancel_after_ms,
+                calls=1,
+                rate=100,
+            )
+        )
+
+    def _place(self, who: str, instance: AsteriskInstance, number: str, **how: Any) -> Calls:
+        """Calls that end with the lab at the latest; `how` are the further parameters of `place_calls`."""
         self._callers += 1
         calls = place_calls(
             instance,
             number,
             program=self._sipp,
             directory=self.directory / "callers",
-            name=f"{phone.name}-dials-{self._callers}",
+            name=f"{who}-{self._callers}",
             ports=self._ports,
-            # By which Asterisk knows the phone.
-            from_number=phone.name,
-            from_name="",
-            privacy=False,
-            headers=headers or {},
-            talk_ms=talk_ms,
-            cancel_after_ms=cancel_after_ms,
-            calls=1,
-            rate=100,
+            **how,
         )
         self._started.callback(calls.stop)
-        return Call(calls)
+        return calls
 
     def free_port(self) -> int:
         """A port of 127.0.0.1 that no other lab will use."""
