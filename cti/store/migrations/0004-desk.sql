@@ -1,0 +1,1 @@
+-- What agents write of their calls, and whom they have to call back.
