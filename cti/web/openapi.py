@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from cti.web.problems import MEDIA_TYPE
 from cti.web.routing_table import JSON, Route
+from cti.web.schema import Schema
 from cti.web.shapes import SCHEMAS, named
+
+_ETAG: Final[Schema] = {"type": "string", "example": '"5f0c9a7e1b"'}
+_WITHOUT_BODY: Final = (204, 205, 304)
 
 
 def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
@@ -38,16 +42,20 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
 
 
 def _operation(route: Route) -> dict[str, Any]:
-    media, schema = route.answers
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
-        "parameters": [*_path_parameters(route), *_query_parameters(route)],
+        "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
         "responses": {
             **{
-                str(status): {"description": why, "content": {media: {"schema": schema}}}
+                str(status): _answer(route, status, why)
                 for status, why in {route.status: route.summary, **route.also}.items()
             },
+            **(
+                {"304": {"description": "it is still the one of `If-None-Match`"}}
+                if _may_be_known(route)
+                else {}
+            ),
             **{str(status): _problem(why) for status, why in sorted(_problems(route).items())},
         },
     }
@@ -59,6 +67,20 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.body is not None:
         operation["requestBody"] = {"required": route.body_needed, "content": {JSON: {"schema": route.body}}}
     return operation
+
+
+def _answer(route: Route, status: int, why: str) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": why}
+    if status not in _WITHOUT_BODY:
+        media, schema = route.answers
+        answer["content"] = {media: {"schema": schema}}
+    if route.etag:
+        answer["headers"] = {"ETag": {"description": "the version of this", "schema": _ETAG}}
+    return answer
+
+
+def _may_be_known(route: Route) -> bool:
+    return route.etag and not route.changes
 
 
 def _operation_id(route: Route) -> str:
@@ -86,10 +108,29 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
     ]
 
 
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    if route.etag and route.changes:
+        why = "the ETag of what was read: the change is meant for that version, or, by `*`, for any"
+        found.append(_header("If-Match", _ETAG, why, required=True))
+    if _may_be_known(route):
+        found.append(_header("If-None-Match", _ETAG, "the ETag of what is had already"))
+    return found
+
+
+def _header(name: str, schema: Schema, description: str, *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": required, "description": description, "schema": schema}
+
+
 def _problems(route: Route) -> dict[int, str]:
     found = dict(route.problems)
     if route.roles is not None:
         found |= {401: "no valid token", 403: "not with this token"}
+    if route.etag and route.changes:
+        found |= {
+            412: "it has changed since; the problem has the version that is there",
+            428: "`If-Match` is missing",
+        }
     if route.body is not None:
         found |= {400: "not JSON", 413: "the body is too long", 415: "the body is not declared as JSON"}
     return found

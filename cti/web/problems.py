@@ -13,7 +13,8 @@ class Problem(Exception):
     """An answer that is an error.
 
     `detail` says what would be right. `kind` names the problem within its status (`not-a-number`) and becomes
-    its `type`; without one the status says it all. `errors` are several faults of one request.
+    its `type`; without one the status says it all. `errors` are several faults of one request. `extra` are members
+    of this kind alone.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class Problem(Exception):
         kind: str | None = None,
         headers: Mapping[str, str] | None = None,
         errors: Sequence[str] = (),
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = HTTPStatus(status)
@@ -31,10 +33,12 @@ class Problem(Exception):
         self.kind = kind
         self.headers = dict(headers or {})
         self.errors = tuple(errors)
+        self.extra = dict(extra or {})
 
     def as_json(self) -> bytes:
         """The body, of type `MEDIA_TYPE`."""
         body: dict[str, Any] = {
+            **self.extra,
             "type": "about:blank" if self.kind is None else f"urn:problem-type:cordboard:{self.kind}",
             "title": self.status.phrase,
             "status": self.status.value,

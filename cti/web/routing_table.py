@@ -1,11 +1,12 @@
 """What a row of the route table is, and how a request finds its row. The rows themselves are in `api`."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
 from attrs import field, frozen
 
+from cti.web.etags import same
 from cti.web.problems import Problem
 from cti.web.schema import Schema
 from cti.web.services import Services
@@ -20,19 +21,24 @@ _SEGMENT_LIMIT: Final = 16
 
 @frozen
 class Answer:
-    """A whole answer. What only API answers need (`Cache-Control`, …) is added where it is sent."""
+    """A whole answer. What only API answers need (`Cache-Control`, …) is added where it is sent.
+
+    `etag`: the version of what is answered, in its quotes. Who asks for it again with `If-None-Match` gets 304.
+    """
 
     body: bytes
     status: int = 200
     content_type: str = JSON
     headers: Mapping[str, str] = field(factory=dict)
+    etag: str | None = None
 
 
 @frozen
 class Asked:
     """A request, checked against its row: `path`, `query` and `body` hold what the schemas there allow.
 
-    `who` is None only where the row demands no token.
+    `who` is None only where the row demands no token. `if_match`: the versions that a change is meant for, in rows
+    with `etag` that change something.
     """
 
     http: Request
@@ -42,6 +48,21 @@ class Asked:
     path: Mapping[str, str]
     query: Mapping[str, Any]
     body: Any
+    if_match: Collection[str] = ()
+
+    def must_be(self, etag: str, **current: Any) -> None:
+        """See that a change is meant for the version that is there, as of now: change it in the same turn.
+
+        Raises `Problem` 412, which carries `current` for the client to put its change into.
+        """
+        if not same(self.if_match, etag):
+            raise Problem(
+                412,
+                "somebody has changed it since you read it; this problem has what is there now, and its ETag",
+                kind="changed",
+                headers={"ETag": etag},
+                extra={**current, "etag": etag},
+            )
 
     @property
     def identity(self) -> Identity:
@@ -82,7 +103,8 @@ class Route:
     `roles`: whose token is taken, None if none is asked for. `without_token`: who needs none although `roles`
     are given. `answers`: the media type and the schema of what is answered with `status`, and with
     the statuses in `also`. `seconds`: an answer that takes longer is given up. A body all of whose parts may be left
-    out may be left out itself.
+    out may be left out itself. `etag`: the answer carries the version of what it shows, and if the row changes
+    something, the request has to say by `If-Match` which version it is meant for; the handler asks `must_be`.
     """
 
     method: str
@@ -99,6 +121,11 @@ class Route:
     seconds: float = ANSWER_SECONDS
     also: Mapping[int, str] = field(factory=dict)
     problems: Mapping[int, str] = field(factory=dict)
+    etag: bool = False
+
+    @property
+    def changes(self) -> bool:
+        return self.method not in ("GET", "HEAD")
 
     @property
     def body_needed(self) -> bool:

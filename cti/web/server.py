@@ -4,13 +4,14 @@ What the answers are is `api`'s, and everything that they are made of is passed 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl
 
 import orjson
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +21,7 @@ from twisted.web import http
 from cti.logs import get_logger
 from cti.store.base import StoreError
 from cti.web.api import ROUTES
+from cti.web.etags import known, tags_of
 from cti.web.problems import MEDIA_TYPE, Problem
 from cti.web.routing_table import JSON, Answer, Asked, Route, Table
 from cti.web.schema import errors, from_text
@@ -102,9 +104,13 @@ class Site(http.HTTPFactory):
         request.route = route.path
         address = _address(request, self._services.options.behind_proxy)
         who = self._authorise(request, route, address)
-        asked = Asked(request, route, address, who, values, _query(route, query), _body(route, request))
+        wanted = _if_match(route, request)
+        asked = Asked(
+            request, route, address, who, values, _query(route, query), _body(route, request), wanted
+        )
         handling: Deferred[Answer | None] = Deferred.fromCoroutine(route.handler(self._services, asked))
-        return await handling.addTimeout(route.seconds, cast(IReactorTime, self._services.clock))
+        answer = await handling.addTimeout(route.seconds, cast(IReactorTime, self._services.clock))
+        return answer if answer is None or answer.etag is None else _versioned(answer, request)
 
     def _authorise(self, request: Request, route: Route, address: Address | None) -> Identity | None:
         if route.roles is None:
@@ -163,8 +169,9 @@ class Site(http.HTTPFactory):
             return
         for name, value in answer.headers.items():
             request.setHeader(name, value)  # type: ignore[no-untyped-call]
-        request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
-        request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
+        if answer.status not in http.NO_BODY_CODES:
+            request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
+            request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
         # Twisted does not know all of them by itself.
         request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
         request.write(answer.body)  # type: ignore[no-untyped-call]
@@ -205,6 +212,30 @@ def _address(request: Request, behind_proxy: bool) -> Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
+
+
+def _if_match(route: Route, request: Request) -> Collection[str]:
+    if not (route.etag and route.changes):
+        return ()
+    wanted = tags_of(request.requestHeaders.getRawHeaders("If-Match", []), "If-Match")
+    if wanted is None:
+        raise Problem(
+            428,
+            "send If-Match with the ETag of what you have read, so that nobody's change is lost",
+            kind="precondition-required",
+        )
+    return wanted
+
+
+def _versioned(answer: Answer, request: Request) -> Answer:
+    """The answer with its ETag, or 304 for who has it already."""
+    etag = str(answer.etag)
+    headers = {**answer.headers, "ETag": etag}
+    if request.method in (b"GET", b"HEAD") and answer.status == 200:
+        has = tags_of(request.requestHeaders.getRawHeaders("If-None-Match", []), "If-None-Match")
+        if known(has, etag):
+            return Answer(b"", 304, headers=headers)
+    return evolve(answer, headers=headers)
 
 
 def _query(route: Route, text: str) -> Mapping[str, Any]:
