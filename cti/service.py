@@ -62,6 +62,8 @@ DRAIN: Final = 3.0
 BEAT: Final = 0.5
 STOOD_STILL: Final = 2.5
 THAWING: Final = 1.0
+#: Seconds between two times that answers kept for their Idempotency-Key are looked through.
+FORGET: Final = 600.0
 
 
 def make_adapters(settings: Settings, reactor: Any) -> dict[str, IAdapter]:
@@ -256,6 +258,7 @@ class CtiService(Service):
         self._every(LOOK, self._look)
         self._every(5.0, self._look_at_adapters)
         self._every(5.0, self._count_outbox)
+        self._every(FORGET, self._forget_answers)
         self.metrics.at_scrape(self._feed_gauges)
 
     def _listen(self) -> None:
@@ -509,6 +512,10 @@ class CtiService(Service):
         counted.addCallback(lambda pending: self.metrics.outbox(pending, self._now()))
         self._background("the outbox could not be counted", counted)
 
+    def _forget_answers(self) -> None:
+        if self._site is not None:
+            self._background("old answers could not be removed", self._site.once.forget())
+
     def _feed_gauges(self) -> None:
         counts: dict[str, int] = {}
         for view in self.roster.views():
@@ -568,6 +575,7 @@ class CtiService(Service):
         return make_site(
             WebServices(
                 calls=self.store,
+                answers=self.store,
                 numbers=self.settings.plan,
                 identifier=self,
                 agents=self,
@@ -583,6 +591,7 @@ class CtiService(Service):
                 options=Options(
                     behind_proxy=http.behind_proxy,
                     metrics_allow=http.metrics_allow,
+                    requests_per_minute=http.requests_per_minute,
                 ),
             )
         )

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
     CallRecord,
     CardRecord,
     ChannelRecord,
@@ -56,6 +57,14 @@ class Unit(Protocol):
     def put_heard(self, heard: HeardRecord) -> None: ...
     def put_gap(self, gap: GapRecord) -> None: ...
     def put_token(self, token: TokenRecord) -> None: ...
+    def put_asked_once(self, asked: AskedOnce) -> None: ...
+    def remove_asked_once(self, who: str, key: str) -> None: ...
+    def trim_asked_once(self, who: str, keep: int) -> None:
+        """Remove all of theirs but the newest `keep`."""
+
+    def forget_asked_once(self, before: float) -> None:
+        """Remove those that were asked before this time."""
+
     def emit(
         self,
         type: str,
@@ -136,6 +145,7 @@ class IStore(Protocol):
     def reservations(self) -> Sequence[ReservationRecord]: ...
     def tokens(self) -> Sequence[TokenRecord]: ...
     def token(self, digest: str) -> TokenRecord | None: ...
+    def asked_once(self, who: str, key: str) -> AskedOnce | None: ...
     def heard(self, pbx: str) -> float | None:
         """Until when this Asterisk was heard; None if it never was."""
 

@@ -15,6 +15,7 @@ import orjson
 from cti.store.base import CallDetail, CallFilter, StoreError
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
     CallRecord,
     Delivery,
     GapRecord,
@@ -24,6 +25,7 @@ from cti.store.records import (
 )
 from cti.store.rows import (
     AGENTS,
+    ASKED_ONCE,
     CALLS,
     CARDS,
     CHANNELS,
@@ -87,6 +89,10 @@ class Reader:
     def token(self, digest: str) -> TokenRecord | None:
         rows = self._all(f"SELECT {TOKENS.columns} FROM tokens WHERE digest = ?", (digest,))
         return TOKENS.load(rows[0]) if rows else None
+
+    def asked_once(self, who: str, key: str) -> AskedOnce | None:
+        rows = self._all(f"SELECT {ASKED_ONCE.columns} FROM asked_once WHERE who = ? AND key = ?", (who, key))
+        return ASKED_ONCE.load(rows[0]) if rows else None
 
     def call_by_channel(self, pbx: str, uniqueid: str) -> str | None:
         rows = self._all("SELECT call FROM channels WHERE pbx = ? AND uniqueid = ?", (pbx, uniqueid))

@@ -16,6 +16,7 @@ from attrs import define, field
 
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
     CallRecord,
     CardRecord,
     ChannelRecord,
@@ -121,6 +122,7 @@ AGENTS = Table("agents", AgentRecord, key=["id"], json=["phones", "groups", "crm
 RESERVATIONS = Table("reservations", ReservationRecord, key=["agent", "call"])
 TOKENS = Table("tokens", TokenRecord, key=["id"])
 HEARD = Table("heard", HeardRecord, key=["pbx"])
+ASKED_ONCE = Table("asked_once", AskedOnce, key=["who", "key"], json=["headers"])
 GAPS = Table("gaps", GapRecord, key=["pbx", "since"])
 
 WISH_AGENT = alone(
@@ -128,6 +130,13 @@ WISH_AGENT = alone(
 )
 TOUCH_AGENT = alone("agents", "UPDATE agents SET idle_since = ? WHERE id = ?")
 REMOVE_AGENT = alone("agents", "DELETE FROM agents WHERE id = ?")
+REMOVE_ASKED_ONCE = alone("asked_once", "DELETE FROM asked_once WHERE who = ? AND key = ?")
+FORGET_ASKED_ONCE = alone("asked_once", "DELETE FROM asked_once WHERE at < ?")
+TRIM_ASKED_ONCE = alone(
+    "asked_once",
+    "DELETE FROM asked_once WHERE who = ? AND at <"
+    " (SELECT at FROM asked_once WHERE who = ? ORDER BY at DESC LIMIT 1 OFFSET ?)",
+)
 REMOVE_RESERVATION = alone("reservations", "DELETE FROM reservations WHERE agent = ? AND call = ?")
 
 
@@ -215,6 +224,18 @@ class RowUnit:
 
     def put_token(self, token: TokenRecord) -> None:
         self.rows.append((TOKENS.upsert, TOKENS.values(token)))
+
+    def put_asked_once(self, asked: AskedOnce) -> None:
+        self.rows.append((ASKED_ONCE.upsert, ASKED_ONCE.values(asked)))
+
+    def remove_asked_once(self, who: str, key: str) -> None:
+        self.rows.append((REMOVE_ASKED_ONCE, (who, key)))
+
+    def trim_asked_once(self, who: str, keep: int) -> None:
+        self.rows.append((TRIM_ASKED_ONCE, (who, who, keep - 1)))
+
+    def forget_asked_once(self, before: float) -> None:
+        self.rows.append((FORGET_ASKED_ONCE, (before,)))
 
     def emit(
         self,

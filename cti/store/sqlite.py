@@ -27,6 +27,7 @@ from cti.store.base import CallDetail, CallFilter, StoreError, StoreFull, Unit
 from cti.store.queries import Reader, events_between
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
     CallRecord,
     Delivery,
     GapRecord,
@@ -542,6 +543,9 @@ class SqliteStore:
 
     def token(self, digest: str) -> TokenRecord | None:
         return self._read.token(digest)
+
+    def asked_once(self, who: str, key: str) -> AskedOnce | None:
+        return self._read.asked_once(who, key)
 
     def heard(self, pbx: str) -> float | None:
         return self._read.heard(pbx)

@@ -10,6 +10,13 @@ from cti.web.schema import Schema
 from cti.web.shapes import SCHEMAS, named
 
 _ETAG: Final[Schema] = {"type": "string", "example": '"5f0c9a7e1b"'}
+_KEY: Final[Schema] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 255,
+    "pattern": "^[ -~]+$",
+    "example": "5c5e1f0e-8a53-4c58-9a1b-1f6f0f5c6a10",
+}
 _WITHOUT_BODY: Final = (204, 205, 304)
 
 
@@ -115,6 +122,10 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
         found.append(_header("If-Match", _ETAG, why, required=True))
     if _may_be_known(route):
         found.append(_header("If-None-Match", _ETAG, "the ETag of what is had already"))
+    if route.idempotent:
+        found.append(
+            _header("Idempotency-Key", _KEY, "of this request alone: sent again, it is not done again")
+        )
     return found
 
 

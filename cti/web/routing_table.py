@@ -105,6 +105,8 @@ class Route:
     the statuses in `also`. `seconds`: an answer that takes longer is given up. A body all of whose parts may be left
     out may be left out itself. `etag`: the answer carries the version of what it shows, and if the row changes
     something, the request has to say by `If-Match` which version it is meant for; the handler asks `must_be`.
+    `idempotent`: it makes something, and an `Idempotency-Key` makes sure that this is done once. Not for rows whose
+    answer holds a secret: answers are kept.
     """
 
     method: str
@@ -122,6 +124,7 @@ class Route:
     also: Mapping[int, str] = field(factory=dict)
     problems: Mapping[int, str] = field(factory=dict)
     etag: bool = False
+    idempotent: bool = False
 
     @property
     def changes(self) -> bool:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
+from math import ceil
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl
 
@@ -18,10 +19,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web import http
 
+from cti.dialling import Allowance
 from cti.logs import get_logger
 from cti.store.base import StoreError
 from cti.web.api import ROUTES
 from cti.web.etags import known, tags_of
+from cti.web.once import Once, key_of
 from cti.web.problems import MEDIA_TYPE, Problem
 from cti.web.routing_table import JSON, Answer, Asked, Route, Table
 from cti.web.schema import errors, from_text
@@ -56,8 +59,10 @@ class Site(http.HTTPFactory):
     def __init__(self, services: Services, table: Table) -> None:
         super().__init__(timeout=IDLE_SECONDS, reactor=cast(IReactorTime, services.clock))
         self.channels: set[Channel] = set()
+        self.once = Once(services.answers, services.clock)
         self._services = services
         self._table = table
+        self._allowance = Allowance(services.clock.seconds, services.options.requests_per_minute)
         self._closing = False
 
     def buildProtocol(self, addr: Any) -> Any:
@@ -104,13 +109,24 @@ class Site(http.HTTPFactory):
         request.route = route.path
         address = _address(request, self._services.options.behind_proxy)
         who = self._authorise(request, route, address)
+        if who is not None:
+            self._count(who)
         wanted = _if_match(route, request)
         asked = Asked(
             request, route, address, who, values, _query(route, query), _body(route, request), wanted
         )
-        handling: Deferred[Answer | None] = Deferred.fromCoroutine(route.handler(self._services, asked))
-        answer = await handling.addTimeout(route.seconds, cast(IReactorTime, self._services.clock))
+        key = (
+            key_of(request.requestHeaders.getRawHeaders("Idempotency-Key", [])) if route.idempotent else None
+        )
+        if key is None:
+            answer = await self._handled(asked)
+        else:
+            answer = await self.once.answer(asked, key, lambda: self._handled(asked))
         return answer if answer is None or answer.etag is None else _versioned(answer, request)
+
+    def _handled(self, asked: Asked) -> "Deferred[Answer | None]":
+        handling: Deferred[Answer | None] = Deferred.fromCoroutine(asked.route.handler(self._services, asked))
+        return handling.addTimeout(asked.route.seconds, cast(IReactorTime, self._services.clock))
 
     def _authorise(self, request: Request, route: Route, address: Address | None) -> Identity | None:
         if route.roles is None:
@@ -139,6 +155,18 @@ class Site(http.HTTPFactory):
                 403, f"this is for the roles {', '.join(sorted(route.roles))}; the token's is {who.role}"
             )
         return who
+
+    def _count(self, who: Identity) -> None:
+        """One request of theirs. Nobody who asks without a pause takes the turns of those who call."""
+        wait = self._allowance.take(who.token)
+        if wait > 0:
+            seconds = str(max(1, ceil(wait)))
+            raise Problem(
+                429,
+                f"too many requests; the next is answered in {seconds} s (http.requests_per_minute)",
+                kind="too-many-requests",
+                headers={"Retry-After": seconds},
+            )
 
     def _count_failure(self, address: Address | None) -> None:
         wait = self._services.failures.record(address)

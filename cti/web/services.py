@@ -14,8 +14,8 @@ from cti.calls.recordings import Reading
 from cti.metrics import Metrics
 from cti.numbers import Number
 from cti.reactors import Clock
-from cti.store.base import CallDetail, CallFilter
-from cti.store.records import CallRecord, GapRecord
+from cti.store.base import CallDetail, CallFilter, Unit
+from cti.store.records import AskedOnce, CallRecord, GapRecord
 from cti.web.events import EventHub
 from cti.web.tokens import FailedAttempts, Tokens
 
@@ -30,6 +30,14 @@ class ICallLog(Protocol):
     def gaps(
         self, since: float | None, until: float | None, limit: int
     ) -> "Deferred[Sequence[GapRecord]]": ...
+
+
+class IAnswers(Protocol):
+    """What is needed of a store to answer a request that is sent again."""
+
+    def asked_once(self, who: str, key: str) -> AskedOnce | None: ...
+    def unit(self) -> Unit: ...
+    def commit(self, unit: Unit) -> "Deferred[Any]": ...
 
 
 class INumbers(Protocol):
@@ -112,13 +120,14 @@ class Options:
     """How the site is configured.
 
     `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `metrics_allow`: networks that read
-    `/metrics` without a token, beside loopback.
+    `/metrics` without a token, beside loopback. `requests_per_minute`: of each who asks.
     """
 
     behind_proxy: bool = False
     metrics_allow: Sequence[IPv4Network | IPv6Network] = ()
     access_log: bool = False
     max_connections: int = 12_000
+    requests_per_minute: int = 1200
 
 
 @frozen
@@ -126,6 +135,7 @@ class Services:
     """Everything that the handlers use. `in_thread` runs a function outside of the reactor."""
 
     calls: ICallLog
+    answers: IAnswers
     numbers: INumbers
     identifier: IIdentifier
     agents: IAgents

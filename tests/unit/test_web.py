@@ -36,6 +36,7 @@ from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
 from cti.store.base import CallDetail, CallFilter, StoreError
 from cti.store.records import (
+    AskedOnce,
     CallRecord,
     CardRecord,
     ChannelRecord,
@@ -45,6 +46,7 @@ from cti.store.records import (
     StoredEvent,
     TokenRecord,
 )
+from cti.store.rows import ASKED_ONCE, REMOVE_ASKED_ONCE, RowUnit
 from cti.web.api import ROUTES
 from cti.web.call_control import PROBLEMS
 from cti.web.download import PATIENCE_SECONDS
@@ -120,6 +122,8 @@ class FakeStore:
         self.filters: list[tuple[CallFilter, int, str | None]] = []
         self.broken = False
         self.lookups = 0
+        self.asked: dict[tuple[str, str], AskedOnce] = {}
+        self.pending: Deferred[None] | None = None
 
     def token(self, digest: str) -> TokenRecord | None:
         assert len(digest) == 64
@@ -143,6 +147,24 @@ class FakeStore:
         return succeed(
             [gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)]
         )
+
+    def asked_once(self, who: str, key: str) -> AskedOnce | None:
+        return self.asked.get((who, key))
+
+    def unit(self) -> Any:
+        return RowUnit()
+
+    def commit(self, unit: Any) -> "Deferred[None]":
+        """Only what `Once` writes."""
+        if self.broken:
+            return fail(StoreError("the disk is full"))
+        for statement, row in unit.rows:
+            if statement is ASKED_ONCE.upsert:
+                record = ASKED_ONCE.load(row)
+                self.asked[record.who, record.key] = record
+            elif statement is REMOVE_ASKED_ONCE:
+                del self.asked[tuple(row)]
+        return succeed(None) if self.pending is None else self.pending
 
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
         return [event for event in self.events if event.seq > seq][:limit]
@@ -284,6 +306,7 @@ class Web:
         self.hub = EventHub(self.store, self.clock, valid=self.tokens.valid, max_streams=max_streams)
         self.services = Services(
             calls=self.store,
+            answers=self.store,
             numbers=NumberPlan("DE"),
             identifier=self.identifier,
             agents=self.agents,
