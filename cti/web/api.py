@@ -21,6 +21,7 @@ from cti.web import call_control, openapi
 from cti.web.events import Reader
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
+from cti.web.schema import Schema
 from cti.web.services import Component, DryRun, Services
 from cti.web.shapes import NUMBER, SCHEMAS, STRING, TEXT, TIME, named
 from cti.web.tokens import ADMIN, AGENT, CRM, SUPERVISOR, Address, Identity
@@ -138,6 +139,7 @@ _TEXT: Final = "text/plain; charset=utf-8"
 _EVERYBODY: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
 _STAFF: Final = frozenset({AGENT, SUPERVISOR, ADMIN})
 
+_SEQ: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": _LAST_SEQ}
 _BAD: Final = "something in the request is not as described here"
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -271,12 +273,17 @@ ROUTES: Final[tuple[Route, ...]] = (
         " get what is meant for them, a CRM `call.*`, others all.",
         roles=_EVERYBODY,
         query=(
+            Parameter("after", _SEQ, "the number of the last event received"),
             Parameter(
-                "after",
-                {"type": "integer", "minimum": 0, "maximum": _LAST_SEQ},
-                "the number of the last event received; the header `Last-Event-ID` goes before it",
+                "types",
+                {"type": "string", "minLength": 1, "maxLength": 400, "examples": ["call.ended,call.missed"]},
+                "only these, by commas",
             ),
-            Parameter("types", {"type": "string", "minLength": 1, "maxLength": 400}, "only these, by commas"),
+        ),
+        headers=(
+            Parameter(
+                "Last-Event-ID", _SEQ, "the same; browsers send it by themselves, and it goes before `after`"
+            ),
         ),
         answers=("text/event-stream", named("Event")),
         problems={422: _BAD, 503: "too many streams"},
@@ -337,10 +344,5 @@ def _not_a_number() -> Problem:
 
 def _resume_after(asked: Asked) -> int | None:
     # A browser that connects again repeats the URL with its old `after`, and knows better by the header.
-    given = asked.http.getHeader("Last-Event-ID")
-    if given is None:
-        after: int | None = asked.query.get("after")
-        return after
-    if not (given.isascii() and given.isdigit() and len(given) <= 16 and int(given) <= _LAST_SEQ):
-        raise Problem(422, "Last-Event-ID must be the `id` of the last event received, a whole number")
-    return int(given)
+    last: int | None = asked.headers.get("Last-Event-ID", asked.query.get("after"))
+    return last

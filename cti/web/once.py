@@ -7,7 +7,7 @@ Which rows take a key stands in the route table.
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from attrs import evolve
@@ -104,7 +104,7 @@ class Once:
         await self._store.commit(unit).addTimeout(_WRITTEN_WITHIN, self._clock)  # type: ignore[arg-type]
 
 
-def key_of(fields: list[str]) -> str | None:
+def key_of(fields: Sequence[str]) -> str | None:
     """The key in the header fields, None if there are none. Raises `Problem` 400."""
     if not fields:
         return None

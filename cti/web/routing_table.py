@@ -35,7 +35,8 @@ class Answer:
 
 @frozen
 class Asked:
-    """A request, checked against its row: `path`, `query` and `body` hold what the schemas there allow.
+    """A request, checked against its row: `path`, `query`, `headers` and `body` hold what the schemas there
+    allow.
 
     `who` is None only where the row demands no token. `if_match`: the versions that a change is meant for, in rows
     with `etag` that change something.
@@ -47,6 +48,7 @@ class Asked:
     who: Identity | None
     path: Mapping[str, str]
     query: Mapping[str, Any]
+    headers: Mapping[str, Any]
     body: Any
     if_match: Collection[str] = ()
 
@@ -88,7 +90,7 @@ Handler = Callable[[Services, Asked], Coroutine[Any, Any, Answer | None]]
 
 @frozen
 class Parameter:
-    """A query parameter; absent unless `schema` has a default."""
+    """A parameter in the query or a header; absent unless `schema` has a default."""
 
     name: str
     schema: Schema
@@ -117,6 +119,7 @@ class Route:
     roles: frozenset[str] | None = None
     without_token: Callable[[Services, Address | None], bool] | None = None
     query: Sequence[Parameter] = ()
+    headers: Sequence[Parameter] = ()
     body: Schema | None = None
     answers: tuple[str, Schema] = (JSON, {"type": "object"})
     status: int = 200
@@ -151,17 +154,22 @@ class Table:
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
         """The row and the values in the path. Raises `Problem` 404 or 405."""
+        rows, values = self._at(path)
+        route = rows.get("GET" if method == "HEAD" else method)
+        if route is None or (method == "HEAD" and route.answers[0] == "text/event-stream"):
+            allow = _allow(rows)
+            raise Problem(405, f"this path takes {allow}", headers={"Allow": allow})
+        return route, values
+
+    def allow(self, path: str) -> str:
+        """The methods that a path takes, as `Allow` lists them. Raises `Problem` 404."""
+        return _allow(self._at(path)[0])
+
+    def _at(self, path: str) -> tuple[Mapping[str, Route], Mapping[str, str]]:
         rows, values = self._rows(path)
         if rows is None:
             raise Problem(404, "there is nothing at this path; /openapi.json lists what there is")
-        route = rows.get("GET" if method == "HEAD" else method)
-        if route is None or (method == "HEAD" and route.answers[0] == "text/event-stream"):
-            allowed = set(rows)
-            if any(row.method == "GET" and row.answers[0] != "text/event-stream" for row in rows.values()):
-                allowed.add("HEAD")
-            allow = ", ".join(sorted(allowed))
-            raise Problem(405, f"this path takes {allow}", headers={"Allow": allow})
-        return route, values
+        return rows, values
 
     def _rows(self, path: str) -> tuple[Mapping[str, Route] | None, Mapping[str, str]]:
         if path in self._plain:
@@ -172,6 +180,13 @@ class Table:
             if values is not None:
                 return rows, values
         return None, {}
+
+
+def _allow(rows: Mapping[str, Route]) -> str:
+    allowed = {"OPTIONS", *rows}
+    if any(row.method == "GET" and row.answers[0] != "text/event-stream" for row in rows.values()):
+        allowed.add("HEAD")
+    return ", ".join(sorted(allowed))
 
 
 def _match(pattern: Sequence[str], segments: Sequence[str]) -> Mapping[str, str] | None:

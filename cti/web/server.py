@@ -26,7 +26,7 @@ from cti.web.api import ROUTES
 from cti.web.etags import known, tags_of
 from cti.web.once import Once, key_of
 from cti.web.problems import MEDIA_TYPE, Problem
-from cti.web.routing_table import JSON, Answer, Asked, Route, Table
+from cti.web.routing_table import JSON, Answer, Asked, Parameter, Route, Table
 from cti.web.schema import errors, from_text
 from cti.web.services import Services
 from cti.web.tokens import Address, Identity
@@ -105,20 +105,27 @@ class Site(http.HTTPFactory):
         except UnicodeDecodeError:
             raise Problem(400, "a URL is ASCII; encode anything else by percent signs") from None
         path, _, query = uri.partition("?")
+        if method == "OPTIONS":
+            return Answer(b"", 204, headers={"Allow": self._table.allow(path)})
         route, values = self._table.find(method, path)
         request.route = route.path
         address = _address(request, self._services.options.behind_proxy)
         who = self._authorise(request, route, address)
         if who is not None:
             self._count(who)
-        wanted = _if_match(route, request)
         asked = Asked(
-            request, route, address, who, values, _query(route, query), _body(route, request), wanted
+            request,
+            route,
+            address,
+            who,
+            values,
+            _query(route, query),
+            _headers(route, request),
+            _body(route, request),
+            _if_match(route, request),
         )
-        key = (
-            key_of(request.requestHeaders.getRawHeaders("Idempotency-Key", [])) if route.idempotent else None
-        )
-        if key is None:
+        key = key_of(request.requestHeaders.getRawHeaders("Idempotency-Key", []))
+        if key is None or not route.idempotent:
             answer = await self._handled(asked)
         else:
             answer = await self.once.answer(asked, key, lambda: self._handled(asked))
@@ -267,25 +274,38 @@ def _versioned(answer: Answer, request: Request) -> Answer:
 
 
 def _query(route: Route, text: str) -> Mapping[str, Any]:
-    known = {parameter.name: parameter for parameter in route.query}
-    found: dict[str, Any] = {
-        name: parameter.schema["default"]
-        for name, parameter in known.items()
-        if "default" in parameter.schema
-    }
-    faults: list[str] = []
-    seen: set[str] = set()
-    for name, value in _pairs(text):
-        if name not in known:
-            names = f"known are {', '.join(known)}" if known else "this path takes none"
-            faults.append(f"{name[:40]} is no parameter here; {names}")
-        elif name in seen:
-            faults.append(f"{name} is given twice")
-        else:
-            found[name], wrong = from_text(known[name].schema, value, name)
+    names = [parameter.name for parameter in route.query]
+    pairs = _pairs(text)
+    listed = f"known are {', '.join(names)}" if names else "this path takes none"
+    unknown = dict.fromkeys(name[:40] for name, _ in pairs if name not in names)
+    return _parameters(route.query, pairs, [f"{name} is no parameter here; {listed}" for name in unknown])
+
+
+def _headers(route: Route, request: Request) -> Mapping[str, Any]:
+    given = [
+        (each.name, value)
+        for each in route.headers
+        for value in request.requestHeaders.getRawHeaders(each.name, [])
+    ]
+    return _parameters(route.headers, given, [])
+
+
+def _parameters(
+    known: Sequence[Parameter], given: Sequence[tuple[str, str]], faults: list[str]
+) -> Mapping[str, Any]:
+    """The values by the parameters' names. Raises `Problem` 422 with these faults and all others."""
+    found: dict[str, Any] = {}
+    for parameter in known:
+        name, texts = parameter.name, [value for name, value in given if name == parameter.name]
+        if len(texts) > 1:
+            faults.append(f"{name} is given {len(texts)} times")
+        elif texts:
+            found[name], wrong = from_text(parameter.schema, texts[0], name)
             faults += wrong
-        seen.add(name)
-    faults += [f"{name} is missing" for name, each in known.items() if each.required and name not in seen]
+        elif parameter.required:
+            faults.append(f"{name} is missing")
+        elif "default" in parameter.schema:
+            found[name] = parameter.schema["default"]
     _refuse(faults)
     return found
 

@@ -563,8 +563,15 @@ def test_a_wrong_request_is_a_problem_that_says_what_would_be_right(
     assert len(reply.json["detail"]) > 10
 
 
+def test_options_names_the_methods_and_allows_no_other_site_anything(web: Web) -> None:
+    reply = web.ask("OPTIONS", "/api/v1/calls", headers={"Origin": "https://elsewhere.example"})
+    assert (reply.status, reply.body, reply.headers["Allow"]) == (204, b"", "GET, HEAD, OPTIONS, POST")
+    assert not [name for name in reply.headers if name.startswith("Access-Control")]
+    assert web.ask("OPTIONS", "/nowhere").status == 404
+
+
 def test_405_names_the_methods(web: Web) -> None:
-    assert web.ask("DELETE", "/api/v1/calls").headers["Allow"] == "GET, HEAD, POST"
+    assert web.ask("DELETE", "/api/v1/calls").headers["Allow"] == "GET, HEAD, OPTIONS, POST"
     assert web.ask("GET", "/api/v1/explain").headers["Allow"] == "POST"
     assert web.ask("HEAD", "/api/v1/events").headers["Allow"] == "GET"
 
