@@ -126,7 +126,7 @@ def _object_errors(schema: Schema, value: Mapping[str, Any], where: str) -> list
             found += errors(properties[name], item, f"{where}.{name}")
         elif others is False:
             found.append(f"{where}.{name[:_SHOWN]} is not known; known are {', '.join(properties)}")
-        else:
+        elif others is not True:
             found += errors(others, item, f"{where}.{name[:_SHOWN]}")
     return found
 
