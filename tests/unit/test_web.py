@@ -733,7 +733,7 @@ def test_a_client_that_leaves_stops_what_was_begun_for_it(web: Web) -> None:
 
 
 def test_every_answer_carries_the_security_headers(web: Web) -> None:
-    for path in ("/", "/api/v1/calls", "/nowhere"):
+    for path in ("/openapi.json", "/api/v1/calls", "/nowhere"):
         headers = web.ask("GET", path).headers
         assert headers["Server"] == "Cordboard"
         assert headers["X-Content-Type-Options"] == "nosniff"
