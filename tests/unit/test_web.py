@@ -55,6 +55,7 @@ from cti.web.services import Component, DryRun, Options, Services
 from cti.web.shapes import SCHEMAS
 from cti.web.tokens import ROLES, FailedAttempts, Tokens, digest_of, mint_token
 from cti.web.transport import BODY_LIMIT, DRAIN_LIMIT, REQUEST_SECONDS, URL_LIMIT
+from tests.unit.desktops import Behind
 
 NOW = 1_770_110_100.25
 LOOPBACK = "127.0.0.1"
@@ -276,6 +277,9 @@ class Web:
         self.agents = FakeAgents()
         self.identifier = FakeIdentifier()
         self.control = FakeControl()
+        self.behind = Behind()
+        # One log for both.
+        self.behind.details = self.store.details
         self.recordings = FakeRecordings()
         self.health = FakeHealth()
         self.explained: list[DryRun] = []
@@ -288,6 +292,7 @@ class Web:
             identifier=self.identifier,
             agents=self.agents,
             control=self.control,
+            desktop=self.behind.desktop,
             recordings=self.recordings,
             explain=self._explain,
             health=self.health,
@@ -393,6 +398,12 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
         for kind in ("listen", "whisper", "barge")
     },
     ("POST", "/api/v1/calls/c1/record"): dict.fromkeys(ROLES, 200),
+    ("GET", "/api/v1/desk?agent=anna"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    ("GET", "/api/v1/colleagues"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    # Without an If-Match, and by who writes nothing up.
+    ("PATCH", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 428),
+    ("POST", "/api/v1/calls/c1/card"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
+    ("POST", "/api/v1/calls/c1/wrap_up"): {"agent": 409, "supervisor": 403, "admin": 403, "crm": 403},
 }
 BODIES: Mapping[str, Any] = {
     "PATCH": {"state": "paused", "reason": "lunch"},
@@ -403,11 +414,15 @@ BODIES: Mapping[str, Any] = {
     "deflect": {"to": "ben"},
     "digits": {"digits": "1"},
     "record": {"action": "start"},
+    "card": {"attempt": 1},
+    "wrap_up": {"finish": True},
 }
 
 
 def body_for(method: str, path: str) -> Any:
     """What this route needs, None for nothing."""
+    if method == "PATCH" and path.startswith("/api/v1/calls/"):
+        return {"notes": "called back"}
     return BODIES.get("PATCH" if method == "PATCH" else path.rpartition("/")[2]) if method != "GET" else None
 
 
