@@ -13,8 +13,8 @@ class Problem(Exception):
     """An answer that is an error.
 
     `detail` says what would be right. `kind` names the problem within its status (`not-a-number`) and becomes
-    its `type`; without one the status says it all. `errors` are several faults of one request. `extra` are members
-    of this kind alone.
+    its `type`; without one the status says it all. `errors` are several faults of one request, `more` what else
+    the client gets of it.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Problem(Exception):
         kind: str | None = None,
         headers: Mapping[str, str] | None = None,
         errors: Sequence[str] = (),
-        extra: Mapping[str, Any] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = HTTPStatus(status)
@@ -33,12 +33,11 @@ class Problem(Exception):
         self.kind = kind
         self.headers = dict(headers or {})
         self.errors = tuple(errors)
-        self.extra = dict(extra or {})
+        self.more = dict(more or {})
 
     def as_json(self) -> bytes:
         """The body, of type `MEDIA_TYPE`."""
         body: dict[str, Any] = {
-            **self.extra,
             "type": "about:blank" if self.kind is None else f"urn:problem-type:cordboard:{self.kind}",
             "title": self.status.phrase,
             "status": self.status.value,
@@ -46,4 +45,4 @@ class Problem(Exception):
         }
         if self.errors:
             body["errors"] = self.errors
-        return orjson.dumps(body)
+        return orjson.dumps({**body, **self.more})

@@ -63,7 +63,7 @@ class Asked:
                 "somebody has changed it since you read it; this problem has what is there now, and its ETag",
                 kind="changed",
                 headers={"ETag": etag},
-                extra={**current, "etag": etag},
+                more={**current, "etag": etag},
             )
 
     @property
