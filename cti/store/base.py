@@ -238,8 +238,10 @@ class IStore(Protocol):
         """
 
     def call(self, id: str) -> "Deferred[CallDetail | None]": ...
-    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
-        """The gaps that overlap this time, newest first."""
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
+        """A page of the gaps that overlap this time, newest first, and the cursor of the next one."""
 
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]: ...
     def event_range(self) -> tuple[int, int]:

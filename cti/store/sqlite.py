@@ -629,8 +629,10 @@ class SqliteStore:
         # Of a reactor it uses only `callFromThread`, which a type checker cannot read off a zope interface.
         return deferToThreadPool(self._reactor, self._pool, ask).addBoth(asked)  # type: ignore[arg-type]
 
-    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
-        return self._in_thread(lambda reader: reader.gaps(since, until, limit))
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
+        return self._in_thread(lambda reader: reader.gaps(since, until, limit, after))
 
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
         return self._read.events_after(seq, limit)

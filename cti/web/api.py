@@ -67,7 +67,7 @@ async def calls(services: Services, asked: Asked) -> Answer:
     try:
         found, following = await services.calls.calls(where, query["limit"], query.get("cursor"))
     except ValueError as error:
-        raise Problem(422, f"cursor: {error}; take `next` from the page before", kind="cursor") from error
+        raise _not_given_out(error) from error
     return _json({"calls": [call_json(call) for call in found], "next": following})
 
 
@@ -82,8 +82,12 @@ async def call(services: Services, asked: Asked) -> Answer:
 
 async def gaps(services: Services, asked: Asked) -> Answer:
     query = asked.query
-    found = await services.calls.gaps(_time(query.get("since")), _time(query.get("until")), query["limit"])
-    return _json({"gaps": [gap_json(gap) for gap in found]})
+    since, until = _time(query.get("since")), _time(query.get("until"))
+    try:
+        found, following = await services.calls.gaps(since, until, query["limit"], query.get("cursor"))
+    except ValueError as error:
+        raise _not_given_out(error) from error
+    return _json({"gaps": [gap_json(gap) for gap in found], "next": following})
 
 
 async def agents(services: Services, asked: Asked) -> Answer:
@@ -134,6 +138,10 @@ def metrics_reader(services: Services, address: Address | None) -> bool:
 _EVERYBODY: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
 _STAFF: Final = frozenset({AGENT, SUPERVISOR, ADMIN})
 
+_LIMIT: Final = Parameter(
+    "limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "how many"
+)
+_CURSOR: Final = Parameter("cursor", TEXT, "`next` of the page before")
 _SEQ: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": _LAST_SEQ}
 _BAD: Final = "something in the request is not as described here"
 
@@ -199,8 +207,8 @@ ROUTES: Final[tuple[Route, ...]] = (
                 {"type": "string", "enum": [*SCHEMAS["Call"]["properties"]["outcome"]["enum"][:-1]]},
                 "what came of it",
             ),
-            Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "how many"),
-            Parameter("cursor", TEXT, "`next` of the page before"),
+            _LIMIT,
+            _CURSOR,
         ),
         answers=("application/json", named("CallPage")),
         problems={422: _BAD},
@@ -224,7 +232,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=(
             Parameter("since", TIME, "gaps that ended then or later"),
             Parameter("until", TIME, "gaps that began before"),
-            Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "how many"),
+            _LIMIT,
+            _CURSOR,
         ),
         answers=("application/json", named("Gaps")),
         problems={422: _BAD},
@@ -328,6 +337,10 @@ def _number(services: Services, raw: str | None) -> str | None:
     if number.dialable is None:
         raise _not_a_number()
     return number.dialable
+
+
+def _not_given_out(error: ValueError) -> Problem:
+    return Problem(422, f"cursor: {error}; take `next` from the page before", kind="cursor")
 
 
 def _not_a_number() -> Problem:

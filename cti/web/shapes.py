@@ -139,6 +139,14 @@ _CHANNEL: Final[Mapping[str, Schema]] = {
     "cause": {"type": ["integer", "null"], "description": "Q.850"},
 }
 
+_GAP: Final[Mapping[str, Schema]] = {
+    "pbx": STRING,
+    "since": TIME,
+    "until": TIME,
+    "recovered": {"type": ["integer", "null"]},
+    "why": maybe(STRING),
+}
+
 _TARGET: Final[Schema] = {
     "type": "string",
     "minLength": 1,
@@ -219,21 +227,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "crm": listed(_OBJECT),
         }
     ),
-    "Gaps": record(
-        {
-            "gaps": listed(
-                record(
-                    {
-                        "pbx": STRING,
-                        "since": TIME,
-                        "until": TIME,
-                        "recovered": {"type": ["integer", "null"]},
-                        "why": maybe(STRING),
-                    }
-                )
-            )
-        }
-    ),
+    "Gaps": record({"gaps": listed(record(_GAP)), "next": maybe(STRING)}),
     "Agent": record(
         {
             "id": STRING,

@@ -149,10 +149,13 @@ class FakeStore:
     def call(self, id: str) -> "Deferred[CallDetail | None]":
         return succeed(self.details.get(id))
 
-    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
-        return succeed(
-            [gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)]
-        )
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
+        found = [
+            gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)
+        ]
+        return succeed((found[:limit], "more" if len(found) > limit else None))
 
     def asked_once(self, who: str, key: str) -> AskedOnce | None:
         return self.asked.get((who, key))
