@@ -96,7 +96,17 @@ class Request(http.Request):
     def process(self) -> None:
         """Called by the channel when the whole request is here."""
         if not self.gone and not self._refused:
+            self._make_headers_readable()
             self.channel.factory.answer(self)
+
+    def _make_headers_readable(self) -> None:
+        """Take what is not UTF-8 for the Latin-1 that it once was (RFC 9110, 5.5): headers are read as text."""
+        for name, values in list(self.requestHeaders.getAllRawHeaders()):
+            try:
+                b"".join(values).decode()
+            except UnicodeDecodeError:
+                readable = [value.decode("latin-1").encode() for value in values]
+                self.requestHeaders.setRawHeaders(name, readable)
 
     def connectionLost(self, reason: Failure) -> None:
         self.gone = True
