@@ -10,7 +10,12 @@ from cti.web.schema import Schema
 from cti.web.sessions import CSRF_HEADER, USER_ROLES
 from cti.web.shapes import SCHEMAS, named
 
-_ETAG: Final[Schema] = {"type": "string", "examples": ['"5f0c9a7e1b"']}
+_ETAG: Final[Schema] = {
+    "type": "string",
+    "maxLength": 200,
+    "pattern": r'^(\*|(W/)?"[!#-~]*")$',
+    "examples": ['"5f0c9a7e1b"'],
+}
 _KEY: Final[Schema] = {
     "type": "string",
     "minLength": 1,

@@ -134,6 +134,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         "GET",
+        "/docs",
+        page("docs.html"),
+        "This description, as people read it",
+        answers=(HTML, STRING),
+        also=_NOT_AGAIN,
+    ),
+    Route(
+        "GET",
         "/static/{name}",
         static,
         "A part of a page: script, style, language or picture",

@@ -67,14 +67,15 @@ class Reply:
 class Site:
     """The daemon and the keys to it.
 
-    `tokens` by role, the agent's of anna; `cookies` by role, of the users anna, sam and ada. Calls: `anna-1` and
-    `ben-1` are over and were answered by these, `anna-2` is over and rang at anna.
+    `tokens` by role, the agent's of anna; `cookies` and `spare` by role, of the users anna, sam and ada. Calls:
+    `anna-1` and `ben-1` are over and were answered by these, `anna-2` is over and rang at anna.
     """
 
     daemon: Daemon
     tokens: dict[str, str] = field(factory=dict)
     cookies: dict[str, str] = field(factory=dict)
-    csrf: dict[str, str] = field(factory=dict)
+    spare: dict[str, str] = field(factory=dict)
+    _csrf: dict[str, str] = field(factory=dict, init=False)
     _addresses: Iterator[int] = field(factory=lambda: iter(range(1 << 24)), init=False)
 
     @property
@@ -106,6 +107,12 @@ class Site:
             endless = answer.getheader("Content-Type", "").startswith("text/event-stream")
             return Reply(answer.status, dict(answer.getheaders()), b"" if endless else answer.read())
 
+    def csrf_of(self, cookie: str) -> str:
+        """What our own pages send along in this session."""
+        if cookie not in self._csrf:
+            self._csrf[cookie] = self.ask("GET", "/api/v1/session", cookie=cookie).json["csrf"]
+        return self._csrf[cookie]
+
     def an_address(self) -> str:
         """One that nobody has asked from yet."""
         number = next(self._addresses)
@@ -134,8 +141,6 @@ def a_site(directory: Path) -> Iterator[Site]:
     daemon.run("contacts", "import", str(contacts))
     daemon.start(with_ami=False)
     try:
-        for role, cookie in site.cookies.items():
-            site.csrf[role] = site.ask("GET", "/api/v1/session", cookie=cookie).json["csrf"]
         yield site
     finally:
         daemon.stop()
@@ -181,9 +186,9 @@ def _fill(site: Site, path: Path) -> None:
         for name, role in zip(("anna", "sam", "ada"), USER_ROLES, strict=True):
             agent = name if role == "agent" else None
             unit.put_user(UserRecord(name, role, password, now, now, agent))
-            site.cookies[role] = secrets.token_urlsafe(32)
-            session = SessionRecord(digest_of(site.cookies[role]), name, now, now, now + 86_400)
-            unit.put_session(session)
+            for cookies in (site.cookies, site.spare):
+                cookies[role] = secrets.token_urlsafe(32)
+                unit.put_session(SessionRecord(digest_of(cookies[role]), name, now, now, now + 86_400))
         # Nobody logs in as her.
         unit.put_user(UserRecord("uma", "supervisor", password, now, now))
         for id, agent, outcome in (

@@ -20,7 +20,7 @@ from cti.web.openapi import document
 from cti.web.tokens import ROLES
 from tests.api.site import Site
 
-EXAMPLES = int(os.environ.get("CTI_API_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("CTI_API_EXAMPLES", "2"))
 _DOCUMENT = orjson.loads(orjson.dumps(document(ROUTES, __version__)))
 _REFUSED = ["400", "401", "403", "404", "409", "412", "413", "414", "415", "422", "428", "429"]
 #: What needs Asterisk, which is away here.
@@ -46,7 +46,18 @@ def described(mode: str, *, coverage: bool) -> schemathesis.BaseSchema:
     return schema.exclude(path="/api/v1/events")
 
 
-ANYTHING = described("all", coverage=True)
+def one_of_each() -> schemathesis.BaseSchema:
+    """Of the rows that take the same, such as most that do something to a call, only one."""
+    different: dict[Any, str] = {}
+    for path, methods in _DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            takes = [operation.get(part) for part in ("parameters", "requestBody", "security", "x-roles")]
+            kind = [path] if not path.startswith("/api/v1/calls/{id}/") else [method, *takes]
+            different.setdefault(orjson.dumps(kind), path)
+    return described("all", coverage=True).include(path=list(different.values()))
+
+
+ANYTHING = one_of_each() if "CTI_API_EXAMPLES" not in os.environ else described("all", coverage=True)
 RIGHT = described("positive", coverage=False)
 SETTINGS = settings(
     max_examples=EXAMPLES,
