@@ -12,7 +12,7 @@ import orjson
 from cti import __version__
 from cti.agents.roster import AgentUnknown, AgentView
 from cti.calls.control import took_part
-from cti.calls.present import agent_json, call_detail_json, call_json, gap_json, moment
+from cti.calls.present import agent_json, call_detail_json, call_json, gap_json, moment, with_display
 from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
@@ -67,7 +67,8 @@ async def calls(services: Services, asked: Asked) -> Answer:
         found, following = await services.calls.calls(where, query["limit"], query.get("cursor"))
     except ValueError as error:
         raise Problem(422, f"cursor: {error}; take `next` from the page before", kind="cursor") from error
-    return _json({"calls": [call_json(call) for call in found], "next": following})
+    shown = [with_display(call_json(call), services.numbers.display) for call in found]
+    return _json({"calls": shown, "next": following})
 
 
 async def call(services: Services, asked: Asked) -> Answer:

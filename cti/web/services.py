@@ -55,6 +55,7 @@ class INumbers(Protocol):
     """The number plan."""
 
     def parse(self, raw: str | None) -> Number: ...
+    def display(self, number: str | None) -> str | None: ...
 
 
 class IIdentifier(Protocol):

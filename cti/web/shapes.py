@@ -154,7 +154,16 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "ms": {"type": "number"},
         },
     },
-    "Call": record(_CALL),
+    "Call": {
+        **record(_CALL),
+        "properties": {
+            **_CALL,
+            "display": {
+                "type": "object",
+                "description": "`from` and `to` as people write them where this server stands; in lists and on desks",
+            },
+        },
+    },
     "CallPage": record({"calls": listed(named("Call")), "next": maybe(STRING)}),
     "CallDetail": record(
         {
