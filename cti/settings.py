@@ -110,12 +110,14 @@ class Http:
     """`behind_proxy`: a proxy in front keeps TLS. `metrics_allow`: who reads /metrics without a token.
 
     `url`: the address under which browsers come here, without a slash at the end; None if nobody has said it.
+    `requests_per_minute`: of each who asks.
     """
 
     listen: Address = Address("127.0.0.1", 8470)
     behind_proxy: bool = False
     metrics_allow: tuple[Network, ...] = _LOOPBACK
     url: str | None = None
+    requests_per_minute: int = 1200
 
 
 @frozen
@@ -397,7 +399,9 @@ class _Reader:
         )
 
     def _http(self, place: Place | None) -> Http:
-        section = self._file.section(place, ("listen", "behind_proxy", "metrics_allow", "url"))
+        section = self._file.section(
+            place, ("listen", "behind_proxy", "metrics_allow", "url", "requests_per_minute")
+        )
         listen = self._listen(section.get("listen"), Http().listen)
         where = section.get("listen")
         behind_proxy = self._file.yes_or_no(section.get("behind_proxy"), False)
@@ -412,6 +416,7 @@ class _Reader:
             behind_proxy,
             self._networks(section.get("metrics_allow")),
             self._public_url(section.get("url")),
+            self._file.whole(section.get("requests_per_minute"), Http().requests_per_minute, 60, 1_000_000),
         )
 
     def _public_url(self, place: Place | None) -> str | None:

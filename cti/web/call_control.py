@@ -250,6 +250,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers=("application/json", named("Call")),
         status=202,
         seconds=_SLOW,
+        idempotent=True,
         problems={**_WHY, 429: "too many calls in a minute, by this token or for this agent"},
     ),
     *(
@@ -263,6 +264,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             body=_body(row.needs),
             answers=("application/json", named("Call")),
             seconds=row.seconds,
+            idempotent=True,
             problems=_WHY
             if row.needs is not _TO
             else {**_WHY, 429: "too many calls in a minute to the outside"},

@@ -230,10 +230,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers=("application/json", _WRITTEN),
         problems={
             404: "no such call, or an agent who did not talk in it",
-            412: "somebody else has written meanwhile",
             422: "no such disposition or party",
-            428: "no If-Match",
         },
+        etag=True,
     ),
     Route(
         "POST",
@@ -254,6 +253,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             409: "the agent does not write up this call, or its disposition is missing",
             422: "neither of both, or extended enough",
         },
+        idempotent=True,
     ),
     Route(
         "GET",
