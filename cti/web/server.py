@@ -163,8 +163,9 @@ class Site(http.HTTPFactory):
             return
         for name, value in answer.headers.items():
             request.setHeader(name, value)  # type: ignore[no-untyped-call]
-        request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
-        request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
+        if answer.status != HTTPStatus.NO_CONTENT:
+            request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
+            request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
         # Twisted does not know all of them by itself.
         request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
         request.write(answer.body)  # type: ignore[no-untyped-call]
