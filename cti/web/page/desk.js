@@ -423,8 +423,8 @@ function banner() {
     "a",
     { class: "banner", href: `#/calls/${encodeURIComponent(coming.call.id)}`, "data-test": "incoming", "data-call": coming.call.id },
     icon("answer"),
-    h("span", { class: "grow" }, t("card.incoming", { who: [side.name, side.number].filter(Boolean).join(", ") || t("card.no-number"), service: coming.call.service ?? "" })),
-    h("span", {}, t("card.show")),
+    h("span", { class: "grow" }, t("card.incoming", { who: [side.name, side.number].filter(Boolean).join(", ") || t("card.no-number"), service: coming.title ?? coming.call.service ?? "" })),
+    h("span", { class: "more" }, t("card.show")),
   );
 }
 
