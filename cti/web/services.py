@@ -8,10 +8,12 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from cti.agents.roster import AgentView
+from cti.calls.callbacks import Callbacks
 from cti.calls.control import Asker, Done
 from cti.calls.desk import Desk
 from cti.calls.identification import Identification
 from cti.calls.painting import Painting
+from cti.calls.parties import Parties
 from cti.calls.recordings import Reading
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
@@ -34,6 +36,9 @@ class ICallLog(Protocol):
         self, where: CallFilter, limit: int, after: str | None = None
     ) -> "Deferred[tuple[Sequence[CallRecord], str | None]]": ...
     def call(self, id: str) -> "Deferred[CallDetail | None]": ...
+    def unwritten(
+        self, agent: str, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]": ...
     def gaps(
         self, since: float | None, until: float | None, limit: int, after: str | None = None
     ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]": ...
@@ -63,6 +68,7 @@ class INumbers(Protocol):
     """The number plan."""
 
     def parse(self, raw: str | None) -> Number: ...
+    def display(self, number: str | None) -> str | None: ...
 
 
 class IIdentifier(Protocol):
@@ -78,6 +84,9 @@ class IAgents(Protocol):
 
     def set_wish(self, agent: str, wish: str, reason: str | None, by: str) -> "Deferred[None]":
         """Fires when it is durable. `by` names the token. Raises or fails with `AgentUnknown`."""
+
+    def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
+        """Fires when it is durable. Raises or fails with `AgentUnknown`, `PhoneUnknown`."""
 
 
 class IControl(Protocol):
@@ -110,6 +119,8 @@ class Desktop:
     painting: Painting
     written: Written
     writing_up: WritingUp
+    callbacks: Callbacks
+    parties: Parties
 
 
 @frozen

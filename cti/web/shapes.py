@@ -213,7 +213,16 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "last_contacts": listed(_OBJECT),
         },
     },
-    "Call": record(_CALL),
+    "Call": {
+        **record(_CALL),
+        "properties": {
+            **_CALL,
+            "display": {
+                "type": "object",
+                "description": "`from` and `to` as people write them where this server stands; in lists and on desks",
+            },
+        },
+    },
     "CallPage": record({"calls": listed(named("Call")), "next": maybe(STRING)}),
     "CallDetail": record(
         {
@@ -239,16 +248,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "groups": listed(STRING),
             "call": maybe(STRING),
             "why_not": {"type": ["string", "null"], "description": "why they can't be offered a call now"},
+            "phone": {"type": ["string", "null"], "description": "where they sit; null: all of theirs ring"},
         }
     ),
     "Agents": record({"agents": listed(named("Agent"))}),
     "AgentChange": {
         "type": "object",
-        "required": ["state"],
         "additionalProperties": False,
         "properties": {
             "state": {"type": "string", "enum": list(WISHES)},
             "reason": {"type": ["string", "null"], "maxLength": 200},
+            "phone": {
+                **TEXT,
+                "type": ["string", "null"],
+                "description": "one of theirs; null: all of them ring",
+            },
         },
         "examples": [{"state": "paused", "reason": "lunch"}, {"state": "ready"}],
     },

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from cti.agents.roster import AgentUnknown, AgentView
+from cti.agents.roster import AgentUnknown, AgentView, PhoneUnknown
 from cti.calls.control import (
     OPERATIONS,
     Asker,
@@ -30,7 +30,7 @@ from cti.calls.control import (
     TooMany,
 )
 from cti.calls.identification import Identification
-from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment
+from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment, with_display
 from cti.calls.recordings import NoRecording, RecordingAway
 from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
@@ -175,6 +175,11 @@ class FakeStore:
                 del self.asked[tuple(row)]
         return succeed(None) if self.pending is None else self.pending
 
+    def unwritten(
+        self, agent: str, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]":
+        return succeed((list(self.details.values())[:limit], None))
+
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
         return [event for event in self.events if event.seq > seq][:limit]
 
@@ -186,6 +191,7 @@ class FakeAgents:
     def __init__(self) -> None:
         self.states = {"anna": "ready", "ben": "paused"}
         self.wishes: list[tuple[str, str, str | None, str]] = []
+        self.phones: dict[str, str | None] = {}
 
     def views(self) -> Sequence[AgentView]:
         return [
@@ -198,6 +204,12 @@ class FakeAgents:
             return fail(AgentUnknown(f"there is no agent {agent!r}"))
         self.states[agent] = wish
         self.wishes.append((agent, wish, reason, by))
+        return succeed(None)
+
+    def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
+        if phone not in (None, f"PJSIP/{agent}"):
+            return fail(PhoneUnknown(f"{phone} is no phone of {agent}; PJSIP/{agent}"))
+        self.phones[agent] = phone
         return succeed(None)
 
 
@@ -454,9 +466,18 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("DELETE", "/api/v1/users/ben"): {**dict.fromkeys(ROLES, 403), "admin": 204},
     ("GET", "/api/v1/audit"): {**dict.fromkeys(ROLES, 403), "admin": 200},
     ("GET", "/api/v1/desk?agent=anna"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    ("GET", "/api/v1/desk/calls/c1"): {"agent": 200, "supervisor": 403, "admin": 403, "crm": 403},
     ("GET", "/api/v1/colleagues"): {**dict.fromkeys(ROLES, 200), "crm": 403},
     # Without an If-Match, and by who writes nothing up.
     ("PATCH", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 428),
+    ("GET", "/api/v1/desk/unwritten?agent=anna"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    ("GET", "/api/v1/calls/c1/history"): dict.fromkeys(ROLES, 200),
+    ("GET", "/api/v1/callbacks"): dict.fromkeys(ROLES, 200),
+    ("POST", "/api/v1/callbacks"): dict.fromkeys(ROLES, 201),
+    ("PATCH", "/api/v1/callbacks/b1"): dict.fromkeys(ROLES, 428),
+    ("POST", "/api/v1/callbacks/b1/dial"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
+    # No adapter takes any.
+    ("POST", "/api/v1/parties"): dict.fromkeys(ROLES, 422),
     ("POST", "/api/v1/calls/c1/card"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
     ("POST", "/api/v1/calls/c1/wrap_up"): {"agent": 409, "supervisor": 403, "admin": 403, "crm": 403},
 }
@@ -474,6 +495,8 @@ BODIES: Mapping[str, Any] = {
     "deflect": {"to": "ben"},
     "digits": {"digits": "1"},
     "record": {"action": "start"},
+    "callbacks": {"number": "+4915228817386"},
+    "parties": {"type": "contact", "name": "Käthe Ørsted", "number": "+4915228817386"},
     "card": {"attempt": 1},
     "wrap_up": {"finish": True},
 }
@@ -485,6 +508,8 @@ def body_for(method: str, path: str) -> Any:
         return None
     if method == "PATCH" and path.startswith("/api/v1/calls/"):
         return {"notes": "called back"}
+    if method == "PATCH" and path.startswith("/api/v1/callbacks/"):
+        return {"note": "not before noon"}
     return BODIES["users/ben"] if path.endswith("users/ben") else BODIES.get(path.rpartition("/")[2])
 
 
@@ -641,7 +666,7 @@ def test_every_fault_of_a_request_is_named_at_once(web: Web) -> None:
     [
         (b"{", {"Content-Type": "application/json"}, 400),
         (b"\xff\xfe", {"Content-Type": "application/json"}, 400),
-        (b"", {"Content-Type": "application/json"}, 400),
+        (b"", {"Content-Type": "application/json"}, 422),
         (b"[" * 2000, {"Content-Type": "application/json"}, 400),
         (b"state=ready", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
         (b"{}", {}, 415),
@@ -876,7 +901,9 @@ def test_times_of_facts_and_deliveries_are_text_as_all_others(web: Web) -> None:
 
 def test_what_is_documented_of_a_call_is_what_is_shown(web: Web) -> None:
     web.store.details["c1"] = a_detail(a_call())
-    assert list(call_json(a_call())) == list(SCHEMAS["Call"]["properties"])
+    shown = with_display(call_json(a_call()), NumberPlan("DE").display)
+    assert list(shown) == list(SCHEMAS["Call"]["properties"])
+    assert shown["display"] == {"from": "01522 8817386", "to": "040 66969100"}
     shown = web.ask("GET", "/api/v1/calls/c1", web.token("admin")).json
     assert list(shown) == list(SCHEMAS["CallDetail"]["properties"])
     agent = web.ask("GET", "/api/v1/agents", web.token("admin")).json["agents"][0]

@@ -5,7 +5,7 @@ import { since, serverNow, until } from "./clock.js";
 import { icon } from "./icons.js";
 import { isIncoming } from "./state.js";
 import { h } from "./view.js";
-import { duration, moment, t } from "./words.js";
+import { duration, moment, spoken, t } from "./words.js";
 
 /** The operations that are buttons, in this order; those of the server's that are not here have no place on a desk. */
 const OPERATIONS = [
@@ -27,12 +27,12 @@ export function callView(app, each) {
       { class: "call-main" },
       head(app, each),
       card(app, each),
-      instruction(each),
+      each.status !== "wrap_up" && instruction(each),
+      wrapUp(app, each),
       operations(app, each),
       partyChoice(app, each),
       quickCreate(app, each),
       each.status !== "offered" && writing(app, each),
-      wrapUp(app, each),
     ),
     h("div", { class: "call-side" }, sections(app, each), history(app, each)),
   );
@@ -112,7 +112,7 @@ function writing(app, each) {
       "div",
       { class: "panel-head" },
       h("h2", { class: "panel-title", id: "writing-title" }, t("notes.title")),
-      h("span", { class: `saved ${draft.state}`, "data-test": "saved", "data-state": draft.state }, t(`notes.${draft.state}`)),
+      h("span", { class: `saved ${draft.state}`, "data-test": "saved", "data-state": draft.state }, (draft.state !== "saved" || draft.notes || draft.disposition) && t(`notes.${draft.state}`)),
     ),
     draft.theirs && h("p", { class: "notice warn" }, icon("warning"), t("notes.merged")),
     h("textarea", {
@@ -144,7 +144,7 @@ function disposition(app, each, draft, locked) {
       t("disposition.title"),
       each.disposition_required && h("span", { class: missing ? "required missing" : "required" }, " ", t("disposition.required")),
     ),
-    each.dispositions.map(({ id, label }) =>
+    each.dispositions.map(({ id, label, labels }) =>
       h(
         "label",
         { class: "pill", key: id },
@@ -155,7 +155,7 @@ function disposition(app, each, draft, locked) {
           checked: draft.disposition === id,
           onchange: () => app.drafts.edit(each, { disposition: id }, 0),
         }),
-        h("span", {}, foreign(label)),
+        h("span", {}, foreign(labels?.[spoken()] ?? label)),
       ),
     ),
   );
@@ -245,7 +245,7 @@ export function pastCall(app, call) {
       h("span", {}, moment(call.started)),
       h("span", { class: "muted" }, t(call.outcome ? `outcome.${call.outcome}` : "outcome.none"), call.talk ? ` · ${duration(call.talk)}` : ""),
     ),
-    (call.agent_name ?? call.agent) && h("span", { class: "muted" }, foreign(call.agent_name ?? call.agent)),
+    call.agent && call.agent !== app.desk.agent.id && h("span", { class: "muted" }, foreign(app.nameOf(call.agent))),
     call.notes && longText(app, `past-${call.id}`, call.notes),
   );
 }
