@@ -697,7 +697,7 @@ class _Reader:
                 title=self._file.text(section.get("title"), one_line=True),
                 wrap_up=self._file.whole(section.get("wrap_up"), 0, 0, MAX_WRAP_UP),
                 dispositions=dict(self._dispositions(section.get("dispositions"))),
-                disposition_required=self._disposition_required(section),
+                disposition=self._disposition(section),
                 open_card=self._file.choice(section.get("open_card"), "button", "moment", OPEN_CARD),
                 card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
                 quick_create=self._quick_create(section.get("quick_create")),
@@ -721,14 +721,14 @@ class _Reader:
                 self._wrong(each, "is empty; a label, such as {de: Auftrag, en: Order}, would be right")
             yield name, labels
 
-    def _disposition_required(self, section: Section) -> bool:
+    def _disposition(self, section: Section) -> str:
         place = section.get("disposition")
-        required = self._file.choice(place, "optional", "word", ("optional", "required")) == "required"
-        if required and place is not None and section.get("dispositions") is None:
+        word = self._file.choice(place, "optional", "word", ("optional", "required"))
+        if word == "required" and place is not None and section.get("dispositions") is None:
             self._wrong(
                 place, "leaves nothing to choose; `dispositions: {order: Order}` beside it would be right"
             )
-        return required
+        return word
 
     def _quick_create(self, place: Place | None) -> QuickCreate | None:
         if place is None:

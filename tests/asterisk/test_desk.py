@@ -201,7 +201,9 @@ def test_a_missed_call_is_called_back_and_clears_itself(tmp_path: Path) -> None:
         company.start()
         dora, anna = Browser(company, "dora"), Browser(company, "anna")
         call = company.call(did="494066969111", from_number=CUSTOMER)
-        call.wait_for(180)
+        eventually(
+            lambda: [each["status"] for each in dora.desk()["calls"]] == ["ringing"], 15, what="Dora's phone rings"
+        )
         call.hang_up()
         eventually(lambda: dora.desk()["missed"]["count"] == 1, 15, what="the missed call")
         assert anna.desk()["missed"] == {"count": 0}
@@ -218,8 +220,9 @@ def test_a_missed_call_is_called_back_and_clears_itself(tmp_path: Path) -> None:
         assert status == 202, made
         assert (made["to"], made["agent"]) == (CUSTOMER_E164, "anna")
         eventually(lambda: anna.desk()["missed"]["count"] == 0, 20, what="who was reached")
-        status, page = anna.ask("GET", "/callbacks?state=done")
-        (done,) = page["callbacks"]
+        (done,) = eventually(
+            lambda: anna.ask("GET", "/callbacks?state=done")[1]["callbacks"], 10, what="it among those done"
+        )
         assert (done["id"], done["done_by"], done["owner"]) == (entry["id"], made["id"], "anna")
         status, earlier = anna.ask("GET", f"/calls/{made['id']}/history")
         assert [each["outcome"] for each in earlier["calls"]] == ["missed"]
