@@ -31,6 +31,7 @@ SETTINGS = {
             "dispositions": {"order": "Order", "question": {"de": "Frage", "en": "Question"}},
             "disposition": "required",
             "card_lead_ms": int(LEAD * 1000),
+            "quick_create": True,
         },
         "slow": {
             "numbers": ["+494066969111"],
@@ -149,6 +150,13 @@ def test_a_call_is_written_up_and_that_outlives_a_restart(tmp_path: Path) -> Non
         (shown,) = anna.desk()["calls"]
         id = shown["call"]["id"]
         assert shown["status"] == "talking"
+        assert shown["quick_create"]
+        katrin = {"type": "contact", "name": "Katrin Öhlmann", "number": CUSTOMER, "call": id}
+        assert [anna.ask("POST", "/parties", katrin)[0] for _ in range(2)] == [201, 200]
+        (found,) = anna.ask("GET", f"/identify?number={CUSTOMER}")[1]["parties"]
+        assert found["name"] == "Katrin Öhlmann"
+        shown = anna.desk()["calls"][0]
+        assert (shown["party"]["id"], shown["quick_create"]) == (found["id"], False)
         assert anna.ask("POST", f"/calls/{id}/hold", {})[0] == 200
         held = anna.desk()["calls"][0]
         assert held["status"] == "held"

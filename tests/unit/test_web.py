@@ -1187,6 +1187,8 @@ def test_what_is_written_needs_the_tag_of_what_was_seen(web: Web) -> None:
     refused = web.ask("PATCH", path, web.token("admin"), {"notes": "the chief's"}, headers=tag)
     assert (refused.status, refused.json["type"].rpartition(":")[2]) == (412, "changed")
     assert (refused.json["call"]["notes"], refused.json["etag"]) == ("hers", written.json["etag"])
+    web.store.details[id] = a_detail(web.behind.house.call.record)
+    assert web.ask("GET", path, token).headers["ETag"] == written.json["etag"]
     again = {"If-Match": refused.headers["ETag"]}
     assert web.ask("PATCH", path, web.token("admin"), {"notes": "both"}, headers=again).status == 200
 
