@@ -66,7 +66,7 @@ T = TypeVar("T")
 #: Seconds that sessions with Asterisk may take to finish when the server stops.
 DRAIN: Final = 3.0
 #: Seconds between two looks at the files of the certificate.
-CERTIFICATES: Final = 10.0
+CERTIFICATES: Final = 5.0
 #: Seconds between two beats of the reactor; without a turn for so many, the guards of the dialplan have fired;
 #: and so long after that, questions may still be read that were asked before.
 BEAT: Final = 0.5

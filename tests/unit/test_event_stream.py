@@ -2,6 +2,7 @@
 
 import random
 import re
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from twisted.trial.unittest import TestCase
 
 from cti.store.base import StoreError
 from cti.store.records import StoredEvent
-from cti.web.events import HEARTBEAT_SECONDS, PAGE, PATIENCE_SECONDS
+from cti.web.events import HEARTBEAT_SECONDS, PAGE, PATIENCE_SECONDS, _tune
 from cti.web.tokens import digest_of
 from tests.unit.test_web import NOW, Web, request_bytes
 
@@ -397,3 +398,22 @@ class OverSockets(TestCase):
         assert ids == list(range(1, 3001))
         reader.transport.abortConnection()  # type: ignore[attr-defined]
         await self.wait_until(lambda: web.hub.count == 0)
+
+
+def test_events_are_sent_at_once_over_tls_too() -> None:
+    with socket.socket() as plain:
+
+        class Connection:
+            def getHandle(self) -> socket.socket:
+                return plain
+
+        class OverTls:
+            transport = Connection()
+
+            def getHandle(self) -> object:
+                return object()
+
+        for connection in (Connection(), OverTls()):
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+            _tune(connection)
+            assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
