@@ -245,6 +245,9 @@ class Site(http.HTTPFactory):
         if answer.status != HTTPStatus.NO_CONTENT:
             request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
             request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
+        if answer.content_type in (JSON, MEDIA_TYPE):
+            # For programs: opened as a page, it is saved and never shown.
+            request.setHeader("Content-Disposition", 'attachment; filename="api.json"')  # type: ignore[no-untyped-call]
         # Twisted does not know all of them by itself.
         request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
         request.write(answer.body)  # type: ignore[no-untyped-call]
