@@ -143,7 +143,11 @@ async def events(services: Services, asked: Asked) -> None:
     if chosen is not None and not chosen <= frozenset(EVENT_TYPES):
         unknown = ", ".join(sorted(chosen - frozenset(EVENT_TYPES)))
         raise Problem(422, f"types: {unknown} unknown; known are {', '.join(EVENT_TYPES)}")
-    services.hub.open(asked.http, Reader(who, chosen), _resume_after(asked))
+    after = _resume_after(asked)
+    if who.role != AGENT:
+        # Everybody's cards; an agent's own are in the log already, as offered to them.
+        await services.audit.note(who, "GET /api/v1/events", None, asked.address, asked.query)
+    services.hub.open(asked.http, Reader(who, chosen), after)
 
 
 def metrics_reader(services: Services, address: Address | None) -> bool:
@@ -190,6 +194,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Figures for Prometheus",
         "From loopback and the networks in `metrics_allow` no token is asked for.",
         roles=_EVERYBODY,
+        scope="metrics",
         without_token=metrics_reader,
         answers=(CONTENT_TYPE, STRING),
     ),
@@ -200,6 +205,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Who has this number",
         "Nobody found is 200 with no parties. An adapter that failed is among `adapters`, not an error.",
         roles=_EVERYBODY,
+        audited=True,
         query=(Parameter("number", NUMBER, "as people write it", required=True),),
         answers=("application/json", named("Identification")),
         problems={422: "not a telephone number"},
@@ -211,6 +217,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The call log, newest first",
         "An agent gets the calls that they talked in or were offered.",
         roles=_EVERYBODY,
+        audited=True,
         query=(
             Parameter(
                 "since", TIME, "calls that started then or later; a time or a date, UTC without a zone"
@@ -237,6 +244,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         call,
         "One call with all that belongs to it",
         roles=_EVERYBODY,
+        audited=True,
         answers=("application/json", named("CallDetail")),
         problems={404: "no such call, or an agent who took no part in it"},
     ),
@@ -295,6 +303,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         " starts with a `reset` that names the oldest event there is. Without it the stream begins now. Agents"
         " get what is meant for them, a CRM `call.*`, others all.",
         roles=_EVERYBODY,
+        scope="events",
         query=(
             Parameter("after", _SEQ, "the number of the last event received"),
             Parameter(

@@ -109,6 +109,8 @@ class Route:
     something, the request has to say by `If-Match` which version it is meant for; the handler asks `must_be`.
     `idempotent`: it makes something, and an `Idempotency-Key` makes sure that this is done once. Not for rows whose
     answer holds a secret: answers are kept.
+    `audited`: whether it is written down who asked; None: where it changes something.
+    `scope`: the group of routes that a token may be limited to; without it, it follows from method and path.
     """
 
     method: str
@@ -124,6 +126,8 @@ class Route:
     answers: tuple[str, Schema] = (JSON, {"type": "object"})
     status: int = 200
     seconds: float = ANSWER_SECONDS
+    audited: bool | None = None
+    scope: str = ""
     also: Mapping[int, str] = field(factory=dict)
     problems: Mapping[int, str] = field(factory=dict)
     etag: bool = False
@@ -132,6 +136,13 @@ class Route:
     @property
     def changes(self) -> bool:
         return self.method not in ("GET", "HEAD")
+
+    @property
+    def group(self) -> str:
+        """What a token needs among its scopes: `read` for all that changes nothing, else the path's first word."""
+        if self.scope or self.method == "GET":
+            return self.scope or "read"
+        return self.path.removeprefix("/api/v1/").partition("/")[0]
 
     @property
     def body_needed(self) -> bool:
