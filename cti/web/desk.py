@@ -293,7 +293,8 @@ ROUTES: Final[tuple[Route, ...]] = (
                     "properties": {"adapter": TEXT, "type": TEXT, "id": TEXT},
                 },
             }
-        ),
+        )
+        | {"examples": [{"notes": "Will call back on Monday."}]},
         answers=("application/json", _WRITTEN),
         problems={
             404: "no such call, or an agent who did not talk in it",
@@ -314,7 +315,8 @@ ROUTES: Final[tuple[Route, ...]] = (
                 "extend": {"type": "integer", "minimum": 1, "maximum": MAX_EXTENSION},
                 "finish": {"type": "boolean"},
             }
-        ),
+        )
+        | {"examples": [{"extend": 60}, {"finish": True}]},
         answers=("application/json", _DESK),
         problems={
             409: "the agent does not write up this call, or its disposition is missing",
@@ -367,7 +369,8 @@ ROUTES: Final[tuple[Route, ...]] = (
             "type",
             "name",
             "number",
-        ),
+        )
+        | {"examples": [{"type": "contact", "name": "Käthe Ørsted", "number": "+49 152 28817386"}]},
         answers=("application/json", {"type": "object"}),
         status=201,
         also={200: "somebody of this type has the number already"},

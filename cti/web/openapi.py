@@ -12,8 +12,7 @@ from cti.web.shapes import SCHEMAS, named
 
 _ETAG: Final[Schema] = {
     "type": "string",
-    "maxLength": 200,
-    "pattern": r'^(\*|(W/)?"[!#-~]*")$',
+    "pattern": r'^(\*|(W/)?"[!#-~]{0,100}")$',
     "examples": ['"5f0c9a7e1b"'],
 }
 _KEY: Final[Schema] = {
