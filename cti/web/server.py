@@ -362,8 +362,7 @@ def _versioned(answer: Answer, request: Request) -> Answer:
     etag = str(answer.etag)
     headers = {**answer.headers, "ETag": etag}
     if request.method in (b"GET", b"HEAD") and answer.status == 200:
-        has = tags_of(request.requestHeaders.getRawHeaders("If-None-Match", []), "If-None-Match")
-        if known(has, etag):
+        if known(request.requestHeaders.getRawHeaders("If-None-Match", []), etag):
             return Answer(b"", 304, headers=headers)
     return evolve(answer, headers=headers)
 
