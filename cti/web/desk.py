@@ -173,7 +173,7 @@ def _json(value: Any, status: int = 200) -> Answer:
     return Answer(orjson.dumps(value), status)
 
 
-def _body(properties: Mapping[str, Schema], *needed: str) -> Schema:
+def _body(properties: Mapping[str, Schema], *needed: str) -> dict[str, Any]:
     return {
         "type": "object",
         "additionalProperties": False,
