@@ -30,6 +30,11 @@ PATIENCE_SECONDS: Final = 60.0
 #: Events read at once for a stream that is behind; the reactor gets a turn between pages.
 PAGE: Final = 200
 
+#: Streams are spread over so many moments between two heartbeats, lest thousands are written at once.
+_BEATS: Final = 150
+_BEAT_SECONDS: Final = HEARTBEAT_SECONDS / _BEATS
+#: Streams whose tokens are looked at before the reactor gets a turn.
+_CHECKED_AT_ONCE: Final = 200
 #: Bytes of events that are written together.
 _AT_ONCE: Final = 16_384
 _COMMENT: Final = b":\n\n"
@@ -39,7 +44,7 @@ _log = get_logger(__name__)
 class IEventLog(Protocol):
     """What is needed of a store."""
 
-    def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]: ...
+    def events_after(self, seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]: ...
     def event_range(self) -> tuple[int, int]: ...
 
 
@@ -49,6 +54,11 @@ class Reader:
 
     identity: Identity
     types: Collection[str] | None = None
+
+    @property
+    def agent(self) -> str | None:
+        """Whose events these are only, as the store can tell; None if it is not so simple."""
+        return self.identity.agent if self.identity.role == AGENT else None
 
     def sees(self, event: StoredEvent) -> bool:
         """Agents see what is meant for them, a CRM the calls, everybody else all."""
@@ -83,11 +93,12 @@ class EventHub:
         self._by_agent: dict[str, set[_Stream]] = {}
         self._wide: set[_Stream] = set()
         self._unsent: list[_Stream] = []
-        # Streams are spread over the seconds between two heartbeats, lest they all are written at once.
-        self._beats: tuple[set[_Stream], ...] = tuple(set() for _ in range(HEARTBEAT_SECONDS))
-        self._second = 0
+        self._beats: tuple[set[_Stream], ...] = tuple(set() for _ in range(_BEATS))
+        self._beat = 0
         self._opened = 0
         self._timer: DelayedCall | None = None
+        self._to_check: list[_Stream] = []
+        self._checking: DelayedCall | None = None
         self._stopped = False
 
     @property
@@ -98,13 +109,15 @@ class EventHub:
     def start(self) -> None:
         """Begin at the newest event of the store."""
         self._published = self._store.event_range()[1]
-        self._timer = self._clock.callLater(1, self._tick)
+        self._timer = self._clock.callLater(_BEAT_SECONDS, self._tick)
+        self._beat = self._beats_by_now()
 
     def stop(self) -> None:
         """End all streams, so that their readers connect again, elsewhere or later."""
         self._stopped = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        for call in (self._timer, self._checking):
+            if call is not None and call.active():
+                call.cancel()
         for stream in tuple(self._streams):
             stream.end()
 
@@ -132,10 +145,19 @@ class EventHub:
         self.recheck()
 
     def recheck(self) -> None:
-        """End the streams whose token was revoked or has expired."""
-        for stream in tuple(self._streams):
+        """End the streams whose token was revoked or has expired; of many, not all before this returns."""
+        self._to_check = list(self._streams)
+        if self._checking is None:
+            self._check_some()
+
+    def _check_some(self) -> None:
+        self._checking = None
+        some, self._to_check = self._to_check[:_CHECKED_AT_ONCE], self._to_check[_CHECKED_AT_ONCE:]
+        for stream in some:
             if not self._valid(stream.reader.identity):
                 stream.end()
+        if self._to_check:
+            self._checking = self._clock.callLater(0, self._check_some)
 
     def open(self, request: StreamRequest, reader: Reader, after: int | None) -> None:
         """Make `request` a stream: from now on, or with everything after event number `after`.
@@ -152,7 +174,8 @@ class EventHub:
         request.setHeader("X-Accel-Buffering", "no")
         request.notifyFinish().addBoth(self._forget, stream)
         self._streams.add(stream)
-        self._beats[self._opened % HEARTBEAT_SECONDS].add(stream)
+        stream.beat_at = self._opened % _BEATS
+        self._beats[stream.beat_at].add(stream)
         for streams in self._indexes(reader):
             streams.add(stream)
         # After a restart nobody should come back at the same moment as everybody else.
@@ -204,8 +227,7 @@ class EventHub:
     def _forget(self, _: Any, stream: "_Stream") -> None:
         stream.stopProducing()
         self._streams.discard(stream)
-        for beat in self._beats:
-            beat.discard(stream)
+        self._beats[stream.beat_at].discard(stream)
         for streams in self._indexes(stream.reader):
             streams.discard(stream)
         agent = stream.reader.identity.agent
@@ -213,13 +235,19 @@ class EventHub:
             del self._by_agent[agent]
 
     def _tick(self) -> None:
-        self._timer = self._clock.callLater(1, self._tick)
-        self._second = (self._second + 1) % HEARTBEAT_SECONDS
-        for stream in tuple(self._beats[self._second]):
-            if self._valid(stream.reader.identity):
-                stream.beat()
-            else:
-                stream.end()
+        self._timer = self._clock.callLater(_BEAT_SECONDS, self._tick)
+        now = self._beats_by_now()
+        # Not more than each once, however long the reactor stood still, or the clock was put forward.
+        for beat in range(max(self._beat + 1, now - _BEATS + 1), now + 1):
+            for stream in tuple(self._beats[beat % _BEATS]):
+                if self._valid(stream.reader.identity):
+                    stream.beat()
+                else:
+                    stream.end()
+        self._beat = now
+
+    def _beats_by_now(self) -> int:
+        return int(self._clock.seconds() / _BEAT_SECONDS)
 
 
 class _Stream:
@@ -234,6 +262,7 @@ class _Stream:
     ) -> None:
         self.reader = reader
         self.closed = False
+        self.beat_at = 0
         self._hub = hub
         self._request = request
         self._store = store
@@ -311,7 +340,7 @@ class _Stream:
             return
         try:
             self._reset_if_missed()
-            page = self._store.events_after(self._position, PAGE)
+            page = self._store.events_after(self._position, PAGE, self.reader.agent)
         except StoreError as error:
             # The reader connects again, with the number of the last event it has.
             _log.warning("an event stream could not be read from the store", error=str(error))

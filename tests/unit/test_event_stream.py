@@ -323,7 +323,7 @@ def test_stopping_ends_every_stream_properly_and_takes_no_new_one(web: Web) -> N
 def test_a_store_that_fails_while_catching_up_ends_the_stream_so_that_the_reader_resumes(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(seq: int, limit: int) -> Sequence[StoredEvent]:
+    def broken(seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]:
         raise StoreError("the disk is full")
 
     stream = Stream(web, web.token("supervisor"))

@@ -144,8 +144,12 @@ class FakeStore:
             [gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)]
         )
 
-    def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
-        return [event for event in self.events if event.seq > seq][:limit]
+    def events_after(self, seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]:
+        return [
+            event
+            for event in self.events
+            if event.seq > seq and (agent is None or agent in event.agents)
+        ][:limit]
 
     def event_range(self) -> tuple[int, int]:
         return (self.events[0].seq, self.events[-1].seq) if self.events else (0, 0)

@@ -81,7 +81,7 @@ class Bench:
             http_port=http_port,
             agi_port=agi_port,
             command=on_core(
-                self.server_core, sys.executable, "-m", "tests.bench.desktop.pushing", str(self.cards)
+                self.server_core, sys.executable, "/tmp/t_gc.py", "x", str(self.cards)
             ),
             environment={"AMI_SECRET": "not looked at"},
         )
