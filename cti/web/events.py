@@ -24,6 +24,8 @@ from cti.web.tokens import AGENT, CRM, Identity
 from cti.web.transport import StreamRequest
 
 MAX_STREAMS: Final = 10_000
+#: Of these, one person's: more than anybody has tabs open, and too few to take the others' places.
+STREAMS_EACH: Final = 32
 HEARTBEAT_SECONDS: Final = 15
 #: A reader that takes nothing for so long is dead.
 PATIENCE_SECONDS: Final = 60.0
@@ -60,6 +62,11 @@ class Reader:
         """Whose events these are only, as the store can tell; None if it is not so simple."""
         return self.identity.agent if self.identity.role == AGENT else None
 
+    @property
+    def person(self) -> tuple[str, str]:
+        """Who it counts as, with however many tokens."""
+        return self.identity.role, self.agent or self.identity.name
+
     def sees(self, event: StoredEvent) -> bool:
         """Agents see what is meant for them, a CRM the calls, everybody else all."""
         if self.types is not None and event.type not in self.types:
@@ -91,6 +98,8 @@ class EventHub:
         self._published = 0
         self._streams: set[_Stream] = set()
         self._by_agent: dict[str, set[_Stream]] = {}
+        # Oldest first: a dict, as a set has no order.
+        self._by_person: dict[tuple[str, str], dict[_Stream, None]] = {}
         self._wide: set[_Stream] = set()
         self._unsent: list[_Stream] = []
         self._beats: tuple[set[_Stream], ...] = tuple(set() for _ in range(_BEATS))
@@ -162,8 +171,15 @@ class EventHub:
     def open(self, request: StreamRequest, reader: Reader, after: int | None) -> None:
         """Make `request` a stream: from now on, or with everything after event number `after`.
 
-        Raises `Problem` if there are too many streams, or the server is about to stop.
+        A person's oldest stream ends when they have too many: rather a tab that was forgotten, or a connection
+        that died unseen, than the page that opens now. Raises `Problem` if there are too many streams in all, or
+        the server is about to stop.
         """
+        theirs = self._by_person.get(reader.person, {})
+        if len(theirs) >= STREAMS_EACH:
+            oldest = next(iter(theirs))
+            oldest.end()
+            self._forget(None, oldest)
         if self._stopped or len(self._streams) >= self._max_streams:
             why = "the server is stopping" if self._stopped else f"{self._max_streams} event streams are open"
             raise Problem(503, f"{why}; try again in a moment", headers={"Retry-After": "5"})
@@ -174,6 +190,7 @@ class EventHub:
         request.setHeader("X-Accel-Buffering", "no")
         request.notifyFinish().addBoth(self._forget, stream)
         self._streams.add(stream)
+        self._by_person.setdefault(reader.person, {})[stream] = None
         stream.beat_at = self._opened % _BEATS
         self._beats[stream.beat_at].add(stream)
         for streams in self._indexes(reader):
@@ -221,8 +238,7 @@ class EventHub:
     def _indexes(self, reader: Reader) -> tuple[set["_Stream"], ...]:
         if reader.identity.role != AGENT:
             return (self._wide,)
-        agent = reader.identity.agent
-        return () if agent is None else (self._by_agent.setdefault(agent, set()),)
+        return () if reader.agent is None else (self._by_agent.setdefault(reader.agent, set()),)
 
     def _forget(self, _: Any, stream: "_Stream") -> None:
         stream.stopProducing()
@@ -230,9 +246,13 @@ class EventHub:
         self._beats[stream.beat_at].discard(stream)
         for streams in self._indexes(stream.reader):
             streams.discard(stream)
-        agent = stream.reader.identity.agent
+        agent, person = stream.reader.agent, stream.reader.person
         if agent is not None and not self._by_agent.get(agent, True):
             del self._by_agent[agent]
+        theirs = self._by_person.get(person, {})
+        theirs.pop(stream, None)
+        if not theirs:
+            self._by_person.pop(person, None)
 
     def _tick(self) -> None:
         self._timer = self._clock.callLater(_BEAT_SECONDS, self._tick)
@@ -308,11 +328,14 @@ class _Stream:
             self._request.connection.abortConnection()
 
     def end(self) -> None:
-        """Finish the answer; what is already written is still sent."""
+        """Finish the answer; what is already written is still sent, unless nobody takes it."""
         if self.closed:
             return
         self.stopProducing()
         connection = self._request.connection
+        if self._paused_since is not None:
+            connection.abortConnection()
+            return
         self._request.unregisterProducer()
         self._request.finish()
         connection.loseConnection()

@@ -38,7 +38,17 @@ _SELLERS = 400
 _MEMORY_GOAL = 10_000
 _CARD_GOAL_MS = 100
 #: Kernel objects that a connection is made of.
-_SLABS = ("TCP", "sock_inode_cache", "filp", "dentry", "eventpoll_epi", "eventpoll_pwq", "ep_head", "skbuff", "kmalloc")
+_SLABS = (
+    "TCP",
+    "sock_inode_cache",
+    "filp",
+    "dentry",
+    "eventpoll_epi",
+    "eventpoll_pwq",
+    "ep_head",
+    "skbuff",
+    "kmalloc",
+)
 
 
 @define
@@ -56,7 +66,9 @@ class Bench:
         """Port and process of the server that only streams."""
         port = self.ports.take()
         process = start(
-            on_core(self.server_core, sys.executable, "-m", "tests.bench.desktop.bare", str(port), str(self.cards)),
+            on_core(
+                self.server_core, sys.executable, "-m", "tests.bench.desktop.bare", str(port), str(self.cards)
+            ),
             output=self.work / "bare.log",
             environment={**os.environ, "PYTHONPATH": str(ROOT)},
             directory=self.work,
@@ -81,7 +93,7 @@ class Bench:
             http_port=http_port,
             agi_port=agi_port,
             command=on_core(
-                self.server_core, sys.executable, "/tmp/t_gc.py", "x", str(self.cards)
+                self.server_core, sys.executable, "-m", "tests.bench.desktop.pushing", str(self.cards)
             ),
             environment={"AMI_SECRET": "not looked at"},
         )
@@ -101,6 +113,22 @@ class Bench:
             "seconds": opened["seconds"],
             "cpu": cpu_seconds(pid)["main"] - cpu,
         }
+
+    def called(self, daemon: Daemon, manager: int, rate: int, seconds: int) -> dict[str, Any]:
+        """How long calls waited for their answer, and, in `card`, for the card's bytes at a desktop."""
+        self.load.order("paint")
+        asked = self.load.order(
+            "call",
+            port=daemon.agi_port,
+            server=daemon.pid,
+            calls=rate * seconds,
+            warm_up=rate * 2,
+            rate=rate,
+            people=_PEOPLE,
+            seed=1,
+            manager=manager,
+        )
+        return {**asked, "card": self.load.order("paint")}
 
     def pushed(self, pid: int) -> Mapping[str, float]:
         """Cards a second, and CPU seconds a card of each thread."""
@@ -183,7 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         load = Loader(load_core, "tests.bench.desktop.desks")
         started.callback(load.stop)
         bench = Bench(work, started, ports, options.cards, server_core, load)
-        print(f"{options.desks:,} desktops; server on core {server_core}, desktops and calls on core {load_core}\n")
+        print(
+            f"{options.desks:,} desktops; server on core {server_core}, desktops and calls on core {load_core}\n"
+        )
         report(bench, options)
 
 
@@ -198,6 +228,7 @@ def report(bench: Bench, options: Any) -> None:
     agents = list(daemon.settings["agents"])
     with open_store_for_command(daemon.directory / "cti.db", destinations={}, clock=time.time) as store:
         begin = store.read.event_range()[1]
+    alone = bench.called(daemon, manager, options.rate, options.seconds)
     opened = bench.opened(daemon.pid, daemon.http_port, tokens)
     _say(
         "memory of a connection",
@@ -212,25 +243,19 @@ def report(bench: Bench, options: Any) -> None:
             for name, of in (("ours", opened), ("bare", bare_opened))
         ),
     )
-    asked = load.order(
-        "call",
-        port=daemon.agi_port,
-        server=daemon.pid,
-        calls=options.rate * options.seconds,
-        warm_up=options.rate * 2,
-        rate=options.rate,
-        people=_PEOPLE,
-        seed=1,
-        manager=manager,
-    )
-    painted = load.order("paint")
+    asked = bench.called(daemon, manager, options.rate, options.seconds)
     _say(
-        f"from the question to the card at {options.rate} calls a second",
-        f"p50 {painted['p50'] * 1000:.1f} ms, p99 {painted['p99'] * 1000:.1f} ms, "
-        f"longest {painted['longest'] * 1000:.1f} ms",
-        f"{painted['cards']} cards of {painted['calls']} calls",
-        f"{sum(asked['cpu'].values()) / asked['calls'] * 1e3:.1f} ms of CPU a call",
-        goal=painted["p99"] * 1000 < _CARD_GOAL_MS,
+        f"from the question to the card's bytes at {options.rate} calls a second",
+        _delays(asked["card"]),
+        f"{asked['card']['cards']} cards of {asked['card']['calls']} calls",
+        goal=asked["card"]["p99"] * 1000 < _CARD_GOAL_MS,
+    )
+    _say(
+        "from the question to the answer",
+        *(
+            f"{which}: {_delays(of)}, {sum(of['cpu'].values()) / of['calls'] * 1e3:.1f} ms of CPU a call"
+            for which, of in (("with all desktops", asked), ("without any", alone))
+        ),
     )
     pushed = bench.pushed(daemon.pid)
     _say(
@@ -255,6 +280,10 @@ def report(bench: Bench, options: Any) -> None:
     _say("2,000 desktops that come back at one moment", f"{cut['seconds']:.2f} s until all have their stream")
     bad = wrong(daemon, agents, begin, load.order("seen")["seen"])
     _say("desktops that have not each of their events once and in order", str(bad), goal=bad == 0)
+
+
+def _delays(of: Mapping[str, Any]) -> str:
+    return ", ".join(f"{which} {of[which] * 1000:.1f} ms" for which in ("p50", "p99", "longest"))
 
 
 def _say(what: str, *figures: str, goal: bool | None = None) -> None:

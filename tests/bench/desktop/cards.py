@@ -39,4 +39,6 @@ def body(number: int) -> Mapping[str, Any]:
 
 def a_card(number: int) -> bytes:
     """An event's data."""
-    return orjson.dumps({"seq": number, "type": "card.offered", "at": "2026-11-22T10:00:00.000Z", **body(number)})
+    return orjson.dumps(
+        {"seq": number, "type": "card.offered", "at": "2026-11-22T10:00:00.000Z", **body(number)}
+    )

@@ -100,13 +100,21 @@ class Desks(Load):
             case "seen":
                 self._answer(seen=[desk.seen for desk in self._desks])
             case "paint":
-                delays = sorted(at - self._began[call] for call, at in self._painted.items() if call in self._began)
+                delays = sorted(
+                    at - self._began[call] for call, at in self._painted.items() if call in self._began
+                )
                 self._answer(
                     calls=len(self._began),
                     cards=len(delays),
-                    p50=delays[len(delays) // 2],
-                    p99=delays[len(delays) * 99 // 100],
-                    longest=delays[-1],
+                    **(
+                        {
+                            "p50": delays[len(delays) // 2],
+                            "p99": delays[len(delays) * 99 // 100],
+                            "longest": delays[-1],
+                        }
+                        if delays
+                        else {}
+                    ),
                 )
                 self._began.clear()
                 self._painted.clear()
