@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from attrs import define, field
 from playwright.sync_api import (
     Browser,
     BrowserContext,
+    BrowserType,
     CDPSession,
     ConsoleMessage,
     Error,
@@ -28,6 +29,7 @@ from playwright.sync_api import (
     Request,
     Response,
     WebError,
+    expect,
     sync_playwright,
 )
 
@@ -52,13 +54,18 @@ class Trouble(AssertionError):
 class Chromium:
     """The program, without a screen. The first use on a machine may install it; raises LabUnavailable."""
 
+    _program: Path = field(init=False)
+    _type: BrowserType = field(init=False, repr=False)
     _browser: Browser = field(init=False, repr=False)
     _started: ExitStack = field(factory=ExitStack, init=False, repr=False)
 
     def __enter__(self) -> Chromium:
-        program = ensure_chromium()
+        self._program = ensure_chromium()
         playwright = self._started.enter_context(sync_playwright())
-        self._browser = playwright.chromium.launch(executable_path=program)
+        playwright.selectors.set_test_id_attribute("data-test")
+        expect.set_options(timeout=PATIENCE)
+        self._type = playwright.chromium
+        self._browser = self._type.launch(executable_path=self._program)
         self._started.callback(self._browser.close)
         return self
 
@@ -80,27 +87,37 @@ class Chromium:
         language: str = "en-GB",
         time_zone: str = "Europe/Berlin",
         expects: Sequence[str] = (),
+        takes_links: bool = False,
     ) -> Iterator[Window]:
         """A browser of somebody's own, with its own cookies and storage, whose addresses begin with `url`.
 
         Its pictures go to `directory`. Raises Trouble at the end, unless something else has been raised, for all
-        that went wrong except what `expects` (see `Window.expects`).
+        that went wrong except what `expects` (see `Window.expects`). With `takes_links` pages may register for links
+        such as `tel:`, as if somebody had agreed to it; that takes a Chromium of its own, as private windows may not.
         """
-        context = self._browser.new_context(
-            base_url=url,
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if dark else "light",
-            reduced_motion="reduce",
-            locale=language,
-            timezone_id=time_zone,
-        )
+        look: dict[str, Any] = {
+            "base_url": url,
+            "viewport": {"width": width, "height": height},
+            "color_scheme": "dark" if dark else "light",
+            "reduced_motion": "reduce",
+            "locale": language,
+            "timezone_id": time_zone,
+        }
+        if takes_links:
+            profile = directory / f"{name}-profile"
+            context = self._type.launch_persistent_context(profile, executable_path=self._program, **look)
+        else:
+            context = self._browser.new_context(**look)
         context.set_default_timeout(PATIENCE)
-        window = Window(name, directory, context)
+        window = Window(name, directory, context, takes_links)
         window.expects(*expects)
         window.watch()
         try:
             yield window
             window.check()
+        except BaseException:
+            window.picture_all("failed")
+            raise
         finally:
             context.close()
 
@@ -118,6 +135,7 @@ class Window:
     name: str
     directory: Path
     _context: BrowserContext = field(repr=False)
+    _takes_links: bool = False
     trouble: list[str] = field(factory=list, init=False)
     requests: list[str] = field(factory=list, init=False)
     _expected: list[str] = field(factory=list, init=False)
@@ -137,6 +155,9 @@ class Window:
     def open(self, path: str = "/") -> Page:
         """A new tab, at that path of the server."""
         tab = self._context.new_page()
+        if self._takes_links:
+            # HTML, "registerProtocolHandler() automation mode": nobody is asked.
+            self.devtools(tab).send("Page.setRPHRegistrationMode", {"mode": "autoAccept"})
         tab.goto(path)
         return tab
 
@@ -158,6 +179,12 @@ class Window:
         path = self.directory / f"{self.name}-{name}.png"
         tab.screenshot(path=path, animations="disabled")
         return path
+
+    def picture_all(self, name: str) -> None:
+        """A picture of every tab, as far as they can be had."""
+        for number, tab in enumerate(self._context.pages):
+            with suppress(Error):
+                self.picture(tab, f"{name}-{number}")
 
     def devtools(self, tab: Page) -> CDPSession:
         """What the protocol of the developer tools can do to a tab, such as freezing it."""
