@@ -6,7 +6,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from attrs import define
 from twisted.application.service import Service
@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from adapters.base import AdapterContext, AdapterError, IAdapter, load_adapter_kinds
 from cti.agents.roster import AgentView, Roster
@@ -46,14 +47,19 @@ from cti.settings import Address, Settings
 from cti.store.base import IStore, StoreError
 from cti.store.records import AgentRecord, CallRecord
 from cti.store.sqlite import SqliteStore
+from cti.web.audit import Audit
 from cti.web.events import EventHub
+from cti.web.login import Login
+from cti.web.passwords import Passwords
 from cti.web.server import Site, make_site
 from cti.web.services import Component, DryRun, Options
 from cti.web.services import Services as WebServices
-from cti.web.tokens import Tokens
+from cti.web.sessions import Sessions
+from cti.web.tokens import Identity, Tokens
 from routing.rules import Service as RoutedService
 
 log = get_logger("cti.service")
+T = TypeVar("T")
 
 #: Seconds that sessions with Asterisk may take to finish when the server stops.
 DRAIN: Final = 3.0
@@ -207,7 +213,18 @@ class CtiService(Service):
             jitter=random.random,
         )
         self.tokens = Tokens(self.store, reactor)
-        self.hub = EventHub(self.store, reactor, valid=self.tokens.valid)
+        self.sessions = Sessions(self.store, reactor)
+        self.audit = Audit(self.store, reactor)
+        self._password_thread = ThreadPool(0, 1, "cti-passwords")
+        self.login = Login(
+            self.store,
+            self.sessions,
+            Passwords(self._in_password_thread),
+            self.audit,
+            reactor,
+            self.metrics.logged_in,
+        )
+        self.hub = EventHub(self.store, reactor, valid=self._still_valid)
         self._agi = FastAgiFactory(
             self._answered,
             reactor,
@@ -246,6 +263,7 @@ class CtiService(Service):
         for adapter in self._adapters.values():
             self._background("an adapter does not start", adapter.start(), adapter=adapter.name)
         # Before anything goes out: a second server on the same store ends here, at the first one's ports.
+        self._password_thread.start()
         self._listen()
         self.outbox.startService()
         for pbx in self._pbxes.values():
@@ -287,6 +305,7 @@ class CtiService(Service):
             await _done(pbx.client.stopService())
         if self._site is not None:
             self._site.close()
+        self._password_thread.stop()
         await _done(self.outbox.stopService())
         for adapter in self._adapters.values():
             await adapter.stop()
@@ -543,6 +562,8 @@ class CtiService(Service):
         newer = self._wishes_on_their_way.keys()
         records = self.store.agents()
         self.roster.load([self.roster.record(r.id) if r.id in newer else r for r in records])
+        self.tokens.forget()
+        self.sessions.forget()
         self.hub.poke()
 
     def views(self) -> list[AgentView]:
@@ -578,14 +599,25 @@ class CtiService(Service):
                 metrics=self.metrics,
                 hub=self.hub,
                 tokens=self.tokens,
+                users=self.store,
+                sessions=self.sessions,
+                login=self.login,
+                audit=self.audit,
                 clock=self._reactor,
                 in_thread=self._in_thread,
                 options=Options(
                     behind_proxy=http.behind_proxy,
+                    url=http.url,
                     metrics_allow=http.metrics_allow,
                 ),
             )
         )
+
+    def _still_valid(self, identity: Identity) -> bool:
+        return (self.sessions if identity.user else self.tokens).valid(identity)
+
+    def _in_password_thread(self, work: Callable[[], T]) -> "Deferred[T]":
+        return deferToThreadPool(self._reactor, self._password_thread, work)
 
     def _in_thread(self, work: Callable[[], Any]) -> "Deferred[Any]":
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)

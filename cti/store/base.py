@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from cti.store.records import (
     AgentRecord,
+    AuditRecord,
     CallRecord,
     CardRecord,
     ChannelRecord,
@@ -22,8 +23,10 @@ from cti.store.records import (
     HeardRecord,
     ReservationRecord,
     SegmentRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
 )
 
 
@@ -56,6 +59,21 @@ class Unit(Protocol):
     def put_heard(self, heard: HeardRecord) -> None: ...
     def put_gap(self, gap: GapRecord) -> None: ...
     def put_token(self, token: TokenRecord) -> None: ...
+    def put_user(self, user: UserRecord) -> None: ...
+    def remove_user(self, name: str) -> None: ...
+    def put_session(self, session: SessionRecord) -> None: ...
+    def touch_session(self, digest: str, used: float) -> None: ...
+    def end_session(self, digest: str) -> None: ...
+    def end_sessions(self, user: str) -> None:
+        """All of this user's."""
+
+    def forget_sessions(self, expired: float, idle_since: float) -> None:
+        """Those that expired before, or were not used since."""
+
+    def put_key(self, name: str, value: str) -> None:
+        """Only if there is none of this name."""
+
+    def add_audit(self, entry: AuditRecord) -> None: ...
     def emit(
         self,
         type: str,
@@ -136,6 +154,15 @@ class IStore(Protocol):
     def reservations(self) -> Sequence[ReservationRecord]: ...
     def tokens(self) -> Sequence[TokenRecord]: ...
     def token(self, digest: str) -> TokenRecord | None: ...
+    def users(self) -> Sequence[UserRecord]: ...
+    def user(self, name: str) -> UserRecord | None: ...
+    def session(self, digest: str) -> tuple[SessionRecord, UserRecord] | None: ...
+    def key(self, name: str) -> str | None: ...
+    def audit(
+        self, who: str | None, object: str | None, limit: int, before: int | None
+    ) -> "Deferred[tuple[Sequence[tuple[int, AuditRecord]], int | None]]":
+        """Entries with their ids, newest first, those before id `before`; and the `before` of the next page."""
+
     def heard(self, pbx: str) -> float | None:
         """Until when this Asterisk was heard; None if it never was."""
 

@@ -15,15 +15,19 @@ import orjson
 from cti.store.base import CallDetail, CallFilter, StoreError
 from cti.store.records import (
     AgentRecord,
+    AuditRecord,
     CallRecord,
     Delivery,
     GapRecord,
     ReservationRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
 )
 from cti.store.rows import (
     AGENTS,
+    AUDIT,
     CALLS,
     CARDS,
     CHANNELS,
@@ -31,7 +35,9 @@ from cti.store.rows import (
     GAPS,
     RESERVATIONS,
     SEGMENTS,
+    SESSIONS,
     TOKENS,
+    USERS,
     Row,
 )
 
@@ -87,6 +93,41 @@ class Reader:
     def token(self, digest: str) -> TokenRecord | None:
         rows = self._all(f"SELECT {TOKENS.columns} FROM tokens WHERE digest = ?", (digest,))
         return TOKENS.load(rows[0]) if rows else None
+
+    def users(self) -> Sequence[UserRecord]:
+        return [_user(row) for row in self._all(f"SELECT {USERS.columns} FROM users ORDER BY name")]
+
+    def user(self, name: str) -> UserRecord | None:
+        rows = self._all(f"SELECT {USERS.columns} FROM users WHERE name = ?", (name,))
+        return _user(rows[0]) if rows else None
+
+    def session(self, digest: str) -> tuple[SessionRecord, UserRecord] | None:
+        rows = self._all(f"SELECT {SESSIONS.columns} FROM sessions WHERE digest = ?", (digest,))
+        if not rows:
+            return None
+        session = SESSIONS.load(rows[0])
+        user = self.user(session.user)
+        return None if user is None else (session, user)
+
+    def key(self, name: str) -> str | None:
+        rows = self._all("SELECT value FROM keys WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    def audit(
+        self, who: str | None, object: str | None, limit: int, before: int | None
+    ) -> tuple[Sequence[tuple[int, AuditRecord]], int | None]:
+        terms = [
+            (column, value)
+            for column, value in (("who =", who), ("object =", object), ("id <", before))
+            if value is not None
+        ]
+        where = " AND ".join(f"{column} ?" for column, _ in terms) or "1 = 1"
+        rows = self._all(
+            f"SELECT id, {AUDIT.columns} FROM audit WHERE {where} ORDER BY id DESC LIMIT ?",
+            (*(value for _, value in terms), limit + 1),
+        )
+        page = [(id, AUDIT.load(row)) for id, *row in rows[:limit]]
+        return page, page[-1][0] if len(rows) > limit else None
 
     def call_by_channel(self, pbx: str, uniqueid: str) -> str | None:
         rows = self._all("SELECT call FROM channels WHERE pbx = ? AND uniqueid = ?", (pbx, uniqueid))
@@ -240,6 +281,11 @@ class Reader:
             " WHERE state = 'waiting' GROUP BY destination"
         )
         return {destination: (count, oldest) for destination, count, oldest in rows}
+
+
+def _user(row: Row) -> UserRecord:
+    *values, disabled = row
+    return USERS.load((*values, bool(disabled)))
 
 
 def event_of(row: Row) -> StoredEvent:

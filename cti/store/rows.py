@@ -16,6 +16,7 @@ from attrs import define, field
 
 from cti.store.records import (
     AgentRecord,
+    AuditRecord,
     CallRecord,
     CardRecord,
     ChannelRecord,
@@ -24,8 +25,10 @@ from cti.store.records import (
     HeardRecord,
     ReservationRecord,
     SegmentRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
 )
 
 R = TypeVar("R")
@@ -119,9 +122,14 @@ DECISIONS = Table(
 CARDS = Table("cards", CardRecord, key=["call", "attempt", "agent"], json=["body"])
 AGENTS = Table("agents", AgentRecord, key=["id"], json=["phones", "groups", "crm"])
 RESERVATIONS = Table("reservations", ReservationRecord, key=["agent", "call"])
-TOKENS = Table("tokens", TokenRecord, key=["id"])
+TOKENS = Table("tokens", TokenRecord, key=["id"], json=["scopes"])
+USERS = Table("users", UserRecord, key=["name"])
+SESSIONS = Table("sessions", SessionRecord, key=["digest"])
 HEARD = Table("heard", HeardRecord, key=["pbx"])
 GAPS = Table("gaps", GapRecord, key=["pbx", "since"])
+
+AUDIT = Table("audit", AuditRecord, key=["id"], json=["detail"])
+ADD_AUDIT = inserting("audit", AUDIT.columns.split(", "))
 
 WISH_AGENT = alone(
     "agents", "UPDATE agents SET wish = ?, reason = ?, wish_since = ?, idle_since = ? WHERE id = ?"
@@ -129,6 +137,12 @@ WISH_AGENT = alone(
 TOUCH_AGENT = alone("agents", "UPDATE agents SET idle_since = ? WHERE id = ?")
 REMOVE_AGENT = alone("agents", "DELETE FROM agents WHERE id = ?")
 REMOVE_RESERVATION = alone("reservations", "DELETE FROM reservations WHERE agent = ? AND call = ?")
+REMOVE_USER = alone("users", "DELETE FROM users WHERE name = ?")
+TOUCH_SESSION = alone("sessions", "UPDATE sessions SET used = ? WHERE digest = ?")
+END_SESSION = alone("sessions", "DELETE FROM sessions WHERE digest = ?")
+END_SESSIONS = alone("sessions", "DELETE FROM sessions WHERE user = ?")
+FORGET_SESSIONS = alone("sessions", "DELETE FROM sessions WHERE expires < ? OR used < ?")
+PUT_KEY = alone("keys", "INSERT INTO keys (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING")
 
 
 def run_in_groups(execute: Execute, rows: Iterable[tuple[Statement, Row]]) -> None:
@@ -215,6 +229,33 @@ class RowUnit:
 
     def put_token(self, token: TokenRecord) -> None:
         self.rows.append((TOKENS.upsert, TOKENS.values(token)))
+
+    def put_user(self, user: UserRecord) -> None:
+        self.rows.append((USERS.upsert, USERS.values(user)))
+
+    def remove_user(self, name: str) -> None:
+        self.rows.append((REMOVE_USER, (name,)))
+
+    def put_session(self, session: SessionRecord) -> None:
+        self.rows.append((SESSIONS.upsert, SESSIONS.values(session)))
+
+    def touch_session(self, digest: str, used: float) -> None:
+        self.rows.append((TOUCH_SESSION, (used, digest)))
+
+    def end_session(self, digest: str) -> None:
+        self.rows.append((END_SESSION, (digest,)))
+
+    def end_sessions(self, user: str) -> None:
+        self.rows.append((END_SESSIONS, (user,)))
+
+    def forget_sessions(self, expired: float, idle_since: float) -> None:
+        self.rows.append((FORGET_SESSIONS, (expired, idle_since)))
+
+    def put_key(self, name: str, value: str) -> None:
+        self.rows.append((PUT_KEY, (name, value)))
+
+    def add_audit(self, entry: AuditRecord) -> None:
+        self.rows.append((ADD_AUDIT, AUDIT.values(entry)))
 
     def emit(
         self,

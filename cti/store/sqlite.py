@@ -27,12 +27,15 @@ from cti.store.base import CallDetail, CallFilter, StoreError, StoreFull, Unit
 from cti.store.queries import Reader, events_between
 from cti.store.records import (
     AgentRecord,
+    AuditRecord,
     CallRecord,
     Delivery,
     GapRecord,
     ReservationRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
 )
 from cti.store.rows import Execute, Row, RowUnit, Statement, alone, inserting, json_text, run_in_groups
 from cti.store.schema import migrate
@@ -542,6 +545,23 @@ class SqliteStore:
 
     def token(self, digest: str) -> TokenRecord | None:
         return self._read.token(digest)
+
+    def users(self) -> Sequence[UserRecord]:
+        return self._read.users()
+
+    def user(self, name: str) -> UserRecord | None:
+        return self._read.user(name)
+
+    def session(self, digest: str) -> tuple[SessionRecord, UserRecord] | None:
+        return self._read.session(digest)
+
+    def key(self, name: str) -> str | None:
+        return self._read.key(name)
+
+    def audit(
+        self, who: str | None, object: str | None, limit: int, before: int | None
+    ) -> "Deferred[tuple[Sequence[tuple[int, AuditRecord]], int | None]]":
+        return self._in_thread(lambda reader: reader.audit(who, object, limit, before))
 
     def heard(self, pbx: str) -> float | None:
         return self._read.heard(pbx)

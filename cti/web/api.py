@@ -17,7 +17,7 @@ from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
 from cti.store.base import CallFilter
-from cti.web import call_control, openapi
+from cti.web import call_control, doors, openapi
 from cti.web.events import Reader
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
@@ -282,6 +282,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         problems={422: _BAD, 503: "too many streams"},
     ),
     *call_control.ROUTES,
+    *doors.ROUTES,
 )
 
 

@@ -131,9 +131,11 @@ class EventHub:
                 self._flush()
         self.recheck()
 
-    def recheck(self) -> None:
-        """End the streams whose token was revoked or has expired."""
+    def recheck(self, of: str | None = None) -> None:
+        """End the streams whose token or session has ended; only those `of` one `Identity.token`, if it is given."""
         for stream in tuple(self._streams):
+            if of is not None and stream.reader.identity.token != of:
+                continue
             if not self._valid(stream.reader.identity):
                 stream.end()
 

@@ -46,15 +46,20 @@ from cti.store.records import (
     TokenRecord,
 )
 from cti.web.api import ROUTES
+from cti.web.audit import Audit
 from cti.web.call_control import PROBLEMS
 from cti.web.download import PATIENCE_SECONDS
 from cti.web.events import EventHub
+from cti.web.login import Login
+from cti.web.passwords import Passwords
 from cti.web.routing_table import ANSWER_SECONDS
 from cti.web.server import Site, make_site
 from cti.web.services import Component, DryRun, Options, Services
+from cti.web.sessions import Sessions
 from cti.web.shapes import SCHEMAS
-from cti.web.tokens import ROLES, FailedAttempts, Tokens, digest_of, mint_token
+from cti.web.tokens import ROLES, FailedAttempts, Identity, Tokens, digest_of, mint_token
 from cti.web.transport import BODY_LIMIT, DRAIN_LIMIT, REQUEST_SECONDS, URL_LIMIT
+from tests.unit.doors import PASSWORD, QUICK, FakeDoors, a_user, at_once
 
 NOW = 1_770_110_100.25
 LOOPBACK = "127.0.0.1"
@@ -281,7 +286,12 @@ class Web:
         self.explained: list[DryRun] = []
         self.explanation: Callable[[], Mapping[str, Any]] = lambda: {"action": "dial", "trace": []}
         self.tokens = Tokens(self.store, self.clock)
-        self.hub = EventHub(self.store, self.clock, valid=self.tokens.valid, max_streams=max_streams)
+        self.doors = FakeDoors()
+        self.sessions = Sessions(self.doors, self.clock)
+        self.audit = Audit(self.doors, self.clock)
+        self.passwords = Passwords(at_once, QUICK)
+        self.metrics = Metrics(services=["sales"])
+        self.hub = EventHub(self.store, self.clock, valid=self._still_valid, max_streams=max_streams)
         self.services = Services(
             calls=self.store,
             numbers=NumberPlan("DE"),
@@ -291,15 +301,24 @@ class Web:
             recordings=self.recordings,
             explain=self._explain,
             health=self.health,
-            metrics=Metrics(services=["sales"]),
+            metrics=self.metrics,
             hub=self.hub,
             tokens=self.tokens,
+            users=self.doors,
+            sessions=self.sessions,
+            login=Login(
+                self.doors, self.sessions, self.passwords, self.audit, self.clock, self.metrics.logged_in
+            ),
+            audit=self.audit,
             clock=self.clock,
             in_thread=lambda render: succeed(render()),
             options=options or Options(),
         )
         self.site: Site = make_site(self.services)
         self.hub.start()
+
+    def _still_valid(self, identity: Identity) -> bool:
+        return (self.sessions if identity.user else self.tokens).valid(identity)
 
     async def _explain(self, what: DryRun) -> Mapping[str, Any]:
         self.explained.append(what)
@@ -393,9 +412,24 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
         for kind in ("listen", "whisper", "barge")
     },
     ("POST", "/api/v1/calls/c1/record"): dict.fromkeys(ROLES, 200),
+    # A token has no session.
+    ("GET", "/api/v1/session"): dict.fromkeys(ROLES, 403),
+    ("PATCH", "/api/v1/session"): dict.fromkeys(ROLES, 403),
+    ("DELETE", "/api/v1/session"): dict.fromkeys(ROLES, 403),
+    ("POST", "/api/v1/session/password"): dict.fromkeys(ROLES, 403),
+    ("GET", "/api/v1/users"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("POST", "/api/v1/users"): {**dict.fromkeys(ROLES, 403), "admin": 201},
+    ("PATCH", "/api/v1/users/ben"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("DELETE", "/api/v1/users/ben"): {**dict.fromkeys(ROLES, 403), "admin": 204},
+    ("GET", "/api/v1/audit"): {**dict.fromkeys(ROLES, 403), "admin": 200},
 }
 BODIES: Mapping[str, Any] = {
-    "PATCH": {"state": "paused", "reason": "lunch"},
+    "anna": {"state": "paused", "reason": "lunch"},
+    "ben": {"state": "paused", "reason": "lunch"},
+    "session": {"language": "de"},
+    "password": {"old": PASSWORD, "new": "another horse of mine"},
+    "users": {"name": "cleo", "role": "supervisor", "password": PASSWORD},
+    "users/ben": {"disabled": True},
     "explain": {"from": "015228817386", "to": "494066969100"},
     "calls": {"agent": "anna", "to": "015228817386"},
     "consult": {"to": "ben"},
@@ -408,13 +442,16 @@ BODIES: Mapping[str, Any] = {
 
 def body_for(method: str, path: str) -> Any:
     """What this route needs, None for nothing."""
-    return BODIES.get("PATCH" if method == "PATCH" else path.rpartition("/")[2]) if method != "GET" else None
+    if method not in ("POST", "PATCH"):
+        return None
+    return BODIES["users/ben"] if path.endswith("users/ben") else BODIES.get(path.rpartition("/")[2])
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("method", "path"), EXPECTED)
 def test_each_role_may_ask_what_the_table_says(web: Web, method: str, path: str, role: str) -> None:
     web.store.details["c1"] = a_detail(a_call())
+    web.doors.add(a_user("ben"))
     token = web.token(role, "anna" if role == "agent" else None)
     assert web.ask(method, path, token, body_for(method, path)).status == EXPECTED[method, path][role]
 
@@ -430,7 +467,7 @@ def test_every_route_that_asks_for_a_token_is_in_the_table_of_this_test() -> Non
     protected = {(route.method, route.path) for route in ROUTES if route.roles is not None}
     tested = {(method, path.partition("?")[0]) for method, path in EXPECTED}
     for method, path in protected:
-        pattern = re.compile(re.escape(path).replace(r"\{id\}", "[^/]+"))
+        pattern = re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path)))
         assert any(method == asked and pattern.fullmatch(where) for asked, where in tested), path
 
 
