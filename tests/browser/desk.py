@@ -40,7 +40,7 @@ class Desk:
     def is_live(self) -> None:
         """Waits until the desk is there and has its line to the server."""
         expect(self.at("state")).to_be_visible()
-        expect(self.at("offline")).to_be_hidden()
+        expect(self.at("line")).to_have_attribute("data-line", "live")
 
     def is_asked_to_log_in(self) -> None:
         expect(self.at("login")).to_be_visible()
@@ -118,10 +118,22 @@ class Desk:
     def finishes(self) -> None:
         self.at("finish").click()
 
-    # Calls of one's own.
+    # Calls of one's own, and what was missed.
+
+    def goes_to(self, place: str) -> None:
+        """Chooses one of the pages beside the desk: `missed`, `unwritten`, `recent`, `settings`, or `desk`."""
+        self.at(f"nav-{place}").click()
+
+    def counts(self, place: str, number: int) -> None:
+        """Waits until so many things to do are shown at that page's name."""
+        count = self.at(f"nav-{place}").locator(".count [aria-hidden]")
+        if number:
+            expect(count).to_have_text(str(number))
+        else:
+            expect(count).to_have_count(0)
 
     def is_asked_whether_to_dial(self, number: str) -> None:
-        expect(self.at("dial-number")).to_have_value(re.compile(re.escape(number)))
+        expect(self.at("dialog-dial")).to_contain_text(number)
 
     # For who looks on.
 

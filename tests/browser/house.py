@@ -105,6 +105,10 @@ class House:
     def calls(self) -> list[dict[str, Any]]:
         return self.company.daemon.calls()
 
+    def dialled_outside(self) -> list[str]:
+        """The numbers that the company has called over its trunk."""
+        return [invite.to_number for invite in self.company.phones["outside"].invites]
+
     def newest(self) -> dict[str, Any]:
         """The latest call in full."""
         return self.company.daemon.call(self.calls()[0]["id"])
