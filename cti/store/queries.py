@@ -12,10 +12,11 @@ from typing import Any
 
 import orjson
 
-from cti.store.base import CallDetail, CallFilter, StoreError
+from cti.store.base import CallbackFilter, CallDetail, CallFilter, StoreError
 from cti.store.records import (
     AgentRecord,
     AuditRecord,
+    CallbackRecord,
     CallRecord,
     Delivery,
     GapRecord,
@@ -24,10 +25,12 @@ from cti.store.records import (
     StoredEvent,
     TokenRecord,
     UserRecord,
+    WrapUpRecord,
 )
 from cti.store.rows import (
     AGENTS,
     AUDIT,
+    CALLBACKS,
     CALLS,
     CARDS,
     CHANNELS,
@@ -38,6 +41,7 @@ from cti.store.rows import (
     SESSIONS,
     TOKENS,
     USERS,
+    WRAP_UPS,
     Row,
 )
 
@@ -48,6 +52,12 @@ _FOR_EVER = 1e18
 _OFFERED = (
     "agent IS NOT ? AND EXISTS (SELECT 1 FROM segments, json_each(segments.agents) AS offered"
     " WHERE segments.call = calls.id AND offered.value = ?)"
+)
+
+_MAY_SEE = (
+    "(owner = ? OR owner IS NULL AND"
+    " (EXISTS (SELECT 1 FROM json_each(callbacks.agents) AS one WHERE one.value = ?)"
+    " OR EXISTS (SELECT 1 FROM json_each(callbacks.groups) AS one WHERE one.value"
 )
 
 _EVENT = "seq, type, at, call, agents, body"
@@ -144,6 +154,60 @@ class Reader:
         )
         return [GAPS.load(row) for row in rows]
 
+    def wrap_ups(self) -> Sequence[tuple[WrapUpRecord, CallDetail | None]]:
+        rows = self._all(f"SELECT {WRAP_UPS.columns} FROM wrap_ups ORDER BY agent")
+        return [(each, self.call(each.call)) for each in map(WRAP_UPS.load, rows)]
+
+    def count_unwritten(self, agent: str) -> int:
+        count: int = self._all("SELECT COUNT(*) FROM unwritten WHERE agent = ?", (agent,))[0][0]
+        return count
+
+    def unwritten(
+        self, agent: str, limit: int, after: str | None = None
+    ) -> tuple[Sequence[CallDetail], str | None]:
+        """As `IStore.unwritten`."""
+        since, id = (_FOR_EVER, "") if after is None else self._position(after)
+        rows = self._all(
+            "SELECT since, call FROM unwritten WHERE agent = ? AND (since, call) < (?, ?)"
+            " ORDER BY since DESC, call DESC LIMIT ?",
+            (agent, since, id, limit + 1),
+        )
+        page = [self.call(call) for _, call in rows[:limit]]
+        following = self._cursor(*rows[limit - 1]) if len(rows) > limit else None
+        return [detail for detail in page if detail is not None], following
+
+    def open_callbacks(self) -> Sequence[CallbackRecord]:
+        rows = self._all(f"SELECT {CALLBACKS.columns} FROM callbacks WHERE state = 'open'")
+        return [CALLBACKS.load(row) for row in rows]
+
+    def callback(self, id: str) -> CallbackRecord | None:
+        rows = self._all(f"SELECT {CALLBACKS.columns} FROM callbacks WHERE id = ?", (id,))
+        return CALLBACKS.load(rows[0]) if rows else None
+
+    def callbacks(
+        self, where: CallbackFilter, limit: int, after: str | None = None
+    ) -> tuple[Sequence[CallbackRecord], str | None]:
+        """As `IStore.callbacks`."""
+        terms: list[tuple[str, Row]] = [("1 = 1", ())]
+        if where.state is not None:
+            terms.append(("state = ?", (where.state,)))
+        if where.unowned:
+            terms.append(("owner IS NULL", ()))
+        elif where.owner is not None:
+            terms.append(("owner = ?", (where.owner,)))
+        if where.for_agent is not None:
+            marks = ", ".join("?" * len(where.groups))
+            terms.append((f"{_MAY_SEE} IN ({marks}))))", (where.for_agent, where.for_agent, *where.groups)))
+        if after is not None:
+            terms.append(("(created, id) < (?, ?)", self._position(after)))
+        rows = self._all(
+            f"SELECT {CALLBACKS.columns} FROM callbacks WHERE {' AND '.join(term for term, _ in terms)}"
+            " ORDER BY created DESC, id DESC LIMIT ?",
+            [*(value for _, values in terms for value in values), limit + 1],
+        )
+        page = [CALLBACKS.load(row) for row in rows[:limit]]
+        return page, self._cursor(page[-1].created, page[-1].id) if len(rows) > limit else None
+
     def open_calls(self) -> Sequence[CallDetail]:
         rows = self._all(f"SELECT {CALLS.columns} FROM calls WHERE state <> 'ended' ORDER BY started, id")
         return [self._detail(CALLS.load(row)) for row in rows]
@@ -224,10 +288,10 @@ class Reader:
             parameters.append(limit + 1)
         rows = self._all(" UNION ".join(selects) + " " + order, [*parameters, limit + 1])
         page = [CALLS.load(row) for row in rows[:limit]]
-        return page, self._cursor(page[-1]) if len(rows) > limit else None
+        return page, self._cursor(page[-1].started, page[-1].id) if len(rows) > limit else None
 
-    def _cursor(self, call: CallRecord) -> str:
-        place = f"{call.started!r} {call.id}".encode()
+    def _cursor(self, at: float, id: str) -> str:
+        place = f"{at!r} {id}".encode()
         return urlsafe_b64encode(self._seal(place) + place).rstrip(b"=").decode()
 
     def _position(self, cursor: str) -> tuple[float, str]:

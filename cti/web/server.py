@@ -216,7 +216,7 @@ class Site(http.HTTPFactory):
             return
         for name, value in answer.headers.items():
             request.setHeader(name, value)  # type: ignore[no-untyped-call]
-        if answer.status != HTTPStatus.NO_CONTENT:
+        if answer.status not in http.NO_BODY_CODES:
             request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
             request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
         # Twisted does not know all of them by itself.

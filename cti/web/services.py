@@ -9,8 +9,12 @@ from twisted.internet.defer import Deferred
 
 from cti.agents.roster import AgentView
 from cti.calls.control import Asker, Done
+from cti.calls.desk import Desk
 from cti.calls.identification import Identification
+from cti.calls.painting import Painting
 from cti.calls.recordings import Reading
+from cti.calls.writing_up import WritingUp
+from cti.calls.written import Written
 from cti.metrics import Metrics
 from cti.numbers import Number
 from cti.reactors import Clock
@@ -91,6 +95,16 @@ class IRecordings(Protocol):
 
 
 @frozen
+class Desktop:
+    """What stands behind the agents' desktop, part by part."""
+
+    desk: Desk
+    painting: Painting
+    written: Written
+    writing_up: WritingUp
+
+
+@frozen
 class DryRun:
     """A call that is only asked about, for `POST /api/v1/explain`; `at` in epoch seconds, None for now."""
 
@@ -146,6 +160,7 @@ class Services:
     identifier: IIdentifier
     agents: IAgents
     control: IControl
+    desktop: Desktop
     recordings: IRecordings
     explain: Callable[[DryRun], Awaitable[Mapping[str, Any]]]
     health: IHealth

@@ -59,6 +59,7 @@ from cti.web.sessions import Sessions
 from cti.web.shapes import SCHEMAS
 from cti.web.tokens import ROLES, FailedAttempts, Identity, Tokens, digest_of, mint_token
 from cti.web.transport import BODY_LIMIT, DRAIN_LIMIT, REQUEST_SECONDS, URL_LIMIT
+from tests.unit.desktops import Behind
 from tests.unit.doors import PASSWORD, QUICK, FakeDoors, a_user, at_once
 
 NOW = 1_770_110_100.25
@@ -281,6 +282,9 @@ class Web:
         self.agents = FakeAgents()
         self.identifier = FakeIdentifier()
         self.control = FakeControl()
+        self.behind = Behind()
+        # One log for both.
+        self.behind.details = self.store.details
         self.recordings = FakeRecordings()
         self.health = FakeHealth()
         self.explained: list[DryRun] = []
@@ -298,6 +302,7 @@ class Web:
             identifier=self.identifier,
             agents=self.agents,
             control=self.control,
+            desktop=self.behind.desktop,
             recordings=self.recordings,
             explain=self._explain,
             health=self.health,
@@ -422,6 +427,12 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("PATCH", "/api/v1/users/ben"): {**dict.fromkeys(ROLES, 403), "admin": 200},
     ("DELETE", "/api/v1/users/ben"): {**dict.fromkeys(ROLES, 403), "admin": 204},
     ("GET", "/api/v1/audit"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("GET", "/api/v1/desk?agent=anna"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    ("GET", "/api/v1/colleagues"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    # Without an If-Match, and by who writes nothing up.
+    ("PATCH", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 428),
+    ("POST", "/api/v1/calls/c1/card"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
+    ("POST", "/api/v1/calls/c1/wrap_up"): {"agent": 409, "supervisor": 403, "admin": 403, "crm": 403},
 }
 BODIES: Mapping[str, Any] = {
     "anna": {"state": "paused", "reason": "lunch"},
@@ -437,6 +448,8 @@ BODIES: Mapping[str, Any] = {
     "deflect": {"to": "ben"},
     "digits": {"digits": "1"},
     "record": {"action": "start"},
+    "card": {"attempt": 1},
+    "wrap_up": {"finish": True},
 }
 
 
@@ -444,6 +457,8 @@ def body_for(method: str, path: str) -> Any:
     """What this route needs, None for nothing."""
     if method not in ("POST", "PATCH"):
         return None
+    if method == "PATCH" and path.startswith("/api/v1/calls/"):
+        return {"notes": "called back"}
     return BODIES["users/ben"] if path.endswith("users/ben") else BODIES.get(path.rpartition("/")[2])
 
 
@@ -703,7 +718,7 @@ def test_a_client_that_leaves_stops_what_was_begun_for_it(web: Web) -> None:
 
 
 def test_every_answer_carries_the_security_headers(web: Web) -> None:
-    for path in ("/", "/api/v1/calls", "/nowhere"):
+    for path in ("/openapi.json", "/api/v1/calls", "/nowhere"):
         headers = web.ask("GET", path).headers
         assert headers["Server"] == "Cordboard"
         assert headers["X-Content-Type-Options"] == "nosniff"
