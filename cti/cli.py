@@ -80,6 +80,7 @@ def _parser() -> ArgumentParser:
     _add_calls(commands)
     _add_contacts(commands)
     _add_agents(commands)
+    _add_users(commands)
     _add_tokens(commands)
     return parser
 
@@ -353,6 +354,55 @@ def _describes_agent(parser: ArgumentParser) -> None:
     parser.add_argument("--state", choices=("logged_out", "ready", "paused"))
 
 
+def _add_users(commands: Any) -> None:
+    group = _group(commands, "user", "who may log in, in a browser")
+    add = _command(
+        group,
+        "add",
+        _user_add,
+        "add somebody who may log in",
+        """\
+Asks for the password, twice. Nobody may log in until the first one is added here; an admin adds others in the API.
+
+  cti user add chief --role admin -c cti.yaml
+  cti user add anna --role agent --agent anna -c cti.yaml
+  pass show cordboard/ben | cti user add ben --role agent --agent ben --password-stdin -c cti.yaml
+
+A password has 10 to 200 characters, and is not the name nor one of those that are tried first.
+""",
+    )
+    add.add_argument("name", metavar="NAME", help="what they type to log in; capitals make no difference")
+    add.add_argument("--role", required=True, metavar="ROLE", help="agent, supervisor or admin")
+    add.add_argument("--agent", metavar="ID", help="whose calls are theirs; needed for the role agent")
+    add.add_argument("--password-stdin", action="store_true", help="read it from one line of standard input")
+    change = _command(
+        group,
+        "set",
+        _user_set,
+        "change somebody who may log in",
+        """\
+Where they are logged in, they are logged out within a second.
+
+  cti user set anna --password -c cti.yaml
+  cti user set ben --disabled yes -c cti.yaml
+""",
+    )
+    change.add_argument("name", metavar="NAME")
+    change.add_argument("--password", action="store_true", help="ask for a new one, twice")
+    change.add_argument(
+        "--password-stdin", action="store_true", help="read it from one line of standard input"
+    )
+    change.add_argument("--role", metavar="ROLE", help="agent, supervisor or admin")
+    change.add_argument("--agent", metavar="ID", help='whose calls are theirs; "" for nobody\'s')
+    change.add_argument("--disabled", choices=("yes", "no"), help="yes: may not log in")
+    listing = _command(group, "list", _user_list, "show who may log in", "")
+    _format(listing, "table", "json")
+    remove = _command(
+        group, "remove", _user_remove, "let somebody log in no more", "They are logged out within a second.\n"
+    )
+    remove.add_argument("name", metavar="NAME")
+
+
 def _add_tokens(commands: Any) -> None:
     group = _group(commands, "token", "who may use the API")
     add = _command(
@@ -524,6 +574,30 @@ def _export_agents(arguments: Namespace) -> int:
     from cti.commands.agents import export_agents
 
     return export_agents(arguments)
+
+
+def _user_add(arguments: Namespace) -> int:
+    from cti.commands.users import add_user
+
+    return add_user(arguments)
+
+
+def _user_set(arguments: Namespace) -> int:
+    from cti.commands.users import set_user
+
+    return set_user(arguments)
+
+
+def _user_list(arguments: Namespace) -> int:
+    from cti.commands.users import list_users
+
+    return list_users(arguments)
+
+
+def _user_remove(arguments: Namespace) -> int:
+    from cti.commands.users import remove_user
+
+    return remove_user(arguments)
 
 
 def _token_add(arguments: Namespace) -> int:

@@ -6,7 +6,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from attrs import define
 from twisted.application.service import Service
@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from adapters.base import AdapterContext, AdapterError, IAdapter, load_adapter_kinds
 from cti.agents.roster import AgentView, Roster
@@ -27,6 +28,7 @@ from cti.asterisk.fastagi import AgiSession, FastAgiFactory, listen
 from cti.asterisk.pbx import Pbx
 from cti.asterisk.versions import SUPPORTED, differences
 from cti.calls.control import Control
+from cti.calls.desk import Desk
 from cti.calls.explain import explain
 from cti.calls.gaps import Gaps
 from cti.calls.identification import Identifier
@@ -34,26 +36,34 @@ from cti.calls.inbound import Inbound
 from cti.calls.log import CallLog
 from cti.calls.outbound import Outbound
 from cti.calls.outbox import Outbox
+from cti.calls.painting import Painting
 from cti.calls.recordings import Recordings
 from cti.calls.services import AMI_ERRORS, Services
 from cti.calls.tracker import LOOK, SWEEP, WANTED, Tracker
 from cti.calls.unasked import Unasked
 from cti.calls.unseen import Unseen
 from cti.calls.webhook import WebhookSender, webhook_agent
+from cti.calls.writing_up import WritingUp
+from cti.calls.written import Written
 from cti.logs import get_logger
 from cti.metrics import Metrics
 from cti.settings import Address, Settings
 from cti.store.base import IStore, StoreError
 from cti.store.records import AgentRecord, CallRecord
 from cti.store.sqlite import SqliteStore
+from cti.web.audit import Audit
 from cti.web.events import EventHub
+from cti.web.login import Login
+from cti.web.passwords import Passwords
 from cti.web.server import Site, make_site
-from cti.web.services import Component, DryRun, Options
+from cti.web.services import Component, Desktop, DryRun, Options
 from cti.web.services import Services as WebServices
-from cti.web.tokens import Tokens
+from cti.web.sessions import Sessions
+from cti.web.tokens import Identity, Tokens
 from routing.rules import Service as RoutedService
 
 log = get_logger("cti.service")
+T = TypeVar("T")
 
 #: Connections that may wait to be accepted. With Twisted's 50, of 2,000 desktops that come back at one moment the
 #: last has its stream after two minutes: each that finds no place tries again by itself after 1, 3, 7 … s.
@@ -137,8 +147,17 @@ class CtiService(Service):
         self.unseen = Unseen(self.calls, self.roster, self._services, self._identifier, self._now)
         self._channels = {name: Channels(reactor) for name in settings.asterisks}
         self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier, self._presentation)
+        self.writing_up = WritingUp(
+            calls=self.calls, roster=self.roster, services=self._services, now=self._now
+        )
         self.tracker = Tracker(
-            self.calls, self.roster, self._now, self.unseen.record, self._channels, self.unasked.begin
+            self.calls,
+            self.roster,
+            self._now,
+            self.unseen.record,
+            self._channels,
+            self.unasked.begin,
+            self.writing_up,
         )
         self.gaps = Gaps(
             self.calls,
@@ -146,6 +165,16 @@ class CtiService(Service):
             make_up=self.unasked.made_up,
             in_thread=self._in_thread,
             measure=self.metrics.ami_gap,
+        )
+        self.tokens = Tokens(self.store, reactor)
+        self.sessions = Sessions(self.store, reactor)
+        self.hub = EventHub(self.store, reactor, valid=self._still_valid)
+        self.painting = Painting(
+            calls=self.calls,
+            clock=reactor,
+            watched=self.hub.is_watched,
+            measure=self.metrics,
+            written_up=self.writing_up.call,
         )
         self.inbound = Inbound(
             calls=self.calls,
@@ -161,6 +190,7 @@ class CtiService(Service):
             pbxes=settings.asterisks.keys(),
             learn=self._learn,
             stood_still=self._stood_still,
+            painted=self.painting.wait,
         )
         self.outbound = Outbound(
             calls=self.calls,
@@ -188,6 +218,22 @@ class CtiService(Service):
             settings=settings.call_control,
             card_url=_card_url(settings),
             observe=self.metrics.operated,
+            writing_up=self.writing_up,
+        )
+        self.written = Written(
+            calls=self.calls, writing_up=self.writing_up, services=self._services, now=self._now
+        )
+        self.desk = Desk(
+            calls=self.calls,
+            roster=self.roster,
+            services=self._services,
+            control=self.control,
+            writing_up=self.writing_up,
+            store=self.store,
+            settings=lambda: self.settings.desk,
+            newest=self.hub.newest,
+            missed=lambda _agent: 0,
+            now=self._now,
         )
         self.recordings = Recordings(
             {
@@ -209,8 +255,16 @@ class CtiService(Service):
             clock=self._now,
             jitter=random.random,
         )
-        self.tokens = Tokens(self.store, reactor)
-        self.hub = EventHub(self.store, reactor, valid=self.tokens.valid)
+        self.audit = Audit(self.store, reactor)
+        self._password_thread = ThreadPool(0, 1, "cti-passwords")
+        self.login = Login(
+            self.store,
+            self.sessions,
+            Passwords(self._in_password_thread),
+            self.audit,
+            reactor,
+            self.metrics.logged_in,
+        )
         self._agi = FastAgiFactory(
             self._answered,
             reactor,
@@ -246,9 +300,11 @@ class CtiService(Service):
             log.info("a call was open when the server stopped", call=call.id, pbx=call.record.pbx)
         for reservation in self.store.reservations():
             self.roster.restore(reservation)
+        self.writing_up.restore(self.store.wrap_ups())
         for adapter in self._adapters.values():
             self._background("an adapter does not start", adapter.start(), adapter=adapter.name)
         # Before anything goes out: a second server on the same store ends here, at the first one's ports.
+        self._password_thread.start()
         self._listen()
         self.outbox.startService()
         for pbx in self._pbxes.values():
@@ -290,6 +346,7 @@ class CtiService(Service):
             await _done(pbx.client.stopService())
         if self._site is not None:
             self._site.close()
+        self._password_thread.stop()
         await _done(self.outbox.stopService())
         for adapter in self._adapters.values():
             await adapter.stop()
@@ -481,6 +538,9 @@ class CtiService(Service):
                 unit.touch_agent(agent, self.roster.record(agent).idle_since)
                 self.tracker.lease_ran_out(unit, agent, call)
             self._background("expired reservations could not be written", self.calls.commit(unit))
+        written = self.writing_up.expire()
+        if written is not None:
+            self._background("the end of a wrap-up could not be written", self.calls.commit(written))
 
     def _look(self) -> None:
         self._sweep(only=self.tracker.may_have_missed_an_end)
@@ -546,6 +606,8 @@ class CtiService(Service):
         newer = self._wishes_on_their_way.keys()
         records = self.store.agents()
         self.roster.load([self.roster.record(r.id) if r.id in newer else r for r in records])
+        self.tokens.forget()
+        self.sessions.forget()
         self.hub.poke()
 
     def views(self) -> list[AgentView]:
@@ -555,6 +617,8 @@ class CtiService(Service):
         """What an agent asks for, over the API. Fires when it is durable; raises `AgentUnknown`."""
         record = self.roster.wish(agent, Wish(wish), reason)
         unit = self.store.unit()
+        # Whatever they want to do next, they have done with the last call.
+        self.writing_up.end(unit, agent)
         unit.put_wish(record)
         log.info("an agent's state was set", agent=agent, state=wish, by=by)
         self._wishes_on_their_way[agent] += 1
@@ -575,20 +639,32 @@ class CtiService(Service):
                 identifier=self,
                 agents=self,
                 control=self.control,
+                desktop=Desktop(self.desk, self.painting, self.written, self.writing_up),
                 recordings=self.recordings,
                 explain=self._explain,
                 health=self,
                 metrics=self.metrics,
                 hub=self.hub,
                 tokens=self.tokens,
+                users=self.store,
+                sessions=self.sessions,
+                login=self.login,
+                audit=self.audit,
                 clock=self._reactor,
                 in_thread=self._in_thread,
                 options=Options(
                     behind_proxy=http.behind_proxy,
+                    url=http.url,
                     metrics_allow=http.metrics_allow,
                 ),
             )
         )
+
+    def _still_valid(self, identity: Identity) -> bool:
+        return (self.sessions if identity.user else self.tokens).valid(identity)
+
+    def _in_password_thread(self, work: Callable[[], T]) -> "Deferred[T]":
+        return deferToThreadPool(self._reactor, self._password_thread, work)
 
     def _in_thread(self, work: Callable[[], Any]) -> "Deferred[Any]":
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)

@@ -38,8 +38,10 @@ from cti.yaml_file import (
 from routing.facts import is_phone
 from routing.rules import MAX_TIMEOUT as MAX_RING_TIMEOUT
 from routing.rules import (
+    OPEN_CARD,
     RING_TIMEOUT,
     Mode,
+    QuickCreate,
     Rule,
     RulesError,
     Service,
@@ -58,6 +60,11 @@ MAX_PEM: Final = 1024 * 1024
 # The dialplan waits 3 s for an answer and then goes on without us.
 MAX_ANSWER_MS: Final = 2900
 MAX_SOUND: Final = 200
+MAX_WRAP_UP: Final = 3600
+# More would leave nothing of the caller's patience, or of `answer_ms`.
+MAX_CARD_LEAD_MS: Final = 2000
+MAX_DISPOSITIONS: Final = 100
+PARTY_CREATED: Final = ("contact", "lead")
 
 # What the contract names and nothing in this version does yet: refused, since it would route nothing.
 LATER_MODES: Final = (Mode.PARALLEL,)
@@ -70,6 +77,7 @@ _LOOPBACK: Final[tuple[Network, ...]] = (
     ipaddress.ip_network("127.0.0.0/8"),
     ipaddress.ip_network("::1/128"),
 )
+_LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 # It begins CTI_CARD_URL, and so goes through the dialplan and into a SIP header.
 _PUBLIC_URL: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~%/-]*)?", re.IGNORECASE)
@@ -212,6 +220,14 @@ class CallControl:
 
 
 @frozen
+class Desk:
+    """`ready_without_desktop`: whether who has no desktop open is offered calls. `pause_reasons`: to choose from."""
+
+    ready_without_desktop: bool = True
+    pause_reasons: tuple[str, ...] = ("break", "lunch", "meeting")
+
+
+@frozen
 class Log:
     level: str = "info"
 
@@ -241,6 +257,7 @@ class Settings:
     reservation: Reservation
     call_control: CallControl
     log: Log
+    desk: Desk = Desk()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
 
 
@@ -339,6 +356,7 @@ class _Reader:
             reservation=Reservation(grace),
             call_control=call_control,
             log=Log(level),
+            desk=self._desk(top.get("desk")),
             advice=tuple(sorted(set(self._file.advice))),
         )
 
@@ -652,9 +670,7 @@ class _Reader:
         of_number: dict[str, Place] = {}
         needed = top.need("services", "{sales: {numbers: […], …}}")
         for name, place in self._file.named(needed, at_least_one=True):
-            section = self._file.section(
-                place, ("numbers", "mode", "instruction", "fallback", "rules", "ring_timeout")
-            )
+            section = self._file.section(place, _SERVICE)
             rules_place = section.get("rules")
             rules: tuple[Rule, ...] = ()
             if rules_place is not None:
@@ -678,8 +694,61 @@ class _Reader:
                 fallback=self._fallback(section.need("fallback", "context,exten,prio")),
                 rules=rules,
                 ring_timeout=self._file.whole(section.get("ring_timeout"), RING_TIMEOUT, 1, MAX_RING_TIMEOUT),
+                title=self._file.text(section.get("title"), one_line=True),
+                wrap_up=self._file.whole(section.get("wrap_up"), 0, 0, MAX_WRAP_UP),
+                dispositions=dict(self._dispositions(section.get("dispositions"))),
+                disposition_required=self._disposition_required(section),
+                open_card=self._file.choice(section.get("open_card"), "button", "moment", OPEN_CARD),
+                card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
+                quick_create=self._quick_create(section.get("quick_create")),
             )
         return services, {number: service for service in services.values() for number in service.numbers}
+
+    def _dispositions(self, place: Place | None) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """Each with its label by language; "" is the label for everybody."""
+        for count, (name, each) in enumerate(self._file.named(place), 1):
+            if count == MAX_DISPOSITIONS + 1:
+                self._wrong(each, f"is one too many; at most {MAX_DISPOSITIONS} would be right")
+            if not isinstance(each.node, MappingNode):
+                yield name, {"": self._file.text(each, one_line=True) or name}
+                continue
+            labels = {}
+            for language, label in self._file.section(each, None).entries.items():
+                if not _LANGUAGE.fullmatch(language):
+                    self._wrong(label, f"{quoted(language)} is no language; such as `de` would be right")
+                labels[language] = self._file.text(label, one_line=True) or name
+            if not labels:
+                self._wrong(each, "is empty; a label, such as {de: Auftrag, en: Order}, would be right")
+            yield name, labels
+
+    def _disposition_required(self, section: Section) -> bool:
+        place = section.get("disposition")
+        required = self._file.choice(place, "optional", "word", ("optional", "required")) == "required"
+        if required and place is not None and section.get("dispositions") is None:
+            self._wrong(
+                place, "leaves nothing to choose; `dispositions: {order: Order}` beside it would be right"
+            )
+        return required
+
+    def _quick_create(self, place: Place | None) -> QuickCreate | None:
+        if place is None:
+            return None
+        if isinstance(place.node, ScalarNode) and place.node.tag == "bool":
+            return QuickCreate() if self._file.yes_or_no(place, False) else None
+        section = self._file.section(place, ("adapter", "type"))
+        return QuickCreate(
+            self._file.text(section.get("adapter"), one_line=True),
+            self._file.choice(section.get("type"), "contact", "type of party", PARTY_CREATED),
+        )
+
+    def _desk(self, place: Place | None) -> Desk:
+        section = self._file.section(place, ("ready_without_desktop", "pause_reasons"))
+        reasons = self._file.items(section.get("pause_reasons"), "[lunch]")
+        named = tuple(filter(None, (self._file.text(each, one_line=True) for each in reasons)))
+        return Desk(
+            self._file.yes_or_no(section.get("ready_without_desktop"), Desk().ready_without_desktop),
+            named if "pause_reasons" in section.entries else Desk().pause_reasons,
+        )
 
     def _numbers(
         self, place: Place | None, plan: NumberPlan | None, of_number: dict[str, Place]
@@ -849,8 +918,25 @@ _TOP: Final = (
     "answer_ms",
     "reservation",
     "call_control",
+    "desk",
     "log",
 )
+_SERVICE: Final = (
+    "numbers",
+    "mode",
+    "instruction",
+    "fallback",
+    "rules",
+    "ring_timeout",
+    "title",
+    "wrap_up",
+    "dispositions",
+    "disposition",
+    "open_card",
+    "card_lead_ms",
+    "quick_create",
+)
+
 _CALL_CONTROL: Final = (
     "countries",
     "classes",

@@ -188,8 +188,8 @@ class Daemon:
 
     # The command line.
 
-    def run(self, *arguments: str, status: int = 0) -> str:
-        """Run `cti …` on the same configuration; its standard output. Raises DaemonFailed."""
+    def run(self, *arguments: str, status: int = 0, typed: str | None = None) -> str:
+        """Run `cti …` on the same configuration, told `typed`; its standard output. Raises DaemonFailed."""
         done = subprocess.run(
             [sys.executable, "-m", "cti", *arguments, "-c", str(self.configuration)],
             capture_output=True,
@@ -198,6 +198,7 @@ class Daemon:
             cwd=self.directory,
             timeout=60,
             check=False,
+            input=typed,
         )
         if done.returncode != status:
             raise DaemonFailed(f"cti {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
@@ -210,6 +211,11 @@ class Daemon:
             name = f"lab-{role}-{agent or 'all'}"
             self._tokens[role, agent] = self.run("token", "add", name, "--role", role, *more).strip()
         return self._tokens[role, agent]
+
+    def add_user(self, name: str, role: str, password: str, agent: str | None = None) -> None:
+        """Somebody who may log in, added by `cti user add`."""
+        more = ["--agent", agent] if agent else []
+        self.run("user", "add", name, "--role", role, *more, "--password-stdin", typed=f"{password}\n")
 
     # The API.
 

@@ -1,6 +1,6 @@
 """The calls that live now, and the one way by which anything about a call becomes durable."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -79,6 +79,16 @@ class CallLog:
             if call is not None and any(channel.key == key for channel in call.living_of(agent)):
                 found[call.id] = call
         return sorted(found.values(), key=lambda call: (call.record.started, call.id))
+
+    def made_by(self, agent: str, parents: Container[str]) -> list[LiveCall]:
+        """The consultations that this agent makes about calls of theirs; their own channel is in those."""
+        if not self._of_agent.get(agent):
+            return []
+        return [
+            call
+            for call in self._calls.values()
+            if call.record.parent is not None and call.record.parent in parents and call.record.agent == agent
+        ]
 
     def consulted_from(self, agent: str) -> str | None:
         """The call that a new call of this agent's is a consultation of: they talk in it, or hold it."""

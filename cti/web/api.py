@@ -17,7 +17,7 @@ from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
 from cti.store.base import CallFilter
-from cti.web import call_control, openapi
+from cti.web import call_control, desk, doors, openapi, page
 from cti.web.events import Reader
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
@@ -26,10 +26,6 @@ from cti.web.shapes import NUMBER, SCHEMAS, STRING, TEXT, TIME, named
 from cti.web.tokens import ADMIN, AGENT, CRM, SUPERVISOR, Address, Identity
 
 _LAST_SEQ: Final = 2**53
-
-
-async def front(_services: Services, _asked: Asked) -> Answer:
-    return Answer(b"Cordboard. What this server can be asked is described at /openapi.json\n", 200, _TEXT)
 
 
 async def description(_services: Services, _asked: Asked) -> Answer:
@@ -68,10 +64,10 @@ async def calls(services: Services, asked: Asked) -> Answer:
         outcome=query.get("outcome"),
     )
     try:
-        page, following = await services.calls.calls(where, query["limit"], query.get("cursor"))
+        found, following = await services.calls.calls(where, query["limit"], query.get("cursor"))
     except ValueError as error:
         raise Problem(422, f"cursor: {error}; take `next` from the page before", kind="cursor") from error
-    return _json({"calls": [call_json(call) for call in page], "next": following})
+    return _json({"calls": [call_json(call) for call in found], "next": following})
 
 
 async def call(services: Services, asked: Asked) -> Answer:
@@ -134,14 +130,13 @@ def metrics_reader(services: Services, address: Address | None) -> bool:
     return address.is_loopback or any(address in network for network in services.options.metrics_allow)
 
 
-_TEXT: Final = "text/plain; charset=utf-8"
 _EVERYBODY: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
 _STAFF: Final = frozenset({AGENT, SUPERVISOR, ADMIN})
 
 _BAD: Final = "something in the request is not as described here"
 
 ROUTES: Final[tuple[Route, ...]] = (
-    Route("GET", "/", front, "Where to look", answers=(_TEXT, STRING)),
+    *page.ROUTES,
     Route("GET", "/openapi.json", description, "This document"),
     Route(
         "GET",
@@ -282,6 +277,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         problems={422: _BAD, 503: "too many streams"},
     ),
     *call_control.ROUTES,
+    *doors.ROUTES,
+    *desk.ROUTES,
 )
 
 

@@ -9,6 +9,7 @@ passed over. Where events come from, and who may open a stream, is up to others.
 """
 
 import socket
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, Protocol
 
@@ -102,6 +103,7 @@ class EventHub:
         self._by_person: dict[tuple[str, str], dict[_Stream, None]] = {}
         self._wide: set[_Stream] = set()
         self._unsent: list[_Stream] = []
+        self._desktops: Counter[str] = Counter()
         self._beats: tuple[set[_Stream], ...] = tuple(set() for _ in range(_BEATS))
         self._beat = 0
         self._opened = 0
@@ -153,8 +155,14 @@ class EventHub:
                 self._flush()
         self.recheck()
 
-    def recheck(self) -> None:
-        """End the streams whose token was revoked or has expired; of many, not all before this returns."""
+    def recheck(self, of: str | None = None) -> None:
+        """End the streams whose token or session has ended; only those `of` one `Identity.token`, if it is given.
+
+        Of many, without `of`, not all have been looked at when this returns.
+        """
+        if of is not None:
+            self._check(stream for stream in tuple(self._streams) if stream.reader.identity.token == of)
+            return
         self._to_check = list(self._streams)
         if self._checking is None:
             self._check_some()
@@ -162,11 +170,14 @@ class EventHub:
     def _check_some(self) -> None:
         self._checking = None
         some, self._to_check = self._to_check[:_CHECKED_AT_ONCE], self._to_check[_CHECKED_AT_ONCE:]
-        for stream in some:
-            if not self._valid(stream.reader.identity):
-                stream.end()
+        self._check(some)
         if self._to_check:
             self._checking = self._clock.callLater(0, self._check_some)
+
+    def _check(self, streams: Iterable["_Stream"]) -> None:
+        for stream in streams:
+            if not self._valid(stream.reader.identity):
+                stream.end()
 
     def open(self, request: StreamRequest, reader: Reader, after: int | None) -> None:
         """Make `request` a stream: from now on, or with everything after event number `after`.
@@ -190,6 +201,7 @@ class EventHub:
         request.setHeader("X-Accel-Buffering", "no")
         request.notifyFinish().addBoth(self._forget, stream)
         self._streams.add(stream)
+        self._count_desktop(reader, 1)
         self._by_person.setdefault(reader.person, {})[stream] = None
         stream.beat_at = self._opened % _BEATS
         self._beats[stream.beat_at].add(stream)
@@ -198,6 +210,10 @@ class EventHub:
         # After a restart nobody should come back at the same moment as everybody else.
         retry = 1000 + self._opened * 37 % 4000
         stream.begin(b"retry: %d\n\n" % retry, self._published if after is None else after, after is None)
+
+    def is_watched(self, agent: str) -> bool:
+        """Whether a stream that shows this agent their cards is open."""
+        return self._desktops[agent] > 0
 
     def newest(self) -> int:
         """The number of the event published last."""
@@ -242,6 +258,8 @@ class EventHub:
 
     def _forget(self, _: Any, stream: "_Stream") -> None:
         stream.stopProducing()
+        if stream in self._streams:
+            self._count_desktop(stream.reader, -1)
         self._streams.discard(stream)
         self._beats[stream.beat_at].discard(stream)
         for streams in self._indexes(stream.reader):
@@ -253,6 +271,15 @@ class EventHub:
         theirs.pop(stream, None)
         if not theirs:
             self._by_person.pop(person, None)
+
+    def _count_desktop(self, reader: Reader, by: int) -> None:
+        """One stream more, or less, that an agent gets their cards by."""
+        agent = reader.identity.agent
+        if agent is None or (reader.types is not None and "card.offered" not in reader.types):
+            return
+        self._desktops[agent] += by
+        if not self._desktops[agent]:
+            del self._desktops[agent]
 
     def _tick(self) -> None:
         self._timer = self._clock.callLater(_BEAT_SECONDS, self._tick)

@@ -31,7 +31,14 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "made by `cti token add NAME --role ROLE`",
-                }
+                },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "cordboard",
+                    "description": "set by POST /api/v1/session, over TLS as `__Host-cordboard`; with it, all but GET"
+                    " needs the header X-CSRF-Token",
+                },
             },
         },
     }
@@ -45,7 +52,8 @@ def _operation(route: Route) -> dict[str, Any]:
         "parameters": [*_path_parameters(route), *_query_parameters(route)],
         "responses": {
             **{
-                str(status): {"description": why, "content": {media: {"schema": schema}}}
+                str(status): {"description": why}
+                | ({} if status == 204 else {"content": {media: {"schema": schema}}})
                 for status, why in {route.status: route.summary, **route.also}.items()
             },
             **{str(status): _problem(why) for status, why in sorted(_problems(route).items())},
@@ -54,7 +62,7 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.description:
         operation["description"] = route.description
     if route.roles is not None:
-        operation["security"] = [{"token": []}, *([{}] if route.without_token else [])]
+        operation["security"] = [{"token": []}, {"session": []}, *([{}] if route.without_token else [])]
         operation["x-roles"] = sorted(route.roles)
     if route.body is not None:
         operation["requestBody"] = {"required": route.body_needed, "content": {JSON: {"schema": route.body}}}

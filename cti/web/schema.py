@@ -49,6 +49,10 @@ def from_text(schema: Schema, text: str, where: str) -> tuple[Any, list[str]]:
             return None, [f"{where} must be a whole number, not {_shown(text)}"]
         value = int(text)
         return value, errors(schema, value, where)
+    if schema.get("type") == "boolean":
+        if text not in ("true", "false"):
+            return None, [f"{where} must be true or false, not {_shown(text)}"]
+        return text == "true", []
     # People and curl write a + into a URL as it is, where it means a space.
     if schema.get("format") == "telephone" and text.startswith(" "):
         text = f"+{text.lstrip()}"

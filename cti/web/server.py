@@ -24,18 +24,45 @@ from cti.web.problems import MEDIA_TYPE, Problem
 from cti.web.routing_table import JSON, Answer, Asked, Route, Table
 from cti.web.schema import errors, from_text
 from cti.web.services import Services
+from cti.web.sessions import SAFE, is_secure, refuse_foreign, refuse_forged, session_id
 from cti.web.tokens import Address, Identity
 from cti.web.transport import BODY_LIMIT, IDLE_SECONDS, URL_LIMIT, Channel, Request
 
 _PARAMETER_LIMIT: Final = 32
 _BEARER: Final = re.compile(r"Bearer +([A-Za-z0-9._~+/-]+=*) *", re.IGNORECASE)
+#: What a page of ours may do: nothing but with what comes from here, and nothing written into it is run.
+_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        *(f"{each}-src 'self'" for each in ("script", "style", "font", "connect", "media", "manifest")),
+        "img-src 'self' data:",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+    )
+)
+_FEATURES: Final = (
+    "camera",
+    "geolocation",
+    "microphone",
+    "payment",
+    "usb",
+    "display-capture",
+    "browsing-topics",
+)
 _HEADERS: Final[Mapping[str, str]] = {
     "Server": "Cordboard",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": ", ".join(f"{feature}=()" for feature in _FEATURES),
 }
+_HSTS: Final = f"max-age={365 * 86_400}"
 _log = get_logger(__name__)
 
 
@@ -81,6 +108,8 @@ class Site(http.HTTPFactory):
         began = self._services.clock.seconds()
         for name, value in _HEADERS.items():
             request.setHeader(name, value)  # type: ignore[no-untyped-call]
+        if is_secure(request, self._services.options.behind_proxy):
+            request.setHeader("Strict-Transport-Security", _HSTS)  # type: ignore[no-untyped-call]
         request.setHeader("Date", http.datetimeToString())  # type: ignore[no-untyped-call]
         working = Deferred.fromCoroutine(self._work(request))
         if request.method in (b"GET", b"HEAD"):
@@ -110,10 +139,38 @@ class Site(http.HTTPFactory):
         if route.roles is None:
             return None
         given = request.requestHeaders.getRawHeaders("Authorization")
-        if not given:
-            if route.without_token is not None and route.without_token(self._services, address):
-                return None
-            raise Problem(401, "send Authorization: Bearer TOKEN", headers={"WWW-Authenticate": _REALM})
+        secure = is_secure(request, self._services.options.behind_proxy)
+        id = session_id(request, secure)
+        if given:
+            who = self._by_token(given, address)
+        elif id is not None:
+            who = self._by_session(request, id, secure)
+        elif route.without_token is not None and route.without_token(self._services, address):
+            return None
+        else:
+            raise Problem(
+                401, "log in, or send Authorization: Bearer TOKEN", headers={"WWW-Authenticate": _REALM}
+            )
+        if who.role not in route.roles:
+            raise Problem(403, f"this is for the roles {', '.join(sorted(route.roles))}; yours is {who.role}")
+        return who
+
+    def _by_session(self, request: Request, id: str, secure: bool) -> Identity:
+        sessions = self._services.sessions
+        who = sessions.identify(id)
+        if who is None:
+            raise Problem(
+                401,
+                "this session has ended; log in again",
+                kind="session-ended",
+                headers={"WWW-Authenticate": _REALM},
+            )
+        refuse_foreign(request, secure, self._services.options.url)
+        if request.method not in SAFE:
+            refuse_forged(request, sessions.csrf(who))
+        return who
+
+    def _by_token(self, given: Sequence[str], address: Address | None) -> Identity:
         found = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
         if found is None:
             self._count_failure(address)
@@ -127,10 +184,6 @@ class Site(http.HTTPFactory):
                 401,
                 "this token is unknown, expired or revoked; `cti token add` makes one",
                 headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
-            )
-        if who.role not in route.roles:
-            raise Problem(
-                403, f"this is for the roles {', '.join(sorted(route.roles))}; the token's is {who.role}"
             )
         return who
 
@@ -163,8 +216,9 @@ class Site(http.HTTPFactory):
             return
         for name, value in answer.headers.items():
             request.setHeader(name, value)  # type: ignore[no-untyped-call]
-        request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
-        request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
+        if answer.status not in http.NO_BODY_CODES:
+            request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
+            request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
         # Twisted does not know all of them by itself.
         request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
         request.write(answer.body)  # type: ignore[no-untyped-call]

@@ -9,14 +9,21 @@ from twisted.internet.defer import Deferred
 
 from cti.agents.roster import AgentView
 from cti.calls.control import Asker, Done
+from cti.calls.desk import Desk
 from cti.calls.identification import Identification
+from cti.calls.painting import Painting
 from cti.calls.recordings import Reading
+from cti.calls.writing_up import WritingUp
+from cti.calls.written import Written
 from cti.metrics import Metrics
 from cti.numbers import Number
 from cti.reactors import Clock
-from cti.store.base import CallDetail, CallFilter
-from cti.store.records import CallRecord, GapRecord
+from cti.store.base import CallDetail, CallFilter, Unit
+from cti.store.records import AuditRecord, CallRecord, GapRecord, StoredEvent, UserRecord
+from cti.web.audit import Audit
 from cti.web.events import EventHub
+from cti.web.login import Login
+from cti.web.sessions import Sessions
 from cti.web.tokens import FailedAttempts, Tokens
 
 
@@ -30,6 +37,18 @@ class ICallLog(Protocol):
     def gaps(
         self, since: float | None, until: float | None, limit: int
     ) -> "Deferred[Sequence[GapRecord]]": ...
+
+
+class IUsers(Protocol):
+    """Who may log in, and what was written down of them: of a store."""
+
+    def users(self) -> Sequence[UserRecord]: ...
+    def user(self, name: str) -> UserRecord | None: ...
+    def audit(
+        self, who: str | None, object: str | None, limit: int, before: int | None
+    ) -> "Deferred[tuple[Sequence[tuple[int, AuditRecord]], int | None]]": ...
+    def unit(self) -> Unit: ...
+    def commit(self, unit: Unit, *, at_leisure: bool = False) -> "Deferred[Sequence[StoredEvent]]": ...
 
 
 class INumbers(Protocol):
@@ -76,6 +95,16 @@ class IRecordings(Protocol):
 
 
 @frozen
+class Desktop:
+    """What stands behind the agents' desktop, part by part."""
+
+    desk: Desk
+    painting: Painting
+    written: Written
+    writing_up: WritingUp
+
+
+@frozen
 class DryRun:
     """A call that is only asked about, for `POST /api/v1/explain`; `at` in epoch seconds, None for now."""
 
@@ -111,11 +140,12 @@ class IHealth(Protocol):
 class Options:
     """How the site is configured.
 
-    `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `metrics_allow`: networks that read
-    `/metrics` without a token, beside loopback.
+    `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `url`: our own address, as browsers know
+    it, where somebody has said it. `metrics_allow`: networks that read `/metrics` without a token, beside loopback.
     """
 
     behind_proxy: bool = False
+    url: str | None = None
     metrics_allow: Sequence[IPv4Network | IPv6Network] = ()
     access_log: bool = False
     max_connections: int = 12_000
@@ -130,12 +160,17 @@ class Services:
     identifier: IIdentifier
     agents: IAgents
     control: IControl
+    desktop: Desktop
     recordings: IRecordings
     explain: Callable[[DryRun], Awaitable[Mapping[str, Any]]]
     health: IHealth
     metrics: Metrics
     hub: EventHub
     tokens: Tokens
+    users: IUsers
+    sessions: Sessions
+    login: Login
+    audit: Audit
     clock: Clock
     in_thread: Callable[[Callable[[], bytes]], "Deferred[bytes]"]
     options: Options = field(factory=Options)

@@ -36,6 +36,30 @@ _SECONDS: Final[Schema] = {"type": "number", "description": "decimal seconds"}
 _WHOLE: Final[Schema] = {"type": "integer"}
 _OBJECT: Final[Schema] = {"type": "object"}
 
+_USER: Final = record(
+    {
+        "name": STRING,
+        "role": STRING,
+        "agent": maybe(STRING),
+        "language": maybe(STRING),
+        "disabled": {"type": "boolean"},
+        "created": TIME,
+        "changed": {**TIME, "description": "when the password was set"},
+    }
+)
+_AUDIT: Final = record(
+    {
+        "id": _WHOLE,
+        "at": TIME,
+        "who": {"type": ["string", "null"], "description": "null: nobody who is known"},
+        "kind": {"type": "string", "enum": ["user", "token", "command"]},
+        "action": STRING,
+        "object": maybe(STRING),
+        "detail": maybe(_OBJECT),
+        "address": maybe(STRING),
+    }
+)
+
 _CALL: Final[Mapping[str, Schema]] = {
     "id": STRING,
     "parent": maybe(STRING),
@@ -182,6 +206,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "reason": {"type": ["string", "null"], "maxLength": 200},
         },
     },
+    "Session": record(
+        {
+            "user": record(
+                {"name": STRING, "role": STRING, "agent": maybe(STRING), "language": maybe(STRING)}
+            ),
+            "csrf": {
+                "type": "string",
+                "description": "for the header X-CSRF-Token of all that changes something",
+            },
+            "expires": {**TIME, "description": "unless it is used again"},
+        }
+    ),
+    "User": _USER,
+    "Users": record({"users": listed(named("User"))}),
+    "AuditPage": record({"audit": listed(_AUDIT), "next": maybe(_WHOLE)}),
     "Target": _TARGET,
     "MakeCall": {
         "type": "object",

@@ -19,6 +19,7 @@ from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
+from cti.calls.writing_up import WritingUp
 from cti.numbers import Number, NumberPlan
 from cti.store.base import StoreError
 from cti.store.records import AgentRecord, CallRecord, ChannelRecord, DecisionRecord, SegmentRecord
@@ -74,12 +75,22 @@ class World:
         )
         self.channels = {"main": Channels(self.clock), "branch": Channels(self.clock)}
         self.tracker = Tracker(
-            self.calls, self.roster, self.clock.seconds, self.unseen, self.channels, self.unasked
+            self.calls,
+            self.roster,
+            self.clock.seconds,
+            self.unseen,
+            self.channels,
+            self.unasked,
+            WritingUp(
+                calls=self.calls, roster=self.roster, services=lambda: self.services, now=self.clock.seconds
+            ),
         )
         rules = compile_rules([{"name": "owner", "when": {"party.owner": "present"}, "dial": "owner"}])
         service = Service("sales", ("+494066969100",), mode, None, "old-context,s,1", rules)
         self.services = Services([service], NumberPlan("DE"))
         self.learned: list[str] = []
+        self.waited_for: list[tuple[tuple[str, ...], float]] = []
+        self.paint: Deferred[None] | None = None
         self.answer: Deferred[Identification] | None = None
         self.inbound = Inbound(
             calls=self.calls,
@@ -95,7 +106,13 @@ class World:
             pbxes={"main"},
             learn=lambda did, service: self.learned.append(did),
             stood_still=lambda: self.frozen,
+            painted=self.painted,
         )
+
+    async def painted(self, _call: Any, agents: Any, seconds: float) -> None:
+        self.waited_for.append((tuple(agents), seconds))
+        if self.paint is not None:
+            await self.paint
 
     def unasked(self, *dial: Any) -> Any:
         raise AssertionError("nobody dials here")

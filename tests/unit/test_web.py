@@ -46,15 +46,21 @@ from cti.store.records import (
     TokenRecord,
 )
 from cti.web.api import ROUTES
+from cti.web.audit import Audit
 from cti.web.call_control import PROBLEMS
 from cti.web.download import PATIENCE_SECONDS
 from cti.web.events import EventHub
+from cti.web.login import Login
+from cti.web.passwords import Passwords
 from cti.web.routing_table import ANSWER_SECONDS
 from cti.web.server import Site, make_site
 from cti.web.services import Component, DryRun, Options, Services
+from cti.web.sessions import Sessions
 from cti.web.shapes import SCHEMAS
-from cti.web.tokens import ROLES, FailedAttempts, Tokens, digest_of, mint_token
+from cti.web.tokens import ROLES, FailedAttempts, Identity, Tokens, digest_of, mint_token
 from cti.web.transport import BODY_LIMIT, DRAIN_LIMIT, REQUEST_SECONDS, URL_LIMIT
+from tests.unit.desktops import Behind
+from tests.unit.doors import PASSWORD, QUICK, FakeDoors, a_user, at_once
 
 NOW = 1_770_110_100.25
 LOOPBACK = "127.0.0.1"
@@ -280,30 +286,48 @@ class Web:
         self.agents = FakeAgents()
         self.identifier = FakeIdentifier()
         self.control = FakeControl()
+        self.behind = Behind()
+        # One log for both.
+        self.behind.details = self.store.details
         self.recordings = FakeRecordings()
         self.health = FakeHealth()
         self.explained: list[DryRun] = []
         self.explanation: Callable[[], Mapping[str, Any]] = lambda: {"action": "dial", "trace": []}
         self.tokens = Tokens(self.store, self.clock)
-        self.hub = EventHub(self.store, self.clock, valid=self.tokens.valid, max_streams=max_streams)
+        self.doors = FakeDoors()
+        self.sessions = Sessions(self.doors, self.clock)
+        self.audit = Audit(self.doors, self.clock)
+        self.passwords = Passwords(at_once, QUICK)
+        self.metrics = Metrics(services=["sales"])
+        self.hub = EventHub(self.store, self.clock, valid=self._still_valid, max_streams=max_streams)
         self.services = Services(
             calls=self.store,
             numbers=NumberPlan("DE"),
             identifier=self.identifier,
             agents=self.agents,
             control=self.control,
+            desktop=self.behind.desktop,
             recordings=self.recordings,
             explain=self._explain,
             health=self.health,
-            metrics=Metrics(services=["sales"]),
+            metrics=self.metrics,
             hub=self.hub,
             tokens=self.tokens,
+            users=self.doors,
+            sessions=self.sessions,
+            login=Login(
+                self.doors, self.sessions, self.passwords, self.audit, self.clock, self.metrics.logged_in
+            ),
+            audit=self.audit,
             clock=self.clock,
             in_thread=lambda render: succeed(render()),
             options=options or Options(),
         )
         self.site: Site = make_site(self.services)
         self.hub.start()
+
+    def _still_valid(self, identity: Identity) -> bool:
+        return (self.sessions if identity.user else self.tokens).valid(identity)
 
     async def _explain(self, what: DryRun) -> Mapping[str, Any]:
         self.explained.append(what)
@@ -397,9 +421,30 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
         for kind in ("listen", "whisper", "barge")
     },
     ("POST", "/api/v1/calls/c1/record"): dict.fromkeys(ROLES, 200),
+    # A token has no session.
+    ("GET", "/api/v1/session"): dict.fromkeys(ROLES, 403),
+    ("PATCH", "/api/v1/session"): dict.fromkeys(ROLES, 403),
+    ("DELETE", "/api/v1/session"): dict.fromkeys(ROLES, 403),
+    ("POST", "/api/v1/session/password"): dict.fromkeys(ROLES, 403),
+    ("GET", "/api/v1/users"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("POST", "/api/v1/users"): {**dict.fromkeys(ROLES, 403), "admin": 201},
+    ("PATCH", "/api/v1/users/ben"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("DELETE", "/api/v1/users/ben"): {**dict.fromkeys(ROLES, 403), "admin": 204},
+    ("GET", "/api/v1/audit"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("GET", "/api/v1/desk?agent=anna"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    ("GET", "/api/v1/colleagues"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    # Without an If-Match, and by who writes nothing up.
+    ("PATCH", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 428),
+    ("POST", "/api/v1/calls/c1/card"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
+    ("POST", "/api/v1/calls/c1/wrap_up"): {"agent": 409, "supervisor": 403, "admin": 403, "crm": 403},
 }
 BODIES: Mapping[str, Any] = {
-    "PATCH": {"state": "paused", "reason": "lunch"},
+    "anna": {"state": "paused", "reason": "lunch"},
+    "ben": {"state": "paused", "reason": "lunch"},
+    "session": {"language": "de"},
+    "password": {"old": PASSWORD, "new": "another horse of mine"},
+    "users": {"name": "cleo", "role": "supervisor", "password": PASSWORD},
+    "users/ben": {"disabled": True},
     "explain": {"from": "015228817386", "to": "494066969100"},
     "calls": {"agent": "anna", "to": "015228817386"},
     "consult": {"to": "ben"},
@@ -407,18 +452,25 @@ BODIES: Mapping[str, Any] = {
     "deflect": {"to": "ben"},
     "digits": {"digits": "1"},
     "record": {"action": "start"},
+    "card": {"attempt": 1},
+    "wrap_up": {"finish": True},
 }
 
 
 def body_for(method: str, path: str) -> Any:
     """What this route needs, None for nothing."""
-    return BODIES.get("PATCH" if method == "PATCH" else path.rpartition("/")[2]) if method != "GET" else None
+    if method not in ("POST", "PATCH"):
+        return None
+    if method == "PATCH" and path.startswith("/api/v1/calls/"):
+        return {"notes": "called back"}
+    return BODIES["users/ben"] if path.endswith("users/ben") else BODIES.get(path.rpartition("/")[2])
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("method", "path"), EXPECTED)
 def test_each_role_may_ask_what_the_table_says(web: Web, method: str, path: str, role: str) -> None:
     web.store.details["c1"] = a_detail(a_call())
+    web.doors.add(a_user("ben"))
     token = web.token(role, "anna" if role == "agent" else None)
     assert web.ask(method, path, token, body_for(method, path)).status == EXPECTED[method, path][role]
 
@@ -434,7 +486,7 @@ def test_every_route_that_asks_for_a_token_is_in_the_table_of_this_test() -> Non
     protected = {(route.method, route.path) for route in ROUTES if route.roles is not None}
     tested = {(method, path.partition("?")[0]) for method, path in EXPECTED}
     for method, path in protected:
-        pattern = re.compile(re.escape(path).replace(r"\{id\}", "[^/]+"))
+        pattern = re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path)))
         assert any(method == asked and pattern.fullmatch(where) for asked, where in tested), path
 
 
@@ -670,7 +722,7 @@ def test_a_client_that_leaves_stops_what_was_begun_for_it(web: Web) -> None:
 
 
 def test_every_answer_carries_the_security_headers(web: Web) -> None:
-    for path in ("/", "/api/v1/calls", "/nowhere"):
+    for path in ("/openapi.json", "/api/v1/calls", "/nowhere"):
         headers = web.ask("GET", path).headers
         assert headers["Server"] == "Cordboard"
         assert headers["X-Content-Type-Options"] == "nosniff"

@@ -147,9 +147,10 @@ class Desks(Load):
             self._lose(desk)
             return
         resume = f"Last-Event-ID: {desk.seen[-1]}\r\n" if desk.seen else ""
-        connection.sendall(
-            f"GET /api/v1/events HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {desk.token}\r\n{resume}\r\n".encode()
+        request = (
+            f"GET /api/v1/events HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {desk.token}\r\n{resume}"
         )
+        connection.sendall(f"{request}\r\n".encode())
         self._ready[connection.fileno()] = lambda: self._read(desk)
         self._poll.modify(connection.fileno(), select.EPOLLIN)
 
