@@ -208,8 +208,12 @@ class EventHub:
         for streams in self._indexes(reader):
             streams.add(stream)
         # After a restart nobody should come back at the same moment as everybody else.
-        retry = 1000 + self._opened * 37 % 4000
-        stream.begin(b"retry: %d\n\n" % retry, self._published if after is None else after, after is None)
+        preamble = b"retry: %d\n" % (1000 + self._opened * 37 % 4000)
+        if after is None:
+            # A browser keeps the number though there is no event with it, and comes back with it: what happened
+            # while it was away is not lost to one that had no event before.
+            preamble += b"id: %d\n" % self._published
+        stream.begin(preamble + b"\n", self._published if after is None else after, after is None)
 
     def is_watched(self, agent: str) -> bool:
         """Whether a stream that shows this agent their cards is open."""

@@ -43,7 +43,7 @@ class Stream:
 
     @property
     def ids(self) -> list[int]:
-        return [int(found) for found in re.findall(r"^id: (\d+)$", self.text, re.MULTILINE)]
+        return [int(found) for found in re.findall(r"^id: (\d+)\nevent:", self.text, re.MULTILINE)]
 
     def leave(self) -> None:
         self.channel.connectionLost(Failure(ConnectionError()))
@@ -392,7 +392,7 @@ class OverSockets(TestCase):
 
         await done()
         ids = [
-            int(found) for found in re.findall(rb"\nid: (\d+)\n", b"\n" + reader.data.replace(b"\r\n", b"\n"))
+            int(found) for found in re.findall(rb"\nid: (\d+)\nevent:", b"\n" + reader.data.replace(b"\r\n", b"\n"))
         ]
         assert ids == list(range(1, 3001))
         reader.transport.abortConnection()  # type: ignore[attr-defined]

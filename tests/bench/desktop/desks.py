@@ -20,12 +20,14 @@ _HOST: Final = "127.0.0.1"
 _WINDOW: Final = 100
 _ID: Final = re.compile(rb"(?:^|\n)id: (\d+)\nevent: ([\w.]+)\n")
 _CALL: Final = re.compile(rb'"call":\{"id":"([^"]+)"')
-_RETRY: Final = re.compile(rb"(?:^|\n)retry: (\d+)$")
+_BEGINNING: Final = re.compile(rb"(?:^|\n)retry: (\d+)(?:\nid: (\d+))?$")
 
 
 @define(eq=False)
 class Desk:
-    """One desktop. `seen`: the numbers of its events; `up`: since when its stream has been open, else None."""
+    """One desktop. `seen`: the numbers of its events; `up`: since when its stream has been open, else None;
+    `number`: with which it comes back.
+    """
 
     port: int
     token: str
@@ -33,6 +35,7 @@ class Desk:
     unread: bytes = b""
     up: float | None = None
     seen: list[int] = field(factory=list)
+    number: int | None = None
     last: float = 0.0
     retry: float = 1.0
     lost: int = 0
@@ -146,7 +149,7 @@ class Desks(Load):
         if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._lose(desk)
             return
-        resume = f"Last-Event-ID: {desk.seen[-1]}\r\n" if desk.seen else ""
+        resume = "" if desk.number is None else f"Last-Event-ID: {desk.number}\r\n"
         request = (
             f"GET /api/v1/events HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {desk.token}\r\n{resume}"
         )
@@ -182,17 +185,19 @@ class Desks(Load):
         now = time.perf_counter()
         *blocks, desk.unread = (desk.unread + data).split(b"\n\n")
         for block in blocks:
-            retry = _RETRY.search(block)
-            if retry is not None:
+            beginning = _BEGINNING.search(block)
+            if beginning is not None:
                 if desk.up is None:
                     self._opening -= 1
                     self._up += 1
                     desk.up = now
                     self._open_some(_WINDOW)
-                desk.retry = int(retry[1]) / 1000
+                desk.retry = int(beginning[1]) / 1000
+                desk.number = int(beginning[2]) if beginning[2] else desk.number
             found = _ID.search(block)
             if found is not None:
-                desk.seen.append(int(found[1]))
+                desk.number = int(found[1])
+                desk.seen.append(desk.number)
                 desk.last = now
                 self._events += 1
                 if found[2] == b"card.offered":
