@@ -110,7 +110,7 @@ def test_two_thousand_desktops_at_one_moment_have_their_stream_and_each_number_o
         office.back(time.perf_counter(), len(office.agents))
 
         # Twisted's own queue of 50 would have them wait for two minutes.
-        assert office.desks.order("cut", desks=DESKTOPS, retry=0.0, events=0)["seconds"] < 60
+        assert office.desks.order("cut", desks=DESKTOPS, retry=0.0, events=0)["seconds"] < 90
         office.desks.order("mark")
         office.happens(office.agents)
         office.back(time.perf_counter(), len(office.agents))
@@ -134,10 +134,10 @@ def test_readers_that_leave_at_random_under_a_daemon_that_dies_have_each_number_
         due = 0
         for turn in range(12):
             lucky = chance.choices(office.agents, k=chance.randrange(1, 300))
-            if turn % 4 == 3:
+            if turn in (4, 9):
                 office.daemon.kill()
             office.happens(lucky)
-            if turn % 4 == 3:
+            if turn in (4, 9):
                 office.daemon.start(60, with_ami=False)
             due += len(lucky) * (1 + len(wide))
             office.desks.order("cut", desks=chance.randrange(45), retry=chance.choice([0.0, 0.3]), events=0)

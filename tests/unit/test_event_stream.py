@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from cti.store.base import StoreError
 from cti.store.records import StoredEvent
-from cti.web.events import HEARTBEAT_SECONDS, PAGE, PATIENCE_SECONDS
+from cti.web.events import HEARTBEAT_SECONDS, PAGE, PATIENCE_SECONDS, STREAMS_EACH
 from cti.web.tokens import digest_of
 from tests.unit.test_web import NOW, Web, request_bytes
 
@@ -285,12 +285,74 @@ def test_an_expired_tokens_stream_ends_at_the_next_heartbeat(web: Web) -> None:
     assert web.hub.count == 0
 
 
+def test_a_revoked_token_ends_all_of_very_many_streams_while_the_reactor_gets_its_turns() -> None:
+    web = Web(max_streams=500)
+    tokens = [web.token("agent", f"agent{number}") for number in range(500)]
+    streams = [Stream(web, token) for token in tokens]
+    for digest, record in list(web.store.kept_tokens.items()):
+        web.store.kept_tokens[digest] = evolve(record, revoked=NOW)
+    web.clock.advance(1)
+    web.hub.poke()
+    assert 0 < web.hub.count < 500
+    web.clock.pump([0] * 3)
+    assert web.hub.count == 0
+    assert all(stream.transport.disconnecting for stream in streams)
+
+
+def test_what_a_revoked_tokens_reader_has_not_taken_it_does_not_get(web: Web) -> None:
+    token = web.token("supervisor")
+    stream = Stream(web, token)
+    stream.channel.pauseProducing()
+    digest = digest_of(token)
+    web.store.kept_tokens[digest] = evolve(web.store.kept_tokens[digest], revoked=NOW)
+    web.clock.advance(1)
+    web.hub.poke()
+    assert stream.transport.disconnected
+
+
+def test_a_persons_oldest_stream_ends_when_they_have_too_many_whatever_their_tokens(web: Web) -> None:
+    tokens = [web.token("agent", "anna") for _ in range(2)]
+    other, supervisor = Stream(web, web.token("agent", "ben")), Stream(web, web.token("supervisor"))
+    streams = [Stream(web, tokens[number % 2]) for number in range(STREAMS_EACH + 3)]
+    assert web.hub.count == STREAMS_EACH + 2
+    publish(web, an_event(1, agents=["anna", "ben"]))
+    assert [stream.ids for stream in streams] == [[]] * 3 + [[1]] * STREAMS_EACH
+    assert all(stream.transport.disconnecting for stream in streams[:3])
+    assert (other.ids, supervisor.ids) == ([1], [1])
+    streams[-1].leave()
+    Stream(web, tokens[0])
+    assert not streams[3].transport.disconnecting
+
+
+def test_a_stream_that_had_no_event_comes_back_with_the_number_it_began_at(web: Web) -> None:
+    publish(web, an_event(1), an_event(2))
+    token = web.token("supervisor")
+    first = Stream(web, token)
+    (began,) = re.findall(r"^id: (\d+)$", first.text, re.MULTILINE)
+    first.leave()
+    publish(web, an_event(3))
+    assert Stream(web, token, Last_Event_ID=began).ids == [3]
+
+
+def test_heartbeats_of_many_streams_are_spread_over_the_time_between_two() -> None:
+    web = Web(max_streams=300)
+    streams = [Stream(web, web.token("agent", f"agent{number}")) for number in range(300)]
+    beaten = []
+    for _ in range(HEARTBEAT_SECONDS * 10):
+        before = [len(stream.transport.value()) for stream in streams]
+        web.clock.advance(0.1)
+        lengths = [len(stream.transport.value()) for stream in streams]
+        beaten.append(sum(now > then for now, then in zip(lengths, before, strict=True)))
+    assert sum(beaten) == 300
+    assert max(beaten) <= 5
+
+
 def test_a_reader_who_left_is_forgotten(web: Web) -> None:
     stream = Stream(web, web.token("agent", "anna"))
     assert web.hub.count == 1
     stream.leave()
     assert web.hub.count == 0
-    assert web.hub._by_agent == {}
+    assert web.hub._by_agent == web.hub._by_person == {}
     publish(web, an_event(1, agents=["anna"]))
 
 
