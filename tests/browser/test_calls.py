@@ -35,7 +35,7 @@ def test_a_call_from_before_the_ring_to_the_next_one(house: House, tmp_path: Pat
         desk.picture("1-ready")
         waiting: list[Route] = []
         # The server holds the ring back until the card is painted, so this makes time for a look before it.
-        desk.tab.route("**/api/v1/calls/*/card", waiting.append)
+        desk.tab.route("**/api/v1/calls/*/card", lambda route: waiting.append(route))
 
         first = house.rings()
         desk.sees_card(

@@ -72,6 +72,7 @@ export class Drafts {
     if (draft === undefined || draft.state === "saving" || each.etag === null || draft.etag === each.etag) return;
     this.take(draft, each.call, each.etag);
     this.keep(each.call.id);
+    if (draft.state === "waiting") this.schedule(each.call.id, WAIT);
   }
 
   take(draft, call, etag) {
