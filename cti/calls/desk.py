@@ -103,11 +103,11 @@ class Desk:
         """Calls of the worklist; the one that they are at just now is on the desktop itself."""
         writing = self._writing_up.of(agent)
         at_it = None if writing is None else writing.record.call
-        return [
-            self.call(self._calls.get(detail.call.id) or LiveCall.restored(detail), agent)
-            for detail in details
-            if detail.call.id != at_it
-        ]
+        return [self.one(detail, agent) for detail in details if detail.call.id != at_it]
+
+    def one(self, detail: CallDetail, agent: str) -> dict[str, Any]:
+        """A call of the log, perhaps long past, as this agent's desktop shows it."""
+        return self.call(self._calls.get(detail.call.id) or LiveCall.restored(detail), agent)
 
     def colleagues(self) -> list[dict[str, Any]]:
         """Everybody, as far as it takes to pass a call on to them."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from cti.agents.roster import AgentUnknown
-from cti.calls.control import CallUnknown
+from cti.calls.control import CallUnknown, took_part
 from cti.calls.present import call_json, etag_of
 from cti.calls.writing_up import (
     MAX_EXTENSION,
@@ -36,6 +36,14 @@ async def desk(services: Services, asked: Asked) -> Answer:
         return _json(services.desktop.desk.snapshot(agent))
     except AgentUnknown as error:
         raise Problem(404, f"{error}; GET /api/v1/agents lists them") from error
+
+
+async def desk_call(services: Services, asked: Asked) -> Answer:
+    agent = own_agent(asked.identity)
+    detail = await services.calls.call(asked.path["id"])
+    if detail is None or not took_part(detail, agent):
+        raise Problem(404, "there is no such call, or you had no part in it", kind="no-such-call")
+    return _json(services.desktop.desk.one(detail, agent))
 
 
 async def card_painted(services: Services, asked: Asked) -> Answer:
@@ -178,6 +186,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=(_AGENT_QUERY,),
         answers=("application/json", _DESK),
         problems={404: "no such agent", 422: "whose desk is meant"},
+    ),
+    Route(
+        "GET",
+        "/api/v1/desk/calls/{id}",
+        desk_call,
+        "One of an agent's own calls as the desk shows it, past ones too",
+        roles=_STAFF,
+        answers=("application/json", _DESK_CALL),
+        problems={404: "no such call, or an agent who took no part in it"},
     ),
     Route(
         "POST",
