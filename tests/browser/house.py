@@ -121,7 +121,10 @@ class House:
         self.company.pbx.cli("channel request hangup all")
 
         def quiet() -> bool:
-            held = [each for each in self.company.daemon.agents().values() if each["call"]]
+            held = [id for id, each in self.company.daemon.agents().items() if each["call"]]
+            for id in held:
+                if self.company.daemon.agents()[id]["state"] == "wrap_up":
+                    self.company.daemon.request("PATCH", f"/api/v1/agents/{id}", {"state": "paused"})
             return not held and not self.company.pbx.channels()
 
         eventually(quiet, 20, what="a quiet company")
