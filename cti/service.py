@@ -5,7 +5,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from attrs import define
@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from adapters.base import AdapterContext, AdapterError, IAdapter, load_adapter_kinds
+from cti.agents.presence import Presence
 from cti.agents.roster import AgentView, Roster
 from cti.agents.states import Wish
 from cti.asterisk.ami import AmiClient
@@ -27,6 +28,7 @@ from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiSession, FastAgiFactory, listen
 from cti.asterisk.pbx import Pbx
 from cti.asterisk.versions import SUPPORTED, differences
+from cti.calls.callbacks import Callbacks
 from cti.calls.control import Control
 from cti.calls.desk import Desk
 from cti.calls.explain import explain
@@ -37,6 +39,7 @@ from cti.calls.log import CallLog
 from cti.calls.outbound import Outbound
 from cti.calls.outbox import Outbox
 from cti.calls.painting import Painting
+from cti.calls.parties import Parties
 from cti.calls.recordings import Recordings
 from cti.calls.services import AMI_ERRORS, Services
 from cti.calls.tracker import LOOK, SWEEP, WANTED, Tracker
@@ -220,6 +223,15 @@ class CtiService(Service):
         self.written = Written(
             calls=self.calls, writing_up=self.writing_up, services=self._services, now=self._now
         )
+        self.callbacks = Callbacks(
+            calls=self.calls,
+            store=self.store,
+            roster=self.roster,
+            services=self._services,
+            control=self.control,
+            now=self._now,
+        )
+        self.calls.on_news(self.callbacks.news)
         self.desk = Desk(
             calls=self.calls,
             roster=self.roster,
@@ -229,9 +241,16 @@ class CtiService(Service):
             store=self.store,
             settings=lambda: self.settings.desk,
             newest=self.hub.newest,
-            missed=lambda _agent: 0,
+            missed=self.callbacks.count,
             now=self._now,
         )
+        self.parties = Parties(
+            adapters=lambda: self._adapters,
+            calls=self.calls,
+            writing_up=self.writing_up,
+            written=self.written,
+        )
+        self._presence = Presence(self.hub.is_watched)
         self.recordings = Recordings(
             {
                 name: each.recordings
@@ -298,6 +317,7 @@ class CtiService(Service):
         for reservation in self.store.reservations():
             self.roster.restore(reservation)
         self.writing_up.restore(self.store.wrap_ups())
+        self.callbacks.restore(self.store.open_callbacks())
         for adapter in self._adapters.values():
             self._background("an adapter does not start", adapter.start(), adapter=adapter.name)
         # Before anything goes out: a second server on the same store ends here, at the first one's ports.
@@ -308,6 +328,7 @@ class CtiService(Service):
             pbx.client.startService()
         self._every(BEAT, self._beat)
         self._every(1.0, self._expire)
+        self._every(1.0, self._look_at_desktops)
         self._every(SWEEP, self._sweep)
         self._every(LOOK, self._look)
         self._every(5.0, self._look_at_adapters)
@@ -539,6 +560,12 @@ class CtiService(Service):
         if written is not None:
             self._background("the end of a wrap-up could not be written", self.calls.commit(written))
 
+    def _look_at_desktops(self) -> None:
+        missing: Collection[str] = ()
+        if not self.settings.desk.ready_without_desktop:
+            missing = self._presence.missing(self.roster.agents, self._now())
+        self.roster.without_desktop(missing)
+
     def _look(self) -> None:
         self._sweep(only=self.tracker.may_have_missed_an_end)
 
@@ -602,10 +629,18 @@ class CtiService(Service):
         # What the store does not have yet is newer than what it has.
         newer = self._wishes_on_their_way.keys()
         records = self.store.agents()
+        known = {id: self.roster.record(id).wish_since for id in self.roster.agents}
+        self._end_wrap_ups(r.id for r in records if r.wish_since != known.get(r.id, r.wish_since))
         self.roster.load([self.roster.record(r.id) if r.id in newer else r for r in records])
         self.tokens.forget()
         self.sessions.forget()
         self.hub.poke()
+
+    def _end_wrap_ups(self, agents: Iterable[str]) -> None:
+        """Their state was set by a command, which ends a wrap-up as the API does."""
+        unit = self.store.unit()
+        if [agent for agent in agents if self.writing_up.end(unit, agent)]:
+            self._background("the end of a wrap-up could not be written", self.calls.commit(unit))
 
     def views(self) -> list[AgentView]:
         return self.roster.views()
@@ -618,6 +653,17 @@ class CtiService(Service):
         self.writing_up.end(unit, agent)
         unit.put_wish(record)
         log.info("an agent's state was set", agent=agent, state=wish, by=by)
+        self._wishes_on_their_way[agent] += 1
+        return self.calls.commit(unit).addBoth(self._wish_arrived, agent)
+
+    def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
+        """Where an agent sits. Fires when it is durable; raises `AgentUnknown`, `PhoneUnknown`."""
+        self.roster.choose_phone(agent, phone)
+        unit = self.store.unit()
+        unit.put_phone(agent, phone)
+        # No other state, but their other browsers have to hear of it.
+        self.calls.agent_changed(self.roster.view(agent))
+        log.info("an agent's phone was chosen", agent=agent, phone=phone, by=by)
         self._wishes_on_their_way[agent] += 1
         return self.calls.commit(unit).addBoth(self._wish_arrived, agent)
 
@@ -636,7 +682,14 @@ class CtiService(Service):
                 identifier=self,
                 agents=self,
                 control=self.control,
-                desktop=Desktop(self.desk, self.painting, self.written, self.writing_up),
+                desktop=Desktop(
+                    self.desk,
+                    self.painting,
+                    self.written,
+                    self.writing_up,
+                    self.callbacks,
+                    self.parties,
+                ),
                 recordings=self.recordings,
                 explain=self._explain,
                 health=self,

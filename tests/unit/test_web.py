@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from cti.agents.roster import AgentUnknown, AgentView
+from cti.agents.roster import AgentUnknown, AgentView, PhoneUnknown
 from cti.calls.control import (
     OPERATIONS,
     Asker,
@@ -145,6 +145,11 @@ class FakeStore:
     def call(self, id: str) -> "Deferred[CallDetail | None]":
         return succeed(self.details.get(id))
 
+    def unwritten(
+        self, agent: str, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]":
+        return succeed((list(self.details.values())[:limit], None))
+
     def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
         return succeed(
             [gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)]
@@ -161,6 +166,7 @@ class FakeAgents:
     def __init__(self) -> None:
         self.states = {"anna": "ready", "ben": "paused"}
         self.wishes: list[tuple[str, str, str | None, str]] = []
+        self.phones: dict[str, str | None] = {}
 
     def views(self) -> Sequence[AgentView]:
         return [
@@ -173,6 +179,12 @@ class FakeAgents:
             return fail(AgentUnknown(f"there is no agent {agent!r}"))
         self.states[agent] = wish
         self.wishes.append((agent, wish, reason, by))
+        return succeed(None)
+
+    def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
+        if phone not in (None, f"PJSIP/{agent}"):
+            return fail(PhoneUnknown(f"{phone} is no phone of {agent}; PJSIP/{agent}"))
+        self.phones[agent] = phone
         return succeed(None)
 
 
@@ -431,6 +443,14 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("GET", "/api/v1/colleagues"): {**dict.fromkeys(ROLES, 200), "crm": 403},
     # Without an If-Match, and by who writes nothing up.
     ("PATCH", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 428),
+    ("GET", "/api/v1/desk/unwritten?agent=anna"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    ("GET", "/api/v1/calls/c1/history"): dict.fromkeys(ROLES, 200),
+    ("GET", "/api/v1/callbacks"): dict.fromkeys(ROLES, 200),
+    ("POST", "/api/v1/callbacks"): dict.fromkeys(ROLES, 201),
+    ("PATCH", "/api/v1/callbacks/b1"): dict.fromkeys(ROLES, 428),
+    ("POST", "/api/v1/callbacks/b1/dial"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
+    # No adapter takes any.
+    ("POST", "/api/v1/parties"): dict.fromkeys(ROLES, 422),
     ("POST", "/api/v1/calls/c1/card"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
     ("POST", "/api/v1/calls/c1/wrap_up"): {"agent": 409, "supervisor": 403, "admin": 403, "crm": 403},
 }
@@ -448,6 +468,8 @@ BODIES: Mapping[str, Any] = {
     "deflect": {"to": "ben"},
     "digits": {"digits": "1"},
     "record": {"action": "start"},
+    "callbacks": {"number": "+4915228817386"},
+    "parties": {"type": "contact", "name": "Käthe Ørsted", "number": "+4915228817386"},
     "card": {"attempt": 1},
     "wrap_up": {"finish": True},
 }
@@ -459,7 +481,11 @@ def body_for(method: str, path: str) -> Any:
         return None
     if method == "PATCH" and path.startswith("/api/v1/calls/"):
         return {"notes": "called back"}
-    return BODIES["users/ben"] if path.endswith("users/ben") else BODIES.get(path.rpartition("/")[2])
+    if method == "PATCH" and path.startswith("/api/v1/callbacks/"):
+        return {"note": "not before noon"}
+    if path.endswith("users/ben"):
+        return BODIES["users/ben"]
+    return BODIES.get(path.rpartition("/")[2])
 
 
 @pytest.mark.parametrize("role", ROLES)
