@@ -170,6 +170,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Figures for Prometheus",
         "From loopback and the networks in `metrics_allow` no token is asked for.",
         roles=_EVERYBODY,
+        scope="metrics",
         without_token=metrics_reader,
         answers=(CONTENT_TYPE, STRING),
     ),
@@ -180,6 +181,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Who has this number",
         "Nobody found is 200 with no parties. An adapter that failed is among `adapters`, not an error.",
         roles=_EVERYBODY,
+        audited=True,
         query=(Parameter("number", NUMBER, "as people write it", required=True),),
         answers=("application/json", named("Identification")),
         problems={422: "not a telephone number"},
@@ -191,6 +193,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The call log, newest first",
         "An agent gets the calls that they talked in or were offered.",
         roles=_EVERYBODY,
+        audited=True,
         query=(
             Parameter(
                 "since", TIME, "calls that started then or later; a time or a date, UTC without a zone"
@@ -217,6 +220,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         call,
         "One call with all that belongs to it",
         roles=_EVERYBODY,
+        audited=True,
         answers=("application/json", named("CallDetail")),
         problems={404: "no such call, or an agent who took no part in it"},
     ),
@@ -274,6 +278,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         " starts with a `reset` that names the oldest event there is. Without it the stream begins now. Agents"
         " get what is meant for them, a CRM `call.*`, others all.",
         roles=_EVERYBODY,
+        scope="events",
         query=(
             Parameter(
                 "after",

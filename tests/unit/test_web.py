@@ -278,6 +278,7 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    fields: Sequence[tuple[str, str]] = ()
 
     @property
     def json(self) -> Any:
@@ -287,7 +288,9 @@ class Reply:
 class Web:
     """A site on a clock, spoken to in bytes, with all its services in reach."""
 
-    def __init__(self, options: Options | None = None, max_streams: int = 100) -> None:
+    def __init__(
+        self, options: Options | None = None, max_streams: int = 100, passwords: Passwords | None = None
+    ) -> None:
         self.clock = Clock()
         self.clock.rightNow = NOW
         self.store = FakeStore()
@@ -305,7 +308,7 @@ class Web:
         self.doors = FakeDoors()
         self.sessions = Sessions(self.doors, self.clock)
         self.audit = Audit(self.doors, self.clock)
-        self.passwords = Passwords(at_once, QUICK)
+        self.passwords = passwords or Passwords(at_once, QUICK)
         self.metrics = Metrics(services=["sales"])
         self.hub = EventHub(self.store, self.clock, valid=self._still_valid, max_streams=max_streams)
         self.services = Services(
@@ -395,8 +398,8 @@ def request_bytes(
 def parse(data: bytes) -> Reply:
     head, _, body = data.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in lines)
-    return Reply(int(status.split(" ")[1]), headers, body)
+    fields = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    return Reply(int(status.split(" ")[1]), dict(fields), body, fields)
 
 
 @pytest.fixture
