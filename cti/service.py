@@ -26,7 +26,7 @@ from cti.asterisk.ami_parser import Event
 from cti.asterisk.ami_tls import AmiTls
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiSession, FastAgiFactory, listen
-from cti.asterisk.pbx import Pbx
+from cti.asterisk.pbx import Pbx, PbxError
 from cti.asterisk.versions import SUPPORTED, differences
 from cti.calls.callbacks import Callbacks
 from cti.calls.control import Control
@@ -500,6 +500,7 @@ class CtiService(Service):
             await self.tracker.resync(name, pbx.client, pbx.lost)
             await self.gaps.close(name, pbx.lost, at)
             pbx.in_step = True
+            self._background("who is on hold is not known", self.control.recall(name), pbx=name)
         finally:
             # What callers fall back on depends on nothing that is said of calls.
             await self._services().write_fallbacks(pbx.client)
@@ -804,7 +805,7 @@ class CtiService(Service):
         running = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
 
         def failed(failure: Failure) -> None:
-            if isinstance(failure.value, (AdapterError, StoreError, OSError, *AMI_ERRORS)):
+            if isinstance(failure.value, (AdapterError, PbxError, StoreError, OSError, *AMI_ERRORS)):
                 log.error(what, why=str(failure.value), **fields)
             else:
                 log.error(what, exception=failure.getTraceback(), **fields)

@@ -637,7 +637,7 @@ def test_every_fault_of_a_request_is_named_at_once(web: Web) -> None:
     [
         (b"{", {"Content-Type": "application/json"}, 400),
         (b"\xff\xfe", {"Content-Type": "application/json"}, 400),
-        (b"", {"Content-Type": "application/json"}, 400),
+        (b"", {"Content-Type": "application/json"}, 422),
         (b"[" * 2000, {"Content-Type": "application/json"}, 400),
         (b"state=ready", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
         (b"{}", {}, 415),
