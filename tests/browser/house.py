@@ -50,6 +50,7 @@ SALES: Mapping[str, Any] = {
         "callback": {"en": "Call again", "de": "Wieder anrufen", "sl": "Pokliči znova", "ru": "Перезвонить"},
     },
     "disposition": "required",
+    "quick_create": True,
 }
 #: The company's own way out.
 OUT = """
@@ -95,6 +96,11 @@ class House:
         call = self.company.call(from_number=number, **how)
         self._live.append(call)
         return call
+
+    def does(self, agent: str, call: str, operation: str, **body: Any) -> None:
+        """An agent does something with a call by other means than their desk."""
+        token = self.company.daemon.token("agent", agent)
+        self.company.daemon.request("POST", f"/api/v1/calls/{call}/{operation}", body, token)
 
     def ready(self, *agents: str) -> None:
         """These agents are ready, and no others."""
