@@ -149,7 +149,7 @@ class Service:
     `ring_timeout`: seconds to ring where a rule says nothing. `instruction`: what the card tells the agent.
 
     What follows is for the agents' desktop, and decides nothing: the `title` that is shown; `wrap_up`, the seconds to
-    write a call up; `dispositions`, by id the label in each language, `""` being any; `open_card`, one of `OPEN_CARD`;
+    write a call up; `dispositions`, by id the label in each language, `""` for any; `open_card`, one of `OPEN_CARD`;
     `card_lead_ms`, how long a call waits for the card to be painted before it rings.
     """
 

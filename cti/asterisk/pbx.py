@@ -546,10 +546,9 @@ class Pbx:
             found = found | {"retrieve"} if capable else found - {"retrieve"}
         return frozenset(found)
 
-    async def recall(self, agent: str) -> None:
-        """Learn from Asterisk whom this agent holds, after a restart of ours. Raises `PbxError`."""
-        if self._channels.get(agent) is not None:
-            await self._held(agent)
+    async def recall(self, agent: str) -> bool:
+        """Learn from Asterisk whom this agent holds, after a restart of ours: whether anybody. Raises `PbxError`."""
+        return self._channels.get(agent) is not None and await self._held(agent) is not None
 
     # Whom it is about.
 

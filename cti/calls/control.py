@@ -400,6 +400,17 @@ class Control:
 
     # What could be done now.
 
+    async def recall(self, pbx: str) -> None:
+        """After a restart: whom the agents hold at this Asterisk, which it alone remembers. Raises `PbxError`."""
+        for call in self._calls.of_pbx(pbx):
+            for channel in call.living:
+                if (
+                    channel.agent is not None
+                    and channel.pbx == pbx
+                    and await self._pbxes[pbx].recall(channel.uniqueid)
+                ):
+                    call.held.add(channel.key)
+
     def possible(self, call: LiveCall, agent: str) -> list[str]:
         """The operations that this agent could ask for now, in the order of `OPERATIONS`."""
         try:

@@ -89,7 +89,7 @@ class Desk:
             "can": list(IN_WRAP_UP) if mine is not None else self._control.possible(call, agent),
             "attempt": card.attempt if card is not None else record.attempt,
             "card": None if body is None else {**body, "display": {"from": self._shown(body.get("from"))}},
-            "party": None if choose else record.party,
+            "party": None if choose else _whole(record.party, parties),
             "choose": choose,
             "title": None if service is None else service.title or service.name,
             "dispositions": _dispositions(service),
@@ -103,11 +103,11 @@ class Desk:
         """Calls of the worklist; the one that they are at just now is on the desktop itself."""
         writing = self._writing_up.of(agent)
         at_it = None if writing is None else writing.record.call
-        return [
-            self.call(self._calls.get(detail.call.id) or LiveCall.restored(detail), agent)
-            for detail in details
-            if detail.call.id != at_it
-        ]
+        return [self.one(detail, agent) for detail in details if detail.call.id != at_it]
+
+    def one(self, detail: CallDetail, agent: str) -> dict[str, Any]:
+        """A call of the log, perhaps long past, as this agent's desktop shows it."""
+        return self.call(self._calls.get(detail.call.id) or LiveCall.restored(detail), agent)
 
     def colleagues(self) -> list[dict[str, Any]]:
         """Everybody, as far as it takes to pass a call on to them."""
@@ -190,3 +190,12 @@ def _dispositions(service: Service | None) -> list[dict[str, Any]]:
         }
         for id, labels in service.dispositions.items()
     ]
+
+
+def _whole(party: Mapping[str, Any] | None, parties: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The party of a call with all that the card says of it; the call itself has only who it is."""
+    if party is None:
+        return None
+    who = [party.get(key) for key in ("adapter", "type", "id")]
+    found = (each for each in parties if [each.get(key) for key in ("adapter", "type", "id")] == who)
+    return next(found, party)

@@ -39,11 +39,16 @@ class CallLog:
         self.store = store
         self._clock = clock
         self._ended = ended
+        self._on_news: Callable[[Unit, LiveCall], None] = lambda _unit, _call: None
         self._news: dict[str, tuple[float, AgentView]] = {}
         self._calls: dict[str, LiveCall] = {}
         self._channels: dict[Key, LiveCall] = {}
         self._of_agent: dict[str, set[Key]] = {}
         self._ends_waiting: set[tuple[str, str | None]] = set()
+
+    def on_news(self, also: Callable[[Unit, LiveCall], None]) -> None:
+        """Before news of a call are written, `also` may add to them what else becomes true with them."""
+        self._on_news = also
 
     def restore(self) -> list[LiveCall]:
         """Take up the calls that were open when the server stopped."""
@@ -128,6 +133,7 @@ class CallLog:
         News that could not be written are written once more by the end of the call. The end itself is tried
         again for a long while.
         """
+        self._on_news(unit, call)
         if call.over and self._forget(call):
             return Deferred.fromCoroutine(self._write_end(call, unit))
         earlier, call.unwritten = call.unwritten, None
@@ -165,6 +171,7 @@ class CallLog:
 
     async def write_whole(self, call: LiveCall, unit: Unit) -> None:
         """Make a call durable that never lived here. Raises `StoreError`."""
+        self._on_news(unit, call)
         await self.commit(unit)
         self._ended(call.record)
 

@@ -154,10 +154,10 @@ class WritingUp:
         seconds = round(max(0.0, min(at, record.until) - record.began), 3)
         unit.remove_wrap_up(agent)
         unit.add_wrap_up(record.call, record.segment, seconds)
-        for call in (writing.call, self._calls.get(record.call)):
-            if call is not None and call.segments[record.segment - 1].wrap_up is None:
-                call.segments[record.segment - 1].wrap_up = seconds
-                call.record.wrap_up = (call.record.wrap_up or 0.0) + seconds
+        for segment in writing.call.segments:
+            if segment.number == record.segment:
+                segment.wrap_up = seconds
+                writing.call.record.wrap_up = (writing.call.record.wrap_up or 0.0) + seconds
         if self._roster.release(agent, record.call):
             unit.touch_agent(agent, self._roster.record(agent).idle_since)
         self._tell(unit, writing)

@@ -5,22 +5,21 @@ now, nothing is written and they get the state that there is. The tag is made of
 outlives a restart.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve
-from twisted.internet.defer import DeferredLock
 
 from cti.calls.control import Asker, CallUnknown
 from cti.calls.inbound import brief_party
 from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
+from cti.calls.one_at_a_time import OneAtATime
 from cti.calls.present import CHOSEN, etag_of
 from cti.calls.services import Services
 from cti.calls.writing_up import WritingUp
 from cti.store.base import StoreError, Unit
-from cti.store.records import CallRecord, SegmentRecord
+from cti.store.records import CallRecord, CardRecord, SegmentRecord
 from routing.rules import Service
 
 MAX_NOTES: Final = 20_000
@@ -58,7 +57,7 @@ class Written:
         self._writing_up = writing_up
         self._services = services
         self._now = now
-        self._locks: dict[str, tuple[DeferredLock, list[None]]] = {}
+        self._alone = OneAtATime()
 
     async def write(self, asker: Asker, id: str, given: Mapping[str, Any], if_match: str) -> CallRecord:
         """Write `notes`, `disposition` and `party` as far as given; the call as it is then.
@@ -93,14 +92,19 @@ class Written:
             raise CallUnknown(_UNKNOWN)
         return LiveCall.restored(detail)
 
-    async def take_party(self, call: LiveCall, party: Mapping[str, Any]) -> None:
-        """This party, who was not on the card before, is who it was. Raises `StoreError`."""
+    async def take_party(self, call: LiveCall, party: Mapping[str, Any], cards: Sequence[CardRecord]) -> None:
+        """This party, who was not on the card before, is who it was; `cards` show it now. Raises `StoreError`."""
         async with self._alone(call.id):
             wanted = evolve(call.record, party={**(brief_party(party) or {}), "match": CHOSEN})
-            await self._keep(call, wanted, ["party"], None)
+            await self._keep(call, wanted, ["party"], None, cards)
 
     async def _keep(
-        self, call: LiveCall, wanted: CallRecord, changed: Sequence[str], service: Service | None
+        self,
+        call: LiveCall,
+        wanted: CallRecord,
+        changed: Sequence[str],
+        service: Service | None,
+        cards: Sequence[CardRecord] = (),
     ) -> None:
         record = call.record
         before = {name: getattr(record, name) for name in changed}
@@ -109,6 +113,8 @@ class Written:
             setattr(record, name, getattr(wanted, name))
         unit = self._calls.unit()
         unit.put_written(record)
+        for card in cards:
+            unit.put_card(card)
         if "disposition" in changed:
             self._worklist(unit, record, service)
         unit.emit(
@@ -130,21 +136,6 @@ class Written:
             unit.remove_unwritten(record.id)
         elif service is not None and service.disposition_required and record.ended and record.agent:
             unit.put_unwritten(record.agent, record.id, self._now())
-
-    @asynccontextmanager
-    async def _alone(self, id: str) -> AsyncIterator[None]:
-        lock, users = self._locks.setdefault(id, (DeferredLock(), []))
-        users.append(None)
-        try:
-            await lock.acquire()
-            try:
-                yield
-            finally:
-                lock.release()
-        finally:
-            users.pop()
-            if not users:
-                self._locks.pop(id, None)
 
 
 def may_write(record: CallRecord, segments: Iterable[SegmentRecord], agent: str | None) -> bool:

@@ -10,14 +10,14 @@ from typing import Any, Final
 import orjson
 
 from cti import __version__
-from cti.agents.roster import AgentUnknown, AgentView
+from cti.agents.roster import AgentUnknown, AgentView, PhoneUnknown
 from cti.calls.control import took_part
 from cti.calls.present import agent_json, call_detail_json, call_json, gap_json, moment
 from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
 from cti.store.base import CallFilter
-from cti.web import call_control, desk, doors, openapi, page
+from cti.web import call_control, callbacks, desk, doors, openapi, page
 from cti.web.events import Reader
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
@@ -96,10 +96,18 @@ async def change_agent(services: Services, asked: Asked) -> Answer:
     who, agent = asked.identity, asked.path["id"]
     if who.role == AGENT and agent != own_agent(who):
         raise Problem(403, f"an agent changes only their own state: /api/v1/agents/{who.agent}")
+    body = asked.body
+    if "state" not in body and "phone" not in body:
+        raise Problem(422, "body: state or phone; there is nothing to change")
     try:
-        await services.agents.set_wish(agent, asked.body["state"], asked.body.get("reason"), who.name)
+        if "phone" in body:
+            await services.agents.choose_phone(agent, body["phone"], who.name)
+        if "state" in body:
+            await services.agents.set_wish(agent, body["state"], body.get("reason"), who.name)
     except AgentUnknown as error:
         raise Problem(404, f"{error}; GET /api/v1/agents lists them") from error
+    except PhoneUnknown as error:
+        raise Problem(422, f"phone: {error}") from error
     for view in services.agents.views():
         if view.id == agent:
             return _json(_agent_json(view))
@@ -162,6 +170,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Figures for Prometheus",
         "From loopback and the networks in `metrics_allow` no token is asked for.",
         roles=_EVERYBODY,
+        scope="metrics",
         without_token=metrics_reader,
         answers=(CONTENT_TYPE, STRING),
     ),
@@ -172,6 +181,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Who has this number",
         "Nobody found is 200 with no parties. An adapter that failed is among `adapters`, not an error.",
         roles=_EVERYBODY,
+        audited=True,
         query=(Parameter("number", NUMBER, "as people write it", required=True),),
         answers=("application/json", named("Identification")),
         problems={422: "not a telephone number"},
@@ -183,6 +193,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The call log, newest first",
         "An agent gets the calls that they talked in or were offered.",
         roles=_EVERYBODY,
+        audited=True,
         query=(
             Parameter(
                 "since", TIME, "calls that started then or later; a time or a date, UTC without a zone"
@@ -209,6 +220,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         call,
         "One call with all that belongs to it",
         roles=_EVERYBODY,
+        audited=True,
         answers=("application/json", named("CallDetail")),
         problems={404: "no such call, or an agent who took no part in it"},
     ),
@@ -239,8 +251,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         "PATCH",
         "/api/v1/agents/{id}",
         change_agent,
-        "Log an agent in or out, or pause them",
-        "An agent changes only themselves. `offered`, `busy` and `wrap_up` follow from calls.",
+        "Log an agent in or out, pause them, or say which phone they sit at",
+        "An agent changes only themselves. `offered`, `busy` and `wrap_up` follow from calls; a new state ends a"
+        " wrap-up.",
         roles=_STAFF,
         body=SCHEMAS["AgentChange"],
         answers=("application/json", named("Agent")),
@@ -265,6 +278,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         " starts with a `reset` that names the oldest event there is. Without it the stream begins now. Agents"
         " get what is meant for them, a CRM `call.*`, others all.",
         roles=_EVERYBODY,
+        scope="events",
         query=(
             Parameter(
                 "after",
@@ -279,6 +293,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *call_control.ROUTES,
     *doors.ROUTES,
     *desk.ROUTES,
+    *callbacks.ROUTES,
 )
 
 
@@ -298,7 +313,7 @@ def _health(components: Mapping[str, Component]) -> Answer:
 
 
 def _agent_json(view: AgentView) -> dict[str, Any]:
-    return agent_json(view) | {"why_not": view.why_not}
+    return agent_json(view) | {"why_not": view.why_not, "phone": view.phone}
 
 
 def _agent_filter(who: Identity, wanted: str | None) -> str | None:

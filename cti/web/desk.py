@@ -3,13 +3,15 @@
 What a desk shows and what may be written is said in `cti.calls`; who may ask is said here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import orjson
 
+from adapters.base import AdapterError, NewParty
 from cti.agents.roster import AgentUnknown
-from cti.calls.control import CallUnknown
+from cti.calls.control import CallUnknown, took_part
+from cti.calls.parties import NoCreator
 from cti.calls.present import call_json, etag_of
 from cti.calls.writing_up import (
     MAX_EXTENSION,
@@ -18,12 +20,14 @@ from cti.calls.writing_up import (
     NotWritingUp,
 )
 from cti.calls.written import MAX_NOTES, Changed, NotWritten
+from cti.store.base import CallFilter
+from cti.store.records import CallRecord
 from cti.web.call_control import asker
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
 from cti.web.schema import Schema
 from cti.web.services import Services
-from cti.web.shapes import STRING, TEXT, TIME, listed, maybe, named, record
+from cti.web.shapes import NUMBER, STRING, TEXT, TIME, listed, maybe, named, record
 from cti.web.tokens import ADMIN, AGENT, CRM, SUPERVISOR
 
 _STAFF: Final = frozenset({AGENT, SUPERVISOR, ADMIN})
@@ -36,6 +40,14 @@ async def desk(services: Services, asked: Asked) -> Answer:
         return _json(services.desktop.desk.snapshot(agent))
     except AgentUnknown as error:
         raise Problem(404, f"{error}; GET /api/v1/agents lists them") from error
+
+
+async def desk_call(services: Services, asked: Asked) -> Answer:
+    agent = own_agent(asked.identity)
+    detail = await services.calls.call(asked.path["id"])
+    if detail is None or not took_part(detail, agent):
+        raise Problem(404, "there is no such call, or you had no part in it", kind="no-such-call")
+    return _json(services.desktop.desk.one(detail, agent))
 
 
 async def card_painted(services: Services, asked: Asked) -> Answer:
@@ -86,6 +98,61 @@ async def wrap_up(services: Services, asked: Asked) -> Answer:
     return _json(services.desktop.desk.snapshot(agent))
 
 
+async def unwritten(services: Services, asked: Asked) -> Answer:
+    agent, query = _whose(asked), asked.query
+    try:
+        page, following = await services.calls.unwritten(agent, query["limit"], query.get("cursor"))
+    except ValueError as error:
+        raise Problem(422, f"cursor: {error}; take `next` from the page before", kind="cursor") from error
+    return _json({"calls": services.desktop.desk.unwritten(page, agent), "next": following})
+
+
+async def history(services: Services, asked: Asked) -> Answer:
+    """Earlier calls with the same party, and from or to the same number, whoever of ours talked."""
+    who, limit = asked.identity, asked.query["limit"]
+    detail = await services.calls.call(asked.path["id"])
+    if detail is None or (who.role == AGENT and not took_part(detail, own_agent(who))):
+        raise Problem(404, "there is no such call, or you had no part in it")
+    call = detail.call
+    number = call.from_number if call.direction == "inbound" else call.to_number
+    same = [] if number is None else [CallFilter(until=call.started, number=number)]
+    if call.party is not None and call.party.get("id") is not None:
+        party = f"{call.party.get('adapter')}:{call.party['id']}"
+        same.append(CallFilter(until=call.started, party=party))
+    found: dict[str, CallRecord] = {}
+    for where in same:
+        page, _ = await services.calls.calls(where, limit)
+        found.update({each.id: each for each in page})
+    newest = sorted(found.values(), key=lambda each: (each.started, each.id), reverse=True)[:limit]
+    fields = _BRIEF if who.role == AGENT else None
+    return _json({"calls": [_brief(call_json(each), fields) for each in newest]})
+
+
+async def create_party(services: Services, asked: Asked) -> Answer:
+    body = asked.body
+    number = services.numbers.parse(body["number"])
+    if number.e164 is None:
+        raise Problem(422, "number: this is no telephone number that a party could have", kind="not-a-number")
+    try:
+        wanted = NewParty(
+            body["type"], number.e164, body["name"], body.get("company") or "", body.get("notes") or ""
+        )
+        created = await services.desktop.parties.create(
+            asker(asked.identity), wanted, number, body.get("adapter"), body.get("call")
+        )
+    except (ValueError, NoCreator) as error:
+        raise Problem(422, str(error)) from error
+    except CallUnknown as error:
+        raise Problem(404, str(error), kind="no-such-call") from error
+    except AdapterError as error:
+        raise Problem(502, f"the CRM did not take it: {error}", kind="adapter-failed") from error
+    return _json(created.party.as_json(), 201 if created.new else 200)
+
+
+def _brief(call: dict[str, Any], fields: Collection[str] | None) -> dict[str, Any]:
+    return call if fields is None else {name: call[name] for name in fields}
+
+
 async def colleagues(services: Services, _asked: Asked) -> Answer:
     return _json({"colleagues": services.desktop.desk.colleagues()})
 
@@ -129,7 +196,28 @@ def _body(properties: Mapping[str, Schema], *needed: str) -> Schema:
     }
 
 
+#: What an agent gets to see of a call of others with the same party.
+_BRIEF: Final = (
+    "id",
+    "direction",
+    "from",
+    "to",
+    "service",
+    "party",
+    "agent",
+    "outcome",
+    "started",
+    "answered",
+    "ended",
+    "talk",
+    "notes",
+    "disposition",
+)
 _AGENT_QUERY: Final = Parameter("agent", TEXT, "whose desk, for those who look at others'")
+_LIMIT: Final = Parameter(
+    "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}, "how many"
+)
+_CURSOR: Final = Parameter("cursor", TEXT, "`next` of the page before")
 _COUNT: Final = record({"count": {"type": "integer"}})
 _DESK_CALL: Final = record(
     {
@@ -178,6 +266,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=(_AGENT_QUERY,),
         answers=("application/json", _DESK),
         problems={404: "no such agent", 422: "whose desk is meant"},
+    ),
+    Route(
+        "GET",
+        "/api/v1/desk/calls/{id}",
+        desk_call,
+        "One of an agent's own calls as the desk shows it, past ones too",
+        roles=_STAFF,
+        answers=("application/json", _DESK_CALL),
+        problems={404: "no such call, or an agent who took no part in it"},
     ),
     Route(
         "POST",
@@ -236,6 +333,61 @@ ROUTES: Final[tuple[Route, ...]] = (
         problems={
             409: "the agent does not write up this call, or its disposition is missing",
             422: "neither of both, or extended enough",
+        },
+    ),
+    Route(
+        "GET",
+        "/api/v1/desk/unwritten",
+        unwritten,
+        "Calls that still lack the disposition that their service wants, newest first",
+        "`PATCH` of the call takes it out. An agent gets their own, others name the `agent`.",
+        roles=_STAFF,
+        query=(_AGENT_QUERY, _LIMIT, _CURSOR),
+        answers=("application/json", record({"calls": listed(_DESK_CALL), "next": maybe(STRING)})),
+        problems={422: "whose desk is meant; or no such cursor"},
+    ),
+    Route(
+        "GET",
+        "/api/v1/calls/{id}/history",
+        history,
+        "Earlier calls with the same party or number, newest first",
+        "For whoever may see the call. An agent gets the main fields of each.",
+        roles=_EVERYBODY,
+        query=(
+            Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "how many"),
+        ),
+        answers=("application/json", record({"calls": listed({"type": "object"})})),
+        problems={404: _NO_CALL},
+    ),
+    Route(
+        "POST",
+        "/api/v1/parties",
+        create_party,
+        "Take an unknown caller into the CRM",
+        "`adapter`: the first that can, if left out. With `call` it is who that was. Who has the number already is"
+        " not made again: 200 and they.",
+        roles=_EVERYBODY,
+        body=_body(
+            {
+                "adapter": TEXT,
+                "type": {"type": "string", "enum": ["contact", "lead"]},
+                "name": TEXT,
+                "company": {"type": ["string", "null"], "maxLength": 200},
+                "number": NUMBER,
+                "notes": {"type": ["string", "null"], "maxLength": 4000},
+                "call": TEXT,
+            },
+            "type",
+            "name",
+            "number",
+        ),
+        answers=("application/json", {"type": "object"}),
+        status=201,
+        also={200: "somebody of this type has the number already"},
+        problems={
+            404: "no such call",
+            422: "no telephone number, or no adapter that takes parties",
+            502: "the CRM did not take it",
         },
     ),
     Route(

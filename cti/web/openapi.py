@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 from cti.web.problems import MEDIA_TYPE
 from cti.web.routing_table import JSON, Route
+from cti.web.schema import Schema
 from cti.web.shapes import SCHEMAS, named
 
 
@@ -52,8 +54,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "parameters": [*_path_parameters(route), *_query_parameters(route)],
         "responses": {
             **{
-                str(status): {"description": why}
-                | ({} if status == 204 else {"content": {media: {"schema": schema}}})
+                str(status): {"description": why} | _content(status, media, schema)
                 for status, why in {route.status: route.summary, **route.also}.items()
             },
             **{str(status): _problem(why) for status, why in sorted(_problems(route).items())},
@@ -67,6 +68,10 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.body is not None:
         operation["requestBody"] = {"required": route.body_needed, "content": {JSON: {"schema": route.body}}}
     return operation
+
+
+def _content(status: int, media: str, schema: Schema) -> dict[str, Any]:
+    return {} if status == HTTPStatus.NO_CONTENT else {"content": {media: {"schema": schema}}}
 
 
 def _operation_id(route: Route) -> str:

@@ -27,24 +27,6 @@ MEDIA_TYPES: Final[Mapping[str, str]] = {
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
 }
-#: Scripts, styles and pictures come from here and nowhere else, and text never becomes markup (`trusted-types`).
-POLICY: Final = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "font-src 'self'",
-        "connect-src 'self'",
-        "media-src 'self'",
-        "manifest-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    ]
-)
 
 
 @frozen
@@ -58,7 +40,7 @@ class File:
 
 
 def read_files(directory: Path) -> Mapping[str, File]:
-    """Every file below `directory` by its name, in whatever folder it stands. Raises `ValueError` for two of one name."""
+    """Every file below `directory` by its name, whatever its folder. Raises `ValueError` for two of one name."""
     files: dict[str, File] = {}
     for path in sorted(directory.rglob("*")):
         if not path.is_file():
@@ -106,7 +88,6 @@ def _sent(asked: Asked, file: File) -> Answer:
         "ETag": tag,
         "Cache-Control": "no-cache",
         "Vary": "Accept-Encoding",
-        "Content-Security-Policy": POLICY,
     }
     known = [each.strip().removeprefix("W/") for each in (request.getHeader("If-None-Match") or "").split(",")]
     if tag in known or "*" in known:

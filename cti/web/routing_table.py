@@ -82,7 +82,8 @@ class Route:
     `roles`: whose token is taken, None if none is asked for. `without_token`: who needs none although `roles`
     are given. `answers`: the media type and the schema of what is answered with `status`, and with
     the statuses in `also`. `seconds`: an answer that takes longer is given up. A body all of whose parts may be left
-    out may be left out itself.
+    out may be left out itself. `audited`: whether it is written down who asked; None: where it changes something.
+    `scope`: the group of routes that a token may be limited to; without it, it follows from method and path.
     """
 
     method: str
@@ -97,8 +98,17 @@ class Route:
     answers: tuple[str, Schema] = (JSON, {"type": "object"})
     status: int = 200
     seconds: float = ANSWER_SECONDS
+    audited: bool | None = None
+    scope: str = ""
     also: Mapping[int, str] = field(factory=dict)
     problems: Mapping[int, str] = field(factory=dict)
+
+    @property
+    def group(self) -> str:
+        """What a token needs among its scopes: `read` for all that changes nothing, else the path's first word."""
+        if self.scope or self.method == "GET":
+            return self.scope or "read"
+        return self.path.removeprefix("/api/v1/").partition("/")[0]
 
     @property
     def body_needed(self) -> bool:

@@ -8,10 +8,12 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from cti.agents.roster import AgentView
+from cti.calls.callbacks import Callbacks
 from cti.calls.control import Asker, Done
 from cti.calls.desk import Desk
 from cti.calls.identification import Identification
 from cti.calls.painting import Painting
+from cti.calls.parties import Parties
 from cti.calls.recordings import Reading
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
@@ -23,6 +25,7 @@ from cti.store.records import AuditRecord, CallRecord, GapRecord, StoredEvent, U
 from cti.web.audit import Audit
 from cti.web.events import EventHub
 from cti.web.login import Login
+from cti.web.masking import Masking
 from cti.web.sessions import Sessions
 from cti.web.tokens import FailedAttempts, Tokens
 
@@ -34,6 +37,9 @@ class ICallLog(Protocol):
         self, where: CallFilter, limit: int, after: str | None = None
     ) -> "Deferred[tuple[Sequence[CallRecord], str | None]]": ...
     def call(self, id: str) -> "Deferred[CallDetail | None]": ...
+    def unwritten(
+        self, agent: str, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]": ...
     def gaps(
         self, since: float | None, until: float | None, limit: int
     ) -> "Deferred[Sequence[GapRecord]]": ...
@@ -71,6 +77,9 @@ class IAgents(Protocol):
     def set_wish(self, agent: str, wish: str, reason: str | None, by: str) -> "Deferred[None]":
         """Fires when it is durable. `by` names the token. Raises or fails with `AgentUnknown`."""
 
+    def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
+        """Fires when it is durable. Raises or fails with `AgentUnknown`, `PhoneUnknown`."""
+
 
 class IControl(Protocol):
     """What can be done to calls. Raises `ControlError`'s subclasses and `StoreError`."""
@@ -102,6 +111,8 @@ class Desktop:
     painting: Painting
     written: Written
     writing_up: WritingUp
+    callbacks: Callbacks
+    parties: Parties
 
 
 @frozen
@@ -174,6 +185,7 @@ class Services:
     clock: Clock
     in_thread: Callable[[Callable[[], bytes]], "Deferred[bytes]"]
     options: Options = field(factory=Options)
+    masking: Masking = field(factory=Masking)
     failures: FailedAttempts = field(init=False)
 
     @failures.default

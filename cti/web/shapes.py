@@ -194,16 +194,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "groups": listed(STRING),
             "call": maybe(STRING),
             "why_not": {"type": ["string", "null"], "description": "why they can't be offered a call now"},
+            "phone": {"type": ["string", "null"], "description": "where they sit; null: all of theirs ring"},
         }
     ),
     "Agents": record({"agents": listed(named("Agent"))}),
     "AgentChange": {
         "type": "object",
-        "required": ["state"],
         "additionalProperties": False,
         "properties": {
             "state": {"type": "string", "enum": list(WISHES)},
             "reason": {"type": ["string", "null"], "maxLength": 200},
+            "phone": {
+                **TEXT,
+                "type": ["string", "null"],
+                "description": "one of theirs; null: all of them ring",
+            },
         },
     },
     "Session": record(

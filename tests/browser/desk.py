@@ -110,7 +110,7 @@ class Desk:
 
     def says_it_was(self, disposition: str) -> None:
         """Chooses a disposition by its label."""
-        self.at("disposition").get_by_text(disposition, exact=True).click()
+        self.at("disposition").get_by_text(disposition, exact=True).locator("..").click()
 
     def is_writing_up(self) -> None:
         expect(self.at("wrap-up")).to_be_visible()

@@ -50,6 +50,7 @@ SALES: Mapping[str, Any] = {
         "callback": {"en": "Call again", "de": "Wieder anrufen", "sl": "Pokliči znova", "ru": "Перезвонить"},
     },
     "disposition": "required",
+    "quick_create": True,
 }
 #: The company's own way out.
 OUT = """
@@ -96,6 +97,11 @@ class House:
         self._live.append(call)
         return call
 
+    def does(self, agent: str, call: str, operation: str, **body: Any) -> None:
+        """An agent does something with a call by other means than their desk."""
+        token = self.company.daemon.token("agent", agent)
+        self.company.daemon.request("POST", f"/api/v1/calls/{call}/{operation}", body, token)
+
     def ready(self, *agents: str) -> None:
         """These agents are ready, and no others."""
         for id in self.company.daemon.agents():
@@ -121,7 +127,10 @@ class House:
         self.company.pbx.cli("channel request hangup all")
 
         def quiet() -> bool:
-            held = [each for each in self.company.daemon.agents().values() if each["call"]]
+            held = [id for id, each in self.company.daemon.agents().items() if each["call"]]
+            for id in held:
+                if self.company.daemon.agents()[id]["state"] == "wrap_up":
+                    self.company.daemon.request("PATCH", f"/api/v1/agents/{id}", {"state": "paused"})
             return not held and not self.company.pbx.channels()
 
         eventually(quiet, 20, what="a quiet company")

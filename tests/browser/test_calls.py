@@ -35,7 +35,7 @@ def test_a_call_from_before_the_ring_to_the_next_one(house: House, tmp_path: Pat
         desk.picture("1-ready")
         waiting: list[Route] = []
         # The server holds the ring back until the card is painted, so this makes time for a look before it.
-        desk.tab.route("**/api/v1/calls/*/card", waiting.append)
+        desk.tab.route("**/api/v1/calls/*/card", lambda route: waiting.append(route))
 
         first = house.rings()
         desk.sees_card(
@@ -89,17 +89,15 @@ def test_a_call_from_before_the_ring_to_the_next_one(house: House, tmp_path: Pat
 
 
 def test_the_card_goes_when_another_takes_the_call(house: House, tmp_path: Path) -> None:
-    house.ready("anna", "ben")
     with house.desk("anna", tmp_path) as anna, house.desk("ben", tmp_path) as ben:
         call = house.rings()
         anna.sees_card("Katja Brandt", status="ringing")
-        ben.sees_card("Katja Brandt", status="ringing")
-        anna.picture("both")
-        ben.answers()
+        anna.picture("mine")
+        house.does("ben", anna.shown_call(), "pickup")
+        ben.sees_card("Katja Brandt", status="talking")
         anna.sees_no_card()
         anna.is_in_state("ready")
         anna.picture("taken")
-        ben.sees_card("Katja Brandt", status="talking")
         call.hang_up()
         ben.is_writing_up()
         ben.says_it_was("Call again")
@@ -143,6 +141,8 @@ def test_a_missed_call_is_taken_from_the_list_and_called_back(house: House, tmp_
         expect(row).to_have_count(1)
         expect(row).to_contain_text("Katja Brandt")
         desk.picture("list")
+        # It is hers from the beginning, as the customer is.
+        row.get_by_test_id("give-back").click()
         row.get_by_test_id("take").click()
         expect(row.get_by_test_id("give-back")).to_be_visible()
         row.get_by_test_id("call-back").click()
@@ -199,7 +199,8 @@ def test_what_can_be_done_with_a_call_is_what_the_server_says(house: House, tmp_
 
 
 def test_a_call_that_nobody_wrote_up_in_time_waits_in_the_worklist(house: House, tmp_path: Path) -> None:
-    with house.desk("anna", tmp_path) as desk:
+    # What the service refuses.
+    with house.desk("anna", tmp_path, expects=["wrap_up.*409", "409.*wrap_up"]) as desk:
         desk.goes_to("unwritten")
         before = desk.at("unwritten-call").count()
         desk.goes_to("desk")

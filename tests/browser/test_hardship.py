@@ -202,7 +202,7 @@ def test_notes_that_two_write_at_once_keep_the_words_of_both(house: House, tmp_p
         call = talking(house, desk)
         other.sees_card("Katja Brandt", status="talking")
         held: list[Route] = []
-        desk.tab.route(f"**/api/v1/calls/{call}", held.append)
+        desk.tab.route(f"**/api/v1/calls/{call}", lambda route: held.append(route))
         desk.writes("Needs a pump.")
         eventually(lambda: held or desk.tab.wait_for_timeout(20), what="the notes on their way")
         other.writes("Calls from the yard.")

@@ -119,6 +119,36 @@ def test_what_the_server_has_in_another_version_is_merged_and_sent_again(tab):
     assert seen == {"sent": [["mine", '"1"'], ["theirs\nmine", '"2"']], "unsaved": False}
 
 
+def test_an_answer_that_is_older_than_what_was_saved_does_not_bring_old_words_back(tab):
+    seen = ask(
+        tab,
+        "notes",
+        """await (async () => {
+            sessionStorage.clear();
+            const sent = [];
+            const drafts = new m.Drafts({
+                send: async (id, changes, etag) => {
+                    sent.push([changes.notes, etag]);
+                    return {call: {id, notes: changes.notes, disposition: null}, etag: `"${sent.length + 1}"`};
+                },
+                changed: () => {},
+            });
+            const old = {call: {id: "c1", notes: ""}, etag: '"1"'};
+            const shown = () => drafts.of(drafts.fresh(old).call).notes;
+            drafts.edit(old, {notes: "Hel"}, 0);
+            await new Promise(resolve => setTimeout(resolve, 50));
+            const after = shown();
+            drafts.edit(drafts.fresh(old), {notes: "Hello"}, 20);
+            drafts.seen(drafts.fresh(old));
+            await new Promise(resolve => setTimeout(resolve, 100));
+            const foreign = drafts.fresh({call: {id: "c1", notes: "theirs"}, etag: '"9"'}).call.notes;
+            return {sent, after, last: shown(), foreign};
+        })()""",
+    )
+    assert seen["sent"] == [["Hel", '"1"'], ["Hello", '"2"']]
+    assert (seen["after"], seen["last"], seen["foreign"]) == ("Hel", "Hello", "theirs")
+
+
 def test_what_was_typed_before_the_calls_version_was_known_is_saved_when_it_is(tab):
     seen = ask(
         tab,

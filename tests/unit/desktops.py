@@ -5,9 +5,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
+from cti.calls.callbacks import Callbacks
 from cti.calls.control import Control
 from cti.calls.desk import Desk
 from cti.calls.painting import Painting
+from cti.calls.parties import Parties
 from cti.calls.written import Written
 from cti.dialling import DiallingRules
 from cti.numbers import NumberPlan
@@ -81,13 +83,39 @@ class Behind:
             store=store,
             settings=lambda: self.settings,
             newest=lambda: 41,
-            missed=lambda _agent: 2,
+            missed=lambda agent: self.callbacks.count(agent),
             now=house.clock.seconds,
         )
 
+        self.callbacks = Callbacks(
+            calls=house.calls,
+            store=store,
+            roster=house.roster,
+            services=lambda: house.services,
+            control=self.control,
+            now=house.clock.seconds,
+        )
+        self.adapters: dict[str, Any] = {}
+        self.parties = Parties(
+            adapters=lambda: self.adapters,
+            calls=house.calls,
+            writing_up=house.writing_up,
+            written=self.written,
+        )
+        store.callbacks = lambda where, limit, after=None: succeed(([], None))
+        store.callback = lambda id: None
+        house.calls.on_news(self.callbacks.news)
+
     @property
     def desktop(self) -> Desktop:
-        return Desktop(self.desk, self.painting, self.written, self.house.writing_up)
+        return Desktop(
+            self.desk,
+            self.painting,
+            self.written,
+            self.house.writing_up,
+            self.callbacks,
+            self.parties,
+        )
 
     def card_painted(self, seconds: float) -> None:
         self.painted.append(seconds)

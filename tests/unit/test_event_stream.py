@@ -29,7 +29,7 @@ def an_event(seq: int, type: str = "call.routed", agents: Sequence[str] = (), si
 class Stream:
     """A reader of `/api/v1/events`, who takes what the transport got."""
 
-    def __init__(self, web: Web, token: str, path: str = "/api/v1/events", **headers: str) -> None:
+    def __init__(self, web: Web, token: str | None, path: str = "/api/v1/events", **headers: str) -> None:
         self.web = web
         self.channel, self.transport = web.connect()
         fields = {name.replace("_", "-"): value for name, value in headers.items()}

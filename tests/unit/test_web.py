@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from cti.agents.roster import AgentUnknown, AgentView
+from cti.agents.roster import AgentUnknown, AgentView, PhoneUnknown
 from cti.calls.control import (
     OPERATIONS,
     Asker,
@@ -145,6 +145,11 @@ class FakeStore:
     def call(self, id: str) -> "Deferred[CallDetail | None]":
         return succeed(self.details.get(id))
 
+    def unwritten(
+        self, agent: str, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]":
+        return succeed((list(self.details.values())[:limit], None))
+
     def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
         return succeed(
             [gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)]
@@ -165,6 +170,7 @@ class FakeAgents:
     def __init__(self) -> None:
         self.states = {"anna": "ready", "ben": "paused"}
         self.wishes: list[tuple[str, str, str | None, str]] = []
+        self.phones: dict[str, str | None] = {}
 
     def views(self) -> Sequence[AgentView]:
         return [
@@ -177,6 +183,12 @@ class FakeAgents:
             return fail(AgentUnknown(f"there is no agent {agent!r}"))
         self.states[agent] = wish
         self.wishes.append((agent, wish, reason, by))
+        return succeed(None)
+
+    def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
+        if phone not in (None, f"PJSIP/{agent}"):
+            return fail(PhoneUnknown(f"{phone} is no phone of {agent}; PJSIP/{agent}"))
+        self.phones[agent] = phone
         return succeed(None)
 
 
@@ -270,6 +282,7 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    fields: Sequence[tuple[str, str]] = ()
 
     @property
     def json(self) -> Any:
@@ -279,7 +292,9 @@ class Reply:
 class Web:
     """A site on a clock, spoken to in bytes, with all its services in reach."""
 
-    def __init__(self, options: Options | None = None, max_streams: int = 100) -> None:
+    def __init__(
+        self, options: Options | None = None, max_streams: int = 100, passwords: Passwords | None = None
+    ) -> None:
         self.clock = Clock()
         self.clock.rightNow = NOW
         self.store = FakeStore()
@@ -297,7 +312,7 @@ class Web:
         self.doors = FakeDoors()
         self.sessions = Sessions(self.doors, self.clock)
         self.audit = Audit(self.doors, self.clock)
-        self.passwords = Passwords(at_once, QUICK)
+        self.passwords = passwords or Passwords(at_once, QUICK)
         self.metrics = Metrics(services=["sales"])
         self.hub = EventHub(self.store, self.clock, valid=self._still_valid, max_streams=max_streams)
         self.services = Services(
@@ -387,8 +402,8 @@ def request_bytes(
 def parse(data: bytes) -> Reply:
     head, _, body = data.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in lines)
-    return Reply(int(status.split(" ")[1]), headers, body)
+    fields = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    return Reply(int(status.split(" ")[1]), dict(fields), body, fields)
 
 
 @pytest.fixture
@@ -435,6 +450,14 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("GET", "/api/v1/colleagues"): {**dict.fromkeys(ROLES, 200), "crm": 403},
     # Without an If-Match, and by who writes nothing up.
     ("PATCH", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 428),
+    ("GET", "/api/v1/desk/unwritten?agent=anna"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    ("GET", "/api/v1/calls/c1/history"): dict.fromkeys(ROLES, 200),
+    ("GET", "/api/v1/callbacks"): dict.fromkeys(ROLES, 200),
+    ("POST", "/api/v1/callbacks"): dict.fromkeys(ROLES, 201),
+    ("PATCH", "/api/v1/callbacks/b1"): dict.fromkeys(ROLES, 428),
+    ("POST", "/api/v1/callbacks/b1/dial"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
+    # No adapter takes any.
+    ("POST", "/api/v1/parties"): dict.fromkeys(ROLES, 422),
     ("POST", "/api/v1/calls/c1/card"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
     ("POST", "/api/v1/calls/c1/wrap_up"): {"agent": 409, "supervisor": 403, "admin": 403, "crm": 403},
 }
@@ -452,6 +475,8 @@ BODIES: Mapping[str, Any] = {
     "deflect": {"to": "ben"},
     "digits": {"digits": "1"},
     "record": {"action": "start"},
+    "callbacks": {"number": "+4915228817386"},
+    "parties": {"type": "contact", "name": "Käthe Ørsted", "number": "+4915228817386"},
     "card": {"attempt": 1},
     "wrap_up": {"finish": True},
 }
@@ -463,7 +488,11 @@ def body_for(method: str, path: str) -> Any:
         return None
     if method == "PATCH" and path.startswith("/api/v1/calls/"):
         return {"notes": "called back"}
-    return BODIES["users/ben"] if path.endswith("users/ben") else BODIES.get(path.rpartition("/")[2])
+    if method == "PATCH" and path.startswith("/api/v1/callbacks/"):
+        return {"note": "not before noon"}
+    if path.endswith("users/ben"):
+        return BODIES["users/ben"]
+    return BODIES.get(path.rpartition("/")[2])
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -612,7 +641,7 @@ def test_every_fault_of_a_request_is_named_at_once(web: Web) -> None:
     [
         (b"{", {"Content-Type": "application/json"}, 400),
         (b"\xff\xfe", {"Content-Type": "application/json"}, 400),
-        (b"", {"Content-Type": "application/json"}, 400),
+        (b"", {"Content-Type": "application/json"}, 422),
         (b"[" * 2000, {"Content-Type": "application/json"}, 400),
         (b"state=ready", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
         (b"{}", {}, 415),

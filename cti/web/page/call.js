@@ -5,7 +5,7 @@ import { since, serverNow, until } from "./clock.js";
 import { icon } from "./icons.js";
 import { isIncoming } from "./state.js";
 import { h } from "./view.js";
-import { duration, moment, t } from "./words.js";
+import { duration, moment, spoken, t } from "./words.js";
 
 /** The operations that are buttons, in this order; those of the server's that are not here have no place on a desk. */
 const OPERATIONS = [
@@ -144,7 +144,7 @@ function disposition(app, each, draft, locked) {
       t("disposition.title"),
       each.disposition_required && h("span", { class: missing ? "required missing" : "required" }, " ", t("disposition.required")),
     ),
-    each.dispositions.map(({ id, label }) =>
+    each.dispositions.map(({ id, label, labels }) =>
       h(
         "label",
         { class: "pill", key: id },
@@ -155,7 +155,7 @@ function disposition(app, each, draft, locked) {
           checked: draft.disposition === id,
           onchange: () => app.drafts.edit(each, { disposition: id }, 0),
         }),
-        h("span", {}, foreign(label)),
+        h("span", {}, foreign(labels?.[spoken()] ?? label)),
       ),
     ),
   );

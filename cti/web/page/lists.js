@@ -124,7 +124,7 @@ function callBack(app, item) {
   });
 }
 
-function unwritten(app, call) {
+function unwritten(app, { call }) {
   return h(
     "li",
     { class: "list-row", key: call.id, "data-test": "unwritten-call" },
