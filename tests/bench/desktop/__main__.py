@@ -1,10 +1,11 @@
-"""Thousands of desktops at the daemon, and at a bare twisted.web that only streams: `make bench-desktop`.
+"""Thousands of desktops at the daemon and at a bare twisted.web that only streams, and cards painted in Chromium.
 
-    python -m tests.bench.desktop [--desks N] [--rate CALLS] [--seconds S] [--cards N]
+    python -m tests.bench.desktop [streams] [painting] [--desks N] [--rate CALLS] [--seconds S] [--cards N] …
 
-Each desktop is an agent's, with a token of its own; the daemon runs on one core, all desktops and the calls'
+`streams`: each desktop is an agent's, with a token of its own; the daemon runs on one core, all desktops and the calls'
 Asterisk on the other. What one costs in memory; cards a second; from Asterisk's question to the card's bytes at
 the desktop, at so many calls a second; and how long until all are back after a restart, and what they then have.
+`painting`: until the card is painted, and beside the phone's INVITE, on a real Asterisk (tests/bench/desktop/painting.py).
 """
 
 import argparse
@@ -196,11 +197,36 @@ def wrong(daemon: Daemon, agents: Sequence[str], after: int, seen: Sequence[Sequ
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.desktop", description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["streams", "painting"], metavar="PART")
     parser.add_argument("--desks", type=int, default=5000)
     parser.add_argument("--rate", type=int, default=50, help="calls a second")
     parser.add_argument("--seconds", type=int, default=20, help="of calls")
     parser.add_argument("--cards", type=int, default=50_000, help="to be pushed as fast as can be")
+    parser.add_argument("--painted", type=int, default=200, help="calls whose cards are painted, at most 200")
     options = parser.parse_args(arguments)
+    if "streams" in options.parts:
+        _streams(options)
+    if "painting" in options.parts:
+        _painting(min(options.painted, 200))
+
+
+def _painting(calls: int) -> None:
+    # The lab has Chromium by Playwright, which who measures streams needs not.
+    from tests.bench.desktop import painting
+
+    for lead_ms in (0, painting.LEAD_MS):
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=cache_directory()) as directory:
+            print(*painting.report(lead_ms, *painting.measure(Path(directory), calls, lead_ms)), sep="\n")
+    _say_load()
+
+
+def _say_load() -> None:
+    print(
+        f"load of the machine, of 1, 5 and 15 minutes: {', '.join(f'{load:.1f}' for load in os.getloadavg())}"
+    )
+
+
+def _streams(options: Any) -> None:
     with ExitStack() as started:
         # On a real disk: where /tmp is memory, flushing to it costs nothing.
         directory = tempfile.TemporaryDirectory(prefix="bench-", dir=cache_directory())
@@ -215,6 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{options.desks:,} desktops; server on core {server_core}, desktops and calls on core {load_core}\n"
         )
         report(bench, options)
+        _say_load()
 
 
 def report(bench: Bench, options: Any) -> None:
