@@ -346,6 +346,7 @@ class _Stream:
         self._position = position
         self._live = live
         self._request.write(preamble)
+        self._request.forget_headers()
         if not live:
             self._catch_up()
 

@@ -355,7 +355,10 @@ class Load:
 
             def ready() -> None:
                 nonlocal unread
-                data = connection.recv(1 << 20)
+                try:
+                    data = connection.recv(1 << 20)
+                except ConnectionError:
+                    data = b""
                 *actions, unread = (unread + data).split(b"\r\n\r\n")
                 for action in actions:
                     connection.sendall(self._acted(port, connection, action + b"\r\n"))

@@ -169,6 +169,23 @@ def test_a_long_absence_is_made_up_in_pages_with_live_events_in_between(web: Web
     assert stream.ids == list(range(1, 2 * PAGE + 53))
 
 
+def test_a_desktop_that_comes_back_reads_its_own_agents_events_and_no_others(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(web, *(an_event(n, agents=["anna"] if n == 700 else ["ben"]) for n in range(1, 1001)))
+    read: list[int] = []
+    events_after = web.store.events_after
+
+    def counted(seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]:
+        found = events_after(seq, limit, agent)
+        read.extend(event.seq for event in found)
+        return found
+
+    monkeypatch.setattr(web.store, "events_after", counted)
+    assert Stream(web, web.token("agent", "anna"), Last_Event_ID="0").ids == [700]
+    assert read == [700]
+
+
 def test_what_is_committed_but_not_yet_told_is_not_told_twice(web: Web) -> None:
     publish(web, an_event(1))
     late = an_event(2)
