@@ -75,7 +75,7 @@ class Request(http.Request):
         return cast(Transport, self.transport)
 
     def forget_headers(self) -> None:
-        """To be called once the answer has begun: one that lasts for hours need not keep 3 kB of what was said then."""
+        """To be called once the answer has begun: one that lasts for hours keeps no 3 kB of its first moment."""
         self.requestHeaders = self.responseHeaders = _NO_HEADERS
 
     def gotLength(self, length: int | None) -> None:

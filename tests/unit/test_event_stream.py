@@ -77,6 +77,15 @@ def test_the_answer_begins_as_a_stream_that_nobody_buffers(web: Web) -> None:
     assert "Content-Length" not in head
 
 
+def test_a_stream_that_has_begun_keeps_none_of_its_headers_and_ends_properly_all_the_same(web: Web) -> None:
+    stream = Stream(web, web.token("supervisor"), User_Agent="a" * 500)
+    (request,) = stream.channel.requests
+    assert not list(request.requestHeaders.getAllRawHeaders())
+    assert not list(request.responseHeaders.getAllRawHeaders())
+    web.hub.stop()
+    assert stream.transport.value().endswith(b"0\r\n\r\n")
+
+
 def test_a_new_stream_begins_now(web: Web) -> None:
     publish(web, an_event(1), an_event(2))
     stream = Stream(web, web.token("supervisor"))
