@@ -260,9 +260,9 @@ def report(bench: Bench, options: Any) -> None:
     load.order("close")
     daemon, tokens, manager = bench.ours(desks)
     agents = list(daemon.settings["agents"])
+    alone = bench.called(daemon, manager, options.rate, options.seconds)
     with open_store_for_command(daemon.directory / "cti.db", destinations={}, clock=time.time) as store:
         begin = store.read.event_range()[1]
-    alone = bench.called(daemon, manager, options.rate, options.seconds)
     opened = bench.opened(daemon.pid, daemon.http_port, tokens)
     _say(
         "memory of a connection",
@@ -309,6 +309,15 @@ def report(bench: Bench, options: Any) -> None:
             f"{back['seconds']:.1f} s after it listens, half of them {back['half']:.1f} s",
             f"{events:,} events",
         )
+    load.order("mark")
+    left = time.perf_counter()
+    load.order("leave")
+    asked = bench.called(daemon, manager, options.rate // 2, 4)
+    load.order("await", since=left, events=0)
+    _say(
+        f"from the question to the answer at {options.rate // 2} calls a second while all come back",
+        f"{_delays(asked)}; {asked['dialled']:.1%} got an agent",
+    )
     cut = load.order("cut", desks=min(2000, desks), retry=0.0, events=0)
     _say("2,000 desktops that come back at one moment", f"{cut['seconds']:.2f} s until all have their stream")
     bad = wrong(daemon, agents, begin, load.order("seen")["seen"])

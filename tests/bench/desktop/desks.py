@@ -81,6 +81,11 @@ class Desks(Load):
                 for desk in self._desks[: order["desks"]]:
                     desk.retry = order["retry"]
                     self._lose(desk)
+            case "leave":
+                # All come back by themselves, each when the server has told it to.
+                for desk in self._desks:
+                    self._lose(desk)
+                self._answer()
             case "mark":
                 self._marked = self._events
                 self._answer()
