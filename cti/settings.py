@@ -145,7 +145,7 @@ class Http:
 
     `url`: the address under which browsers come here, without a slash at the end; None if nobody has said it. `tls`:
     None for a connection without. `session`: how long people stay logged in. `masking`: role → what of a customer
-    it does not see.
+    it does not see. `requests_per_minute`: of each who asks.
     """
 
     listen: Address = Address("127.0.0.1", 8470)
@@ -155,6 +155,7 @@ class Http:
     tls: ServerCertificate | None = None
     session: SessionSettings = SessionSettings()
     masking: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    requests_per_minute: int = 1200
 
 
 @frozen
@@ -437,7 +438,17 @@ class _Reader:
 
     def _http(self, place: Place | None) -> Http:
         section = self._file.section(
-            place, ("listen", "behind_proxy", "metrics_allow", "url", "tls", "session", "masking")
+            place,
+            (
+                "listen",
+                "behind_proxy",
+                "metrics_allow",
+                "url",
+                "tls",
+                "session",
+                "masking",
+                "requests_per_minute",
+            ),
         )
         listen = self._listen(section.get("listen"), Http().listen)
         where = section.get("listen")
@@ -458,6 +469,7 @@ class _Reader:
             self._server_certificate(tls_place),
             self._session(section.get("session")),
             dict(self._masking(section.get("masking"))),
+            self._file.whole(section.get("requests_per_minute"), Http().requests_per_minute, 60, 1_000_000),
         )
 
     def _server_certificate(self, place: Place | None) -> ServerCertificate | None:

@@ -206,7 +206,9 @@ def test_a_missed_call_is_called_back_and_clears_itself(tmp_path: Path) -> None:
         eventually(lambda: dora.desk()["missed"]["count"] == 1, 15, what="the missed call")
         assert anna.desk()["missed"] == {"count": 0}
         # It is counted a moment before it is durable.
-        (entry,) = eventually(lambda: dora.ask("GET", "/callbacks")[1]["callbacks"], 10, what="it in the list")
+        (entry,) = eventually(
+            lambda: dora.ask("GET", "/callbacks")[1]["callbacks"], 10, what="it in the list"
+        )
         assert (entry["number"], entry["tries"], entry["owner"]) == (CUSTOMER_E164, 1, None)
         # Dora's phone answers nothing; Anna gets it from her.
         status, given = dora.ask("PATCH", f"/callbacks/{entry['id']}", {"owner": "anna"}, entry["etag"])

@@ -28,6 +28,7 @@ from cti.store.records import (
     CardRecord,
     ChannelRecord,
     DecisionRecord,
+    GapRecord,
     ReservationRecord,
     SegmentRecord,
     StoredEvent,
@@ -260,6 +261,25 @@ def test_a_token_is_found_by_its_digest_only(loop: Loop, store: SqliteStore) -> 
     assert store.token("ab" * 32) == token
     assert store.token("cd" * 32) is None
     assert store.tokens() == [token]
+
+
+def test_gaps_come_by_pages_and_none_twice_or_never(loop: Loop, store: SqliteStore) -> None:
+    unit = store.unit()
+    gaps = [GapRecord(pbx, since, since + 5.0, 0) for since in (100.0, 200.0, 300.0) for pbx in ("a", "b")]
+    for gap in gaps:
+        unit.put_gap(gap)
+    loop.result(store.commit(unit))
+    found: list[GapRecord] = []
+    after: str | None = None
+    while True:
+        page, after = loop.result(store.gaps(150.0, None, 3, after))
+        found += page
+        if after is None:
+            break
+        assert len(page) == 3
+    assert found == gaps[:1:-1]
+    with pytest.raises(ValueError, match="was not given out here"):
+        loop.result(store.gaps(None, None, 3, "made up"))
 
 
 def test_text_that_is_not_unicode_is_written_visibly_cleaned(loop: Loop, store: SqliteStore) -> None:

@@ -30,12 +30,13 @@ from cti.calls.control import (
     TooMany,
 )
 from cti.calls.identification import Identification
-from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment
+from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment, with_display
 from cti.calls.recordings import NoRecording, RecordingAway
 from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
 from cti.store.base import CallDetail, CallFilter, StoreError
 from cti.store.records import (
+    AskedOnce,
     CallRecord,
     CardRecord,
     ChannelRecord,
@@ -45,6 +46,7 @@ from cti.store.records import (
     StoredEvent,
     TokenRecord,
 )
+from cti.store.rows import ASKED_ONCE, REMOVE_ASKED_ONCE, RowUnit
 from cti.web.api import ROUTES
 from cti.web.audit import Audit
 from cti.web.call_control import PROBLEMS
@@ -126,6 +128,8 @@ class FakeStore:
         self.filters: list[tuple[CallFilter, int, str | None]] = []
         self.broken = False
         self.lookups = 0
+        self.asked: dict[tuple[str, str], AskedOnce] = {}
+        self.pending: Deferred[None] | None = None
 
     def token(self, digest: str) -> TokenRecord | None:
         assert len(digest) == 64
@@ -145,15 +149,36 @@ class FakeStore:
     def call(self, id: str) -> "Deferred[CallDetail | None]":
         return succeed(self.details.get(id))
 
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
+        found = [
+            gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)
+        ]
+        return succeed((found[:limit], "more" if len(found) > limit else None))
+
+    def asked_once(self, who: str, key: str) -> AskedOnce | None:
+        return self.asked.get((who, key))
+
+    def unit(self) -> Any:
+        return RowUnit()
+
+    def commit(self, unit: Any) -> "Deferred[None]":
+        """Only what `Once` writes."""
+        if self.broken:
+            return fail(StoreError("the disk is full"))
+        for statement, row in unit.rows:
+            if statement is ASKED_ONCE.upsert:
+                record = ASKED_ONCE.load(row)
+                self.asked[record.who, record.key] = record
+            elif statement is REMOVE_ASKED_ONCE:
+                del self.asked[tuple(row)]
+        return succeed(None) if self.pending is None else self.pending
+
     def unwritten(
         self, agent: str, limit: int, after: str | None = None
     ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]":
         return succeed((list(self.details.values())[:limit], None))
-
-    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
-        return succeed(
-            [gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)]
-        )
 
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
         return [event for event in self.events if event.seq > seq][:limit]
@@ -313,6 +338,7 @@ class Web:
         self.hub = EventHub(self.store, self.clock, valid=self._still_valid, max_streams=max_streams)
         self.services = Services(
             calls=self.store,
+            answers=self.store,
             numbers=NumberPlan("DE"),
             identifier=self.identifier,
             agents=self.agents,
@@ -443,6 +469,7 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("DELETE", "/api/v1/users/ben"): {**dict.fromkeys(ROLES, 403), "admin": 204},
     ("GET", "/api/v1/audit"): {**dict.fromkeys(ROLES, 403), "admin": 200},
     ("GET", "/api/v1/desk?agent=anna"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    ("GET", "/api/v1/desk/calls/c1"): {"agent": 200, "supervisor": 403, "admin": 403, "crm": 403},
     ("GET", "/api/v1/colleagues"): {**dict.fromkeys(ROLES, 200), "crm": 403},
     # Without an If-Match, and by who writes nothing up.
     ("PATCH", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 428),
@@ -486,9 +513,7 @@ def body_for(method: str, path: str) -> Any:
         return {"notes": "called back"}
     if method == "PATCH" and path.startswith("/api/v1/callbacks/"):
         return {"note": "not before noon"}
-    if path.endswith("users/ben"):
-        return BODIES["users/ben"]
-    return BODIES.get(path.rpartition("/")[2])
+    return BODIES["users/ben"] if path.endswith("users/ben") else BODIES.get(path.rpartition("/")[2])
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -621,10 +646,17 @@ def test_a_wrong_request_is_a_problem_that_says_what_would_be_right(
     assert len(reply.json["detail"]) > 10
 
 
+def test_options_names_the_methods_and_allows_no_other_site_anything(web: Web) -> None:
+    reply = web.ask("OPTIONS", "/api/v1/calls", headers={"Origin": "https://elsewhere.example"})
+    assert (reply.status, reply.body, reply.headers["Allow"]) == (204, b"", "GET, HEAD, OPTIONS, POST")
+    assert not [name for name in reply.headers if name.startswith("Access-Control")]
+    assert web.ask("OPTIONS", "/nowhere").status == 404
+
+
 def test_405_names_the_methods(web: Web) -> None:
-    assert web.ask("DELETE", "/api/v1/calls").headers["Allow"] == "GET, HEAD, POST"
-    assert web.ask("GET", "/api/v1/explain").headers["Allow"] == "POST"
-    assert web.ask("HEAD", "/api/v1/events").headers["Allow"] == "GET"
+    assert web.ask("DELETE", "/api/v1/calls").headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+    assert web.ask("GET", "/api/v1/explain").headers["Allow"] == "OPTIONS, POST"
+    assert web.ask("HEAD", "/api/v1/events").headers["Allow"] == "GET, OPTIONS"
 
 
 def test_every_fault_of_a_request_is_named_at_once(web: Web) -> None:
@@ -872,7 +904,9 @@ def test_times_of_facts_and_deliveries_are_text_as_all_others(web: Web) -> None:
 
 def test_what_is_documented_of_a_call_is_what_is_shown(web: Web) -> None:
     web.store.details["c1"] = a_detail(a_call())
-    assert list(call_json(a_call())) == list(SCHEMAS["Call"]["properties"])
+    shown = with_display(call_json(a_call()), NumberPlan("DE").display)
+    assert list(shown) == list(SCHEMAS["Call"]["properties"])
+    assert shown["display"] == {"from": "01522 8817386", "to": "040 66969100"}
     shown = web.ask("GET", "/api/v1/calls/c1", web.token("admin")).json
     assert list(shown) == list(SCHEMAS["CallDetail"]["properties"])
     agent = web.ask("GET", "/api/v1/agents", web.token("admin")).json["agents"][0]

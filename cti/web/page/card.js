@@ -2,7 +2,7 @@
 
 import { openBeside, webAddress } from "./alerts.js";
 import { icon } from "./icons.js";
-import { otherSide } from "./state.js";
+import { isParty, otherSide } from "./state.js";
 import { h } from "./view.js";
 import { day, languageName, moment, t } from "./words.js";
 
@@ -80,7 +80,7 @@ export function card(app, each) {
           side.name && side.number && h("span", { class: "number" }, foreign(side.number)),
           !side.name && h("span", {}, t(each.choose ? "card.several" : "card.unknown")),
         ),
-        badges(party),
+        badges(app, party),
       ),
       party?.url && webAddress(party.url) && h("div", { class: "who-more" }, crmLink(app, each, party)),
     ),
@@ -98,13 +98,13 @@ function initials(name) {
   return words.length === 0 ? null : [...new Set([words[0], words.at(-1)])].map((word) => [...word][0]).join("").toLocaleUpperCase();
 }
 
-function badges(party) {
+function badges(app, party) {
   if (!party) return null;
   const all = [
     party.type && party.type !== "contact" && h("span", { class: "badge" }, t(`party.${party.type}`)),
     party.tier && h("span", { class: "badge gold" }, foreign(party.tier)),
     party.language && h("span", { class: "badge" }, foreign(languageName(party.language))),
-    party.owner && h("span", { class: "badge" }, icon("person"), t("card.owner"), " ", foreign(party.owner)),
+    party.owner && h("span", { class: "badge" }, icon("person"), t("card.owner", { who: app.nameOf(party.owner) })),
     ...(party.tags ?? []).map((tag) => h("span", { class: "badge quiet" }, foreign(tag))),
   ].filter(Boolean);
   return all.length > 0 && h("p", { class: "badges" }, all);
@@ -170,10 +170,6 @@ export function partyChoice(app, each) {
       ),
     ),
   );
-}
-
-export function isParty(one, other) {
-  return one && other && one.adapter === other.adapter && one.type === other.type && one.id === other.id;
 }
 
 /** Whoever calls is in no CRM: make them known, in one line. */

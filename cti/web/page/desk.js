@@ -13,7 +13,7 @@ import { isTyping, listen } from "./keys.js";
 import { listView, stale } from "./lists.js";
 import { Drafts } from "./notes.js";
 import { settingsView } from "./settings.js";
-import { callsOf, foremost, isIncoming, nothingKnown, otherSide, takeDesk, takeEvent } from "./state.js";
+import { callsOf, foremost, isIncoming, nothingKnown, otherSide, takeDesk, takeEvent, withWholeParty } from "./state.js";
 import { Line } from "./stream.js";
 import { h, show } from "./view.js";
 import { has, LANGUAGES, preferred, speak, spoken, t } from "./words.js";
@@ -35,6 +35,7 @@ const app = {
   opened: new Set(),
   atWork: new Set(),
   keysOfPosts: new Map(),
+  names: new Map(),
   ask,
 
   get desk() {
@@ -177,6 +178,19 @@ const app = {
     if (app.session !== null) await app.run(() => ask("PATCH", "session", { body: { language: tag } }));
   },
 
+  /** A new session in place of the old one, as after a change of the password. */
+  renew(session) {
+    app.session = session;
+    setCsrf(session.csrf);
+    line.say({ kind: "signedIn", session });
+  },
+
+  /** What people call an agent; the id until that is known. */
+  nameOf(agent) {
+    if (agent === app.desk?.agent.id) return app.desk.agent.name;
+    return app.names.get(agent) ?? agent;
+  },
+
   async enter(session) {
     const same = app.session === null || app.session.user.name === session.user.name;
     if (!same) {
@@ -191,7 +205,10 @@ const app = {
     setCsrf(session.csrf);
     if (session.user.language && session.user.language in LANGUAGES) await speak(session.user.language);
     if (again) line.say({ kind: "signedIn", session });
-    if (session.user.agent !== null) line.start();
+    if (session.user.agent !== null) {
+      line.start();
+      learnNames();
+    }
     render();
     drafts.flush();
     askedToDial();
@@ -293,6 +310,16 @@ function hush() {
 /** Two frames on, what was drawn last is on the screen. */
 function afterPaint(then) {
   requestAnimationFrame(() => requestAnimationFrame(then));
+}
+
+async function learnNames() {
+  try {
+    const { body } = await ask("GET", "colleagues");
+    app.names = new Map(body.colleagues.map((each) => [each.id, each.name]));
+    render();
+  } catch {
+    // Ids say it too, until the next log-in.
+  }
 }
 
 function left() {
@@ -472,7 +499,7 @@ async function lookUp(id) {
   if (app.session?.user.agent == null || app.calls.some((each) => each.call.id === id)) return;
   await app.run(async () => {
     const { body } = await ask("GET", `desk/calls/${encodeURIComponent(id)}`);
-    app.pastCall = body;
+    app.pastCall = withWholeParty(body);
     drafts.seen(body);
   });
 }

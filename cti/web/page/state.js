@@ -62,13 +62,23 @@ function offer(event) {
 
 /** The calls to show, newest first: the desk's, and what was offered since. */
 export function callsOf(state) {
-  const known = state.desk?.calls ?? [];
+  const known = (state.desk?.calls ?? []).map(withWholeParty);
   const ids = new Set(known.map((each) => each.call.id));
   // A call that has come back as an offer is shown as the newer of the two.
   const fresh = Object.values(state.offers).filter((each) => !ids.has(each.call.id));
   return [...fresh, ...known].filter(
     (each) => !(each.call.id in state.gone && (each.status === "offered" || each.status === "ringing")),
   );
+}
+
+/** The party as the card has it, with all that the CRM says; the log keeps less. */
+export function withWholeParty(each) {
+  const whole = each.party && each.card?.parties?.find((party) => isParty(party, each.party));
+  return whole ? { ...each, party: { ...whole, ...each.party } } : each;
+}
+
+export function isParty(one, other) {
+  return Boolean(one && other) && one.adapter === other.adapter && one.type === other.type && one.id === other.id;
 }
 
 /** The call that an agent would look at now: what rings, else who is talked to, else what is to be written up. */
