@@ -362,7 +362,7 @@ class _Reader:
         asterisks = self._asterisks(top)
         adapters = dict(self._adapters(top.get("adapters")))
         agents = self._agents(top, frozenset(adapters))
-        services, numbers = self._services(top, plan, agents)
+        services, numbers = self._services(top, plan, agents, frozenset(adapters))
         webhooks = dict(self._webhooks(top.get("webhooks")))
         identify, answer_ms = self._times(top)
         reservation = self._file.section(top.get("reservation"), ("grace",))
@@ -762,7 +762,7 @@ class _Reader:
                 yield group
 
     def _services(
-        self, top: Section, plan: NumberPlan | None, agents: Mapping[str, Agent]
+        self, top: Section, plan: NumberPlan | None, agents: Mapping[str, Agent], adapters: Collection[str]
     ) -> tuple[dict[str, Service], dict[str, Service]]:
         known_agents = self._known_agents | agents.keys()
         known_groups = self._known_groups.union(*(agent.groups for agent in agents.values()))
@@ -797,10 +797,10 @@ class _Reader:
                 title=self._file.text(section.get("title"), one_line=True),
                 wrap_up=self._file.whole(section.get("wrap_up"), 0, 0, MAX_WRAP_UP),
                 dispositions=dict(self._dispositions(section.get("dispositions"))),
-                disposition_required=self._disposition_required(section),
+                disposition=self._disposition(section),
                 open_card=self._file.choice(section.get("open_card"), "button", "moment", OPEN_CARD),
                 card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
-                quick_create=self._quick_create(section.get("quick_create")),
+                quick_create=self._quick_create(section.get("quick_create"), adapters),
             )
         return services, {number: service for service in services.values() for number in service.numbers}
 
@@ -821,23 +821,24 @@ class _Reader:
                 self._wrong(each, "is empty; a label, such as {de: Auftrag, en: Order}, would be right")
             yield name, labels
 
-    def _disposition_required(self, section: Section) -> bool:
+    def _disposition(self, section: Section) -> str:
         place = section.get("disposition")
-        required = self._file.choice(place, "optional", "word", ("optional", "required")) == "required"
-        if required and place is not None and section.get("dispositions") is None:
+        word = self._file.choice(place, "optional", "word", ("optional", "required"))
+        if word == "required" and place is not None and section.get("dispositions") is None:
             self._wrong(
                 place, "leaves nothing to choose; `dispositions: {order: Order}` beside it would be right"
             )
-        return required
+        return word
 
-    def _quick_create(self, place: Place | None) -> QuickCreate | None:
+    def _quick_create(self, place: Place | None, adapters: Collection[str]) -> QuickCreate | None:
         if place is None:
             return None
         if isinstance(place.node, ScalarNode) and place.node.tag == "bool":
             return QuickCreate() if self._file.yes_or_no(place, False) else None
         section = self._file.section(place, ("adapter", "type"))
+        adapter = section.get("adapter")
         return QuickCreate(
-            self._file.text(section.get("adapter"), one_line=True),
+            None if adapter is None else self._file.choice(adapter, "", "adapter", adapters),
             self._file.choice(section.get("type"), "contact", "type of party", PARTY_CREATED),
         )
 

@@ -12,7 +12,11 @@ import orjson
 from cti import __version__
 from cti.agents.roster import AgentUnknown, AgentView, PhoneUnknown
 from cti.calls.control import took_part
+<<<<<<< HEAD
 from cti.calls.present import agent_json, call_detail_json, call_json, gap_json, moment, with_display
+=======
+from cti.calls.present import agent_json, call_detail_json, call_json, etag_of, gap_json, moment
+>>>>>>> desk
 from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
@@ -78,7 +82,8 @@ async def call(services: Services, asked: Asked) -> Answer:
     # To an agent, a call that they had no part in is not there: its id says nothing to them either.
     if detail is None or (who.role == AGENT and not took_part(detail, own_agent(who))):
         raise Problem(404, "there is no such call, or you had no part in it")
-    return _json(call_detail_json(detail))
+    # What people have written of it can be changed with this tag.
+    return Answer(orjson.dumps(call_detail_json(detail)), headers={"ETag": etag_of(detail.call)})
 
 
 async def gaps(services: Services, asked: Asked) -> Answer:

@@ -32,7 +32,6 @@ const app = {
   dialling: false,
   blocked: null,
   pastCall: null,
-  opened: new Set(),
   atWork: new Set(),
   keysOfPosts: new Map(),
   names: new Map(),
