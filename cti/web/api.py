@@ -12,11 +12,15 @@ import orjson
 from cti import __version__
 from cti.agents.roster import AgentUnknown, AgentView, PhoneUnknown
 from cti.calls.control import took_part
-<<<<<<< HEAD
-from cti.calls.present import agent_json, call_detail_json, call_json, gap_json, moment, with_display
-=======
-from cti.calls.present import agent_json, call_detail_json, call_json, etag_of, gap_json, moment
->>>>>>> desk
+from cti.calls.present import (
+    agent_json,
+    call_detail_json,
+    call_json,
+    etag_of,
+    gap_json,
+    moment,
+    with_display,
+)
 from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
