@@ -449,6 +449,12 @@ Prints the token and nothing else. The store keeps only its digest: it cannot be
     add.add_argument("--role", required=True, metavar="ROLE", help="agent, supervisor, admin or crm")
     add.add_argument("--agent", metavar="ID", help="whose it is; needed for the role agent")
     add.add_argument(
+        "--scope",
+        action="append",
+        metavar="NAME",
+        help="good for this only, of what its role may: read, events, recordings, calls, agents, …; repeatable",
+    )
+    add.add_argument(
         "--days", type=_positive, metavar="N", help="how long it works; without it, until revoked"
     )
     listing = _command(group, "list", _token_list, "show all tokens, but not their text", "")

@@ -57,11 +57,13 @@ from cti.store.sqlite import SqliteStore
 from cti.web.audit import Audit
 from cti.web.events import EventHub
 from cti.web.login import Login
+from cti.web.masking import Masking
 from cti.web.passwords import Passwords
 from cti.web.server import Site, make_site
 from cti.web.services import Component, Desktop, DryRun, Options
 from cti.web.services import Services as WebServices
-from cti.web.sessions import Sessions
+from cti.web.sessions import Lifetime, Sessions
+from cti.web.tls import ServerTls
 from cti.web.tokens import Identity, Tokens
 from routing.rules import Service as RoutedService
 
@@ -70,6 +72,8 @@ T = TypeVar("T")
 
 #: Seconds that sessions with Asterisk may take to finish when the server stops.
 DRAIN: Final = 3.0
+#: Seconds between two looks at the files of the certificate.
+CERTIFICATES: Final = 10.0
 #: Seconds between two beats of the reactor; without a turn for so many, the guards of the dialplan have fired;
 #: and so long after that, questions may still be read that were asked before.
 BEAT: Final = 0.5
@@ -169,7 +173,11 @@ class CtiService(Service):
             measure=self.metrics.ami_gap,
         )
         self.tokens = Tokens(self.store, reactor)
-        self.sessions = Sessions(self.store, reactor)
+        kept = settings.http.session
+        self.sessions = Sessions(
+            self.store, reactor, Lifetime(kept.idle_hours * 3600.0, kept.days * 86_400.0)
+        )
+        self._masking = Masking(settings.http.masking)
         self.audit = Audit(self.store, reactor)
         self._password_thread = ThreadPool(0, 1, "cti-passwords")
         self.login = Login(
@@ -180,7 +188,7 @@ class CtiService(Service):
             reactor,
             self.metrics.logged_in,
         )
-        self.hub = EventHub(self.store, reactor, valid=self._still_valid)
+        self.hub = EventHub(self.store, reactor, valid=self._still_valid, masking=self._masking)
         self.painting = Painting(
             calls=self.calls,
             clock=reactor,
@@ -296,6 +304,7 @@ class CtiService(Service):
         self._thawed = 0.0
         self._ports: list[IListeningPort] = []
         self._site: Site | None = None
+        self._tls: ServerTls | None = None
         self._loops: list[LoopingCall] = []
         self._stopping = False
 
@@ -304,7 +313,7 @@ class CtiService(Service):
     def startService(self) -> None:
         """Come up: the store first, then the listeners, then what we do of our own accord.
 
-        Raises `StoreError`, `CannotListenError`.
+        Raises `StoreError`, `CannotListenError`, `CertificateUnusable`.
         """
         super().startService()  # type: ignore[no-untyped-call]
         # Before anybody asks: the first number of each country would otherwise load its table during a call.
@@ -335,13 +344,19 @@ class CtiService(Service):
         self._every(LOOK, self._look)
         self._every(5.0, self._look_at_adapters)
         self._every(5.0, self._count_outbox)
+        self._every(CERTIFICATES, self._refresh_certificate)
         self._every(FORGET, self._forget_answers)
         self.metrics.at_scrape(self._feed_gauges)
 
     def _listen(self) -> None:
         http, agi = self.settings.http, self.settings.fastagi
         self._site = self._make_site()
-        self._ports.append(self._reactor.listenTCP(http.listen.port, self._site, interface=http.listen.host))
+        where = {"port": http.listen.port, "factory": self._site, "interface": http.listen.host}
+        if http.tls is None:
+            self._ports.append(self._reactor.listenTCP(**where))
+        else:
+            self._tls = ServerTls(http.tls.certificate, http.tls.key)
+            self._ports.append(self._reactor.listenSSL(**where, contextFactory=self._tls))
         self._ports.append(listen(self._reactor, self._agi, agi.listen.host, agi.listen.port))
         log.info("ready", fastagi=_shown(agi.listen), http=_shown(http.listen))
 
@@ -381,6 +396,7 @@ class CtiService(Service):
         """Take over services, rules and adapters from now on; calls in progress are not touched."""
         old = self._adapters
         self._use(settings)
+        self._refresh_certificate(asked=True)
         self.control.use(settings.call_control)
         for name, adapter in self._adapters.items():
             if old.get(name) is not adapter:
@@ -525,6 +541,13 @@ class CtiService(Service):
         self.tracker.down(name)
 
     # Regular work.
+
+    def _refresh_certificate(self, *, asked: bool = False) -> None:
+        tls = self._tls
+        if tls is not None:
+            # In a thread: the disk may hang.
+            refreshed = self._in_thread(lambda: tls.refresh(asked=asked))
+            self._background("the certificate could not be looked at", refreshed)
 
     def _every(self, seconds: float, work: Callable[[], object]) -> None:
         def guarded() -> None:
@@ -711,6 +734,7 @@ class CtiService(Service):
                 audit=self.audit,
                 clock=self._reactor,
                 in_thread=self._in_thread,
+                masking=self._masking,
                 options=Options(
                     behind_proxy=http.behind_proxy,
                     url=http.url,

@@ -160,7 +160,8 @@ def call_json(call: CallRecord) -> dict[str, Any]:
 def etag_of(record: CallRecord) -> str:
     """The entity tag (RFC 9110, 8.8.3) of what people have written of a call."""
     party = record.party or {}
-    who = [party.get("adapter"), party.get("type"), party.get("id"), party.get("match") == CHOSEN]
+    # Whom a CRM found, late as it may be, nobody has written.
+    who = [party.get(key) for key in ("adapter", "type", "id")] if party.get("match") == CHOSEN else None
     content = orjson.dumps([record.notes, record.disposition, who])
     return f'"{hashlib.blake2b(content, digest_size=9).hexdigest()}"'
 

@@ -1,7 +1,6 @@
 """`cti user`: who may log in. There is nobody, and no password, until the first is added here."""
 
 import getpass
-import os
 import sys
 import time
 from argparse import Namespace
@@ -14,8 +13,8 @@ from cti.calls.present import iso
 from cti.commands import CommandFailed, WrongUse
 from cti.commands.configuration import configuration, reading, writing
 from cti.commands.output import local, say, write_json, write_table
-from cti.commands.people import people
-from cti.store.records import AuditRecord, UserRecord
+from cti.commands.people import noted, people
+from cti.store.records import UserRecord
 from cti.store.sqlite import CommandStore
 from cti.web.passwords import LONGEST, kept_of, wrong_with
 from cti.web.users import user_name, wrong_with_user
@@ -91,7 +90,7 @@ def remove_user(arguments: Namespace) -> int:
         unit = store.unit()
         unit.remove_user(user.name)
         unit.end_sessions(user.name)
-        unit.add_audit(_entry("user.removed", user.name))
+        unit.add_audit(noted("user.removed", user.name))
         store.commit_now(unit)
     return 0
 
@@ -101,20 +100,8 @@ def _write(store: CommandStore, user: UserRecord, action: str, *, ends: bool) ->
     unit.put_user(user)
     if ends:
         unit.end_sessions(user.name)
-    unit.add_audit(_entry(action, user.name))
+    unit.add_audit(noted(action, user.name))
     store.commit_now(unit)
-
-
-def _entry(action: str, name: str) -> AuditRecord:
-    return AuditRecord(time.time(), _who(), "command", action, name)
-
-
-def _who() -> str | None:
-    """Who typed the command, as the system knows them."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def _known(store: CommandStore, name: str) -> UserRecord:

@@ -165,9 +165,9 @@ class Reader:
         page = [GAPS.load(row) for row in rows[:limit]]
         return page, self._cursor(page[-1].since, page[-1].pbx) if len(rows) > limit else None
 
-    def wrap_ups(self) -> Sequence[tuple[WrapUpRecord, CallDetail | None]]:
+    def wrap_ups(self) -> Sequence[WrapUpRecord]:
         rows = self._all(f"SELECT {WRAP_UPS.columns} FROM wrap_ups ORDER BY agent")
-        return [(each, self.call(each.call)) for each in map(WRAP_UPS.load, rows)]
+        return [WRAP_UPS.load(row) for row in rows]
 
     def count_unwritten(self, agent: str) -> int:
         count: int = self._all("SELECT COUNT(*) FROM unwritten WHERE agent = ?", (agent,))[0][0]

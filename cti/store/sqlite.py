@@ -573,7 +573,7 @@ class SqliteStore:
         return self._read.heard(pbx)
 
     def wrap_ups(self) -> Sequence[tuple[WrapUpRecord, CallDetail | None]]:
-        return self._read.wrap_ups()
+        return [(record, self._read.call(record.call)) for record in self._read.wrap_ups()]
 
     def count_unwritten(self, agent: str) -> int:
         return self._read.count_unwritten(agent)

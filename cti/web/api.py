@@ -12,7 +12,15 @@ import orjson
 from cti import __version__
 from cti.agents.roster import AgentUnknown, AgentView, PhoneUnknown
 from cti.calls.control import took_part
-from cti.calls.present import agent_json, call_detail_json, call_json, gap_json, moment, with_display
+from cti.calls.present import (
+    agent_json,
+    call_detail_json,
+    call_json,
+    etag_of,
+    gap_json,
+    moment,
+    with_display,
+)
 from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
@@ -78,7 +86,8 @@ async def call(services: Services, asked: Asked) -> Answer:
     # To an agent, a call that they had no part in is not there: its id says nothing to them either.
     if detail is None or (who.role == AGENT and not took_part(detail, own_agent(who))):
         raise Problem(404, "there is no such call, or you had no part in it")
-    return _json(call_detail_json(detail))
+    # What people have written of it can be changed with this tag.
+    return Answer(orjson.dumps(call_detail_json(detail)), headers={"ETag": etag_of(detail.call)})
 
 
 async def gaps(services: Services, asked: Asked) -> Answer:
@@ -181,6 +190,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Figures for Prometheus",
         "From loopback and the networks in `metrics_allow` no token is asked for.",
         roles=_EVERYBODY,
+        scope="metrics",
         without_token=metrics_reader,
         answers=(CONTENT_TYPE, STRING),
     ),
@@ -191,6 +201,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Who has this number",
         "Nobody found is 200 with no parties. An adapter that failed is among `adapters`, not an error.",
         roles=_EVERYBODY,
+        audited=True,
         query=(Parameter("number", NUMBER, "as people write it", required=True),),
         answers=("application/json", named("Identification")),
         problems={422: "not a telephone number"},
@@ -202,6 +213,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The call log, newest first",
         "An agent gets the calls that they talked in or were offered.",
         roles=_EVERYBODY,
+        audited=True,
         query=(
             Parameter(
                 "since", TIME, "calls that started then or later; a time or a date, UTC without a zone"
@@ -228,6 +240,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         call,
         "One call with all that belongs to it",
         roles=_EVERYBODY,
+        audited=True,
         answers=("application/json", named("CallDetail")),
         problems={404: "no such call, or an agent who took no part in it"},
     ),
@@ -286,6 +299,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         " starts with a `reset` that names the oldest event there is. Without it the stream begins now. Agents"
         " get what is meant for them, a CRM `call.*`, others all.",
         roles=_EVERYBODY,
+        scope="events",
         query=(
             Parameter("after", _SEQ, "the number of the last event received"),
             Parameter(

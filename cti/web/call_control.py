@@ -229,6 +229,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "For agents only their own calls, and only with `call_control.own_recordings`. That it was heard stays among"
         " the call's events.",
         roles=_DESK,
+        audited=True,
+        scope="recordings",
         query=(
             Parameter(
                 "part",

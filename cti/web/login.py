@@ -5,6 +5,7 @@ logged in to this account before has a pace of its own: whoever guesses does not
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from math import ceil
 from typing import Final, Protocol
 
 from attrs import evolve, frozen
@@ -127,7 +128,7 @@ class Login:
         wait = max(throttle.wait(key) for throttle, key in paces)
         if wait > 0:
             self._count("slowed")
-            seconds = str(max(1, round(wait)))
+            seconds = str(ceil(wait))
             raise Problem(
                 429,
                 f"too many wrong passwords; wait {seconds} s",

@@ -105,10 +105,11 @@ class Route:
     `roles`: whose token is taken, None if none is asked for. `without_token`: who needs none although `roles`
     are given. `answers`: the media type and the schema of what is answered with `status`, and with
     the statuses in `also`. `seconds`: an answer that takes longer is given up. A body all of whose parts may be left
-    out may be left out itself. `etag`: the answer carries the version of what it shows, and if the row changes
-    something, the request has to say by `If-Match` which version it is meant for; the handler asks `must_be`.
-    `idempotent`: it makes something, and an `Idempotency-Key` makes sure that this is done once. Not for rows whose
-    answer holds a secret: answers are kept.
+    out may be left out itself. `audited`: whether it is written down who asked; None: where it changes something.
+    `scope`: the group of routes that a token may be limited to; without it, it follows from method and path.
+    `etag`: the answer carries the version of what it shows, and if the row changes something, the request has to say
+    by `If-Match` which version it is meant for; the handler asks `must_be`. `idempotent`: it makes something, and an
+    `Idempotency-Key` makes sure that this is done once. Not for rows whose answer holds a secret: answers are kept.
     """
 
     method: str
@@ -124,6 +125,8 @@ class Route:
     answers: tuple[str, Schema] = (JSON, {"type": "object"})
     status: int = 200
     seconds: float = ANSWER_SECONDS
+    audited: bool | None = None
+    scope: str = ""
     also: Mapping[int, str] = field(factory=dict)
     problems: Mapping[int, str] = field(factory=dict)
     etag: bool = False
@@ -132,6 +135,13 @@ class Route:
     @property
     def changes(self) -> bool:
         return self.method not in ("GET", "HEAD")
+
+    @property
+    def group(self) -> str:
+        """What a token needs among its scopes: `read` for all that changes nothing, else the path's first word."""
+        if self.scope or self.method == "GET":
+            return self.scope or "read"
+        return self.path.removeprefix("/api/v1/").partition("/")[0]
 
     @property
     def body_needed(self) -> bool:

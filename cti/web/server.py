@@ -153,12 +153,29 @@ class Site(http.HTTPFactory):
             _body(route, request),
             _if_match(route, request),
         )
+        request.role = None if who is None else who.role
+        if route.audited:
+            # Before it is answered: no look without its line, and one that was refused has one, too.
+            action, object, detail = _told(asked)
+            await self._services.audit.note(who, action, object, address, detail)
         key = key_of(request.requestHeaders.getRawHeaders("Idempotency-Key", []))
         if key is None or not route.idempotent:
             answer = await self._handled(asked)
         else:
             answer = await self.once.answer(asked, key, lambda: self._handled(asked))
+        if route.audited is None and who is not None and request.method not in SAFE:
+            await self._write_down(asked)
         return answer if answer is None or answer.etag is None else _versioned(answer, request)
+
+    async def _write_down(self, asked: Asked) -> None:
+        action, object, detail = _told(asked)
+        try:
+            await self._services.audit.note(asked.who, action, object, asked.address, detail)
+        except StoreError as error:
+            # It has been done, and who asked must hear of that.
+            _log.error(
+                "a change is not in the audit", action=action, by=asked.identity.name, error=str(error)
+            )
 
     def _handled(self, asked: Asked) -> "Deferred[Answer | None]":
         handling: Deferred[Answer | None] = Deferred.fromCoroutine(asked.route.handler(self._services, asked))
@@ -182,6 +199,9 @@ class Site(http.HTTPFactory):
             )
         if who.role not in route.roles:
             raise Problem(403, f"this is for the roles {', '.join(sorted(route.roles))}; yours is {who.role}")
+        if who.scopes is not None and route.group not in who.scopes:
+            scopes = ", ".join(sorted(who.scopes))
+            raise Problem(403, f"this token is for {scopes}; {route.group} would be needed", kind="scope")
         return who
 
     def _by_session(self, request: Request, id: str, secure: bool) -> Identity:
@@ -242,6 +262,8 @@ class Site(http.HTTPFactory):
             problem = Problem(503, "the request was given up")
         elif isinstance(error, Problem):
             problem = error
+            if error.status == HTTPStatus.FORBIDDEN:
+                _log.warning("a request was refused", route=request.route, role=request.role, why=error.kind)
         elif isinstance(error, DeferredTimeout):
             problem = Problem(504, "no answer in time; try again")
         elif isinstance(error, StoreError):
@@ -255,6 +277,8 @@ class Site(http.HTTPFactory):
     def _send(self, answer: Answer | None, request: Request, began: float) -> None:
         if answer is None or request.gone:
             return
+        if request.role is not None and answer.content_type in (JSON, MEDIA_TYPE):
+            answer = evolve(answer, body=self._services.masking.masked(request.role, answer.body))
         for name, value in answer.headers.items():
             request.setHeader(name, value)  # type: ignore[no-untyped-call]
         if answer.status not in http.NO_BODY_CODES:
@@ -278,6 +302,20 @@ class Site(http.HTTPFactory):
         _log.error("an answer could not be sent", route=request.route, exception=failure.getTraceback())
         if not request.gone:
             request.connection.abortConnection()
+
+
+#: Of a body, what is written down as it is; of the rest, such as notes, only that it was there.
+_IN_WORDS: Final = frozenset(
+    {"state", "reason", "agent", "to", "from", "action", "owner", "phone", "disposition"}
+)
+
+
+def _told(asked: Asked) -> tuple[str, str | None, Mapping[str, Any]]:
+    """What is written down of a request: the action, whose it is about, and what was asked."""
+    body = asked.body if isinstance(asked.body, dict) else {}
+    given = {key: value if key in _IN_WORDS else "…" for key, value in body.items()}
+    action = f"{asked.route.method} {asked.route.path}"
+    return action, next(iter(asked.path.values()), None), {**asked.query, **given}
 
 
 _REALM: Final = 'Bearer realm="cordboard"'

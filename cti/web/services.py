@@ -25,6 +25,7 @@ from cti.store.records import AskedOnce, AuditRecord, CallRecord, GapRecord, Sto
 from cti.web.audit import Audit
 from cti.web.events import EventHub
 from cti.web.login import Login
+from cti.web.masking import Masking
 from cti.web.sessions import Sessions
 from cti.web.tokens import FailedAttempts, Tokens
 
@@ -196,6 +197,7 @@ class Services:
     clock: Clock
     in_thread: Callable[[Callable[[], bytes]], "Deferred[bytes]"]
     options: Options = field(factory=Options)
+    masking: Masking = field(factory=Masking)
     failures: FailedAttempts = field(init=False)
 
     @failures.default

@@ -37,7 +37,7 @@ SALES = Service(
     title="Sales",
     wrap_up=30,
     dispositions={"order": {"": "Order"}, "question": {"de": "Frage", "en": "Question"}},
-    disposition_required=True,
+    disposition="required",
     quick_create=QuickCreate(),
 )
 ANNA = Asker("t1", "anna's desk", "anna", own_only=True)

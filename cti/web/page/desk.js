@@ -32,7 +32,6 @@ const app = {
   dialling: false,
   blocked: null,
   pastCall: null,
-  opened: new Set(),
   atWork: new Set(),
   keysOfPosts: new Map(),
   names: new Map(),
@@ -43,14 +42,14 @@ const app = {
   },
 
   get calls() {
-    return callsOf(app.state);
+    return callsOf(app.state).map((each) => drafts.fresh(each));
   },
 
   /** The call on the screen: the one in the address, or the one that an agent would look at now. */
   get current() {
     if (app.route.name === "call") {
       const found = app.calls.find((each) => each.call.id === app.route.call);
-      return found ?? (app.pastCall?.call.id === app.route.call ? app.pastCall : null);
+      return found ?? (app.pastCall?.call.id === app.route.call ? drafts.fresh(app.pastCall) : null);
     }
     return app.route.name === "desk" ? foremost(app.calls) : null;
   },
