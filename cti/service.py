@@ -82,6 +82,8 @@ CERTIFICATES: Final = 10.0
 BEAT: Final = 0.5
 STOOD_STILL: Final = 2.5
 THAWING: Final = 1.0
+#: Seconds between two times that answers kept for their Idempotency-Key are looked through.
+FORGET: Final = 600.0
 
 
 def make_adapters(settings: Settings, reactor: Any) -> dict[str, IAdapter]:
@@ -179,6 +181,16 @@ class CtiService(Service):
             self.store, reactor, Lifetime(kept.idle_hours * 3600.0, kept.days * 86_400.0)
         )
         self._masking = Masking(settings.http.masking)
+        self.audit = Audit(self.store, reactor)
+        self._password_thread = ThreadPool(0, 1, "cti-passwords")
+        self.login = Login(
+            self.store,
+            self.sessions,
+            Passwords(self._in_password_thread),
+            self.audit,
+            reactor,
+            self.metrics.logged_in,
+        )
         self.hub = EventHub(self.store, reactor, valid=self._still_valid, masking=self._masking)
         self.painting = Painting(
             calls=self.calls,
@@ -282,16 +294,6 @@ class CtiService(Service):
             clock=self._now,
             jitter=random.random,
         )
-        self.audit = Audit(self.store, reactor)
-        self._password_thread = ThreadPool(0, 1, "cti-passwords")
-        self.login = Login(
-            self.store,
-            self.sessions,
-            Passwords(self._in_password_thread),
-            self.audit,
-            reactor,
-            self.metrics.logged_in,
-        )
         self._agi = FastAgiFactory(
             self._answered,
             reactor,
@@ -346,6 +348,7 @@ class CtiService(Service):
         self._every(5.0, self._look_at_adapters)
         self._every(5.0, self._count_outbox)
         self._every(CERTIFICATES, self._refresh_certificate)
+        self._every(FORGET, self._forget_answers)
         self.metrics.at_scrape(self._feed_gauges)
 
     def _listen(self) -> None:
@@ -628,6 +631,10 @@ class CtiService(Service):
         counted.addCallback(lambda pending: self.metrics.outbox(pending, self._now()))
         self._background("the outbox could not be counted", counted)
 
+    def _forget_answers(self) -> None:
+        if self._site is not None:
+            self._background("old answers could not be removed", self._site.once.forget())
+
     def _feed_gauges(self) -> None:
         counts: dict[str, int] = {}
         for view in self.roster.views():
@@ -710,6 +717,7 @@ class CtiService(Service):
         return make_site(
             WebServices(
                 calls=self.store,
+                answers=self.store,
                 numbers=self.settings.plan,
                 identifier=self,
                 agents=self,
@@ -739,6 +747,7 @@ class CtiService(Service):
                     behind_proxy=http.behind_proxy,
                     url=http.url,
                     metrics_allow=http.metrics_allow,
+                    requests_per_minute=http.requests_per_minute,
                 ),
             )
         )

@@ -145,7 +145,7 @@ class Http:
 
     `url`: the address under which browsers come here, without a slash at the end; None if nobody has said it. `tls`:
     None for a connection without. `session`: how long people stay logged in. `masking`: role → what of a customer
-    it does not see.
+    it does not see. `requests_per_minute`: of each who asks.
     """
 
     listen: Address = Address("127.0.0.1", 8470)
@@ -155,6 +155,7 @@ class Http:
     tls: ServerCertificate | None = None
     session: SessionSettings = SessionSettings()
     masking: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    requests_per_minute: int = 1200
 
 
 @frozen
@@ -361,7 +362,7 @@ class _Reader:
         asterisks = self._asterisks(top)
         adapters = dict(self._adapters(top.get("adapters")))
         agents = self._agents(top, frozenset(adapters))
-        services, numbers = self._services(top, plan, agents)
+        services, numbers = self._services(top, plan, agents, frozenset(adapters))
         webhooks = dict(self._webhooks(top.get("webhooks")))
         identify, answer_ms = self._times(top)
         reservation = self._file.section(top.get("reservation"), ("grace",))
@@ -437,7 +438,17 @@ class _Reader:
 
     def _http(self, place: Place | None) -> Http:
         section = self._file.section(
-            place, ("listen", "behind_proxy", "metrics_allow", "url", "tls", "session", "masking")
+            place,
+            (
+                "listen",
+                "behind_proxy",
+                "metrics_allow",
+                "url",
+                "tls",
+                "session",
+                "masking",
+                "requests_per_minute",
+            ),
         )
         listen = self._listen(section.get("listen"), Http().listen)
         where = section.get("listen")
@@ -458,6 +469,7 @@ class _Reader:
             self._server_certificate(tls_place),
             self._session(section.get("session")),
             dict(self._masking(section.get("masking"))),
+            self._file.whole(section.get("requests_per_minute"), Http().requests_per_minute, 60, 1_000_000),
         )
 
     def _server_certificate(self, place: Place | None) -> ServerCertificate | None:
@@ -750,7 +762,7 @@ class _Reader:
                 yield group
 
     def _services(
-        self, top: Section, plan: NumberPlan | None, agents: Mapping[str, Agent]
+        self, top: Section, plan: NumberPlan | None, agents: Mapping[str, Agent], adapters: Collection[str]
     ) -> tuple[dict[str, Service], dict[str, Service]]:
         known_agents = self._known_agents | agents.keys()
         known_groups = self._known_groups.union(*(agent.groups for agent in agents.values()))
@@ -785,10 +797,10 @@ class _Reader:
                 title=self._file.text(section.get("title"), one_line=True),
                 wrap_up=self._file.whole(section.get("wrap_up"), 0, 0, MAX_WRAP_UP),
                 dispositions=dict(self._dispositions(section.get("dispositions"))),
-                disposition_required=self._disposition_required(section),
+                disposition=self._disposition(section),
                 open_card=self._file.choice(section.get("open_card"), "button", "moment", OPEN_CARD),
                 card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
-                quick_create=self._quick_create(section.get("quick_create")),
+                quick_create=self._quick_create(section.get("quick_create"), adapters),
             )
         return services, {number: service for service in services.values() for number in service.numbers}
 
@@ -809,23 +821,24 @@ class _Reader:
                 self._wrong(each, "is empty; a label, such as {de: Auftrag, en: Order}, would be right")
             yield name, labels
 
-    def _disposition_required(self, section: Section) -> bool:
+    def _disposition(self, section: Section) -> str:
         place = section.get("disposition")
-        required = self._file.choice(place, "optional", "word", ("optional", "required")) == "required"
-        if required and place is not None and section.get("dispositions") is None:
+        word = self._file.choice(place, "optional", "word", ("optional", "required"))
+        if word == "required" and place is not None and section.get("dispositions") is None:
             self._wrong(
                 place, "leaves nothing to choose; `dispositions: {order: Order}` beside it would be right"
             )
-        return required
+        return word
 
-    def _quick_create(self, place: Place | None) -> QuickCreate | None:
+    def _quick_create(self, place: Place | None, adapters: Collection[str]) -> QuickCreate | None:
         if place is None:
             return None
         if isinstance(place.node, ScalarNode) and place.node.tag == "bool":
             return QuickCreate() if self._file.yes_or_no(place, False) else None
         section = self._file.section(place, ("adapter", "type"))
+        adapter = section.get("adapter")
         return QuickCreate(
-            self._file.text(section.get("adapter"), one_line=True),
+            None if adapter is None else self._file.choice(adapter, "", "adapter", adapters),
             self._file.choice(section.get("type"), "contact", "type of party", PARTY_CREATED),
         )
 

@@ -223,8 +223,10 @@ class Daemon:
         """The JSON answer of a GET, as admin unless a token is given. Raises HTTPError."""
         return self.request("GET", path + (f"?{urlencode(query)}" if query else ""), token=token)
 
-    def request(self, method: str, path: str, body: Any = None, token: str | None = None) -> Any:
-        """The JSON answer of a request. Raises HTTPError."""
+    def request(
+        self, method: str, path: str, body: Any = None, token: str | None = None, etag: str | None = None
+    ) -> Any:
+        """The JSON answer of a request, for the version `etag` of what it changes. Raises HTTPError."""
         request = Request(
             f"http://{LOOPBACK}:{self.http_port}{path}",
             data=None if body is None else json.dumps(body).encode(),
@@ -232,6 +234,7 @@ class Daemon:
             headers={
                 "Authorization": f"Bearer {token or self.token('admin')}",
                 "Content-Type": "application/json",
+                **({} if etag is None else {"If-Match": etag}),
             },
         )
         with urlopen(request, timeout=10) as answer:

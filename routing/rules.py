@@ -149,8 +149,8 @@ class Service:
     `ring_timeout`: seconds to ring where a rule says nothing. `instruction`: what the card tells the agent.
 
     What follows is for the agents' desktop, and decides nothing: the `title` that is shown; `wrap_up`, the seconds to
-    write a call up; `dispositions`, by id the label in each language, `""` for any; `open_card`, one of `OPEN_CARD`;
-    `card_lead_ms`, how long a call waits for the card to be painted before it rings.
+    write a call up; `dispositions`, by id the label in each language, `""` for any; `disposition`, `optional` or
+    `required`; `open_card`, one of `OPEN_CARD`; `card_lead_ms`, how long a call waits for the card to be painted.
     """
 
     name: str
@@ -163,10 +163,14 @@ class Service:
     title: str | None = None
     wrap_up: int = 0
     dispositions: Mapping[str, Mapping[str, str]] = field(factory=dict)
-    disposition_required: bool = False
+    disposition: str = "optional"
     open_card: str = "button"
     card_lead_ms: int = 0
     quick_create: QuickCreate | None = None
+
+    @property
+    def disposition_required(self) -> bool:
+        return self.disposition == "required"
 
     @property
     def has_mailbox(self) -> bool:

@@ -660,7 +660,7 @@ class Control:
         call.record.party = brief_party(party_facts(identified))
         unit = self._calls.unit()
         unit.put_call(call.record)
-        call.show(unit, self._now(), agent, card_body(call, identified, None))
+        call.show(unit, self._now(), agent, card_body(call, identified, None, self._services().plan))
         self._calls.write(call, unit)
 
     @contextmanager

@@ -11,10 +11,9 @@ from cti.agents.roster import Roster
 from cti.calls.control import Control
 from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
-from cti.calls.present import CHOSEN, agent_json, call_json, etag_of, iso
+from cti.calls.present import CHOSEN, agent_json, call_json, etag_of, iso, with_display
 from cti.calls.services import Services
 from cti.calls.writing_up import WritingUp
-from cti.numbers import display
 from cti.settings import Desk as DeskSettings
 from cti.store.base import CallDetail, IStore
 from cti.store.records import ChannelRecord
@@ -83,12 +82,12 @@ class Desk:
         chosen = (record.party or {}).get("match") == CHOSEN
         choose = len(parties) > 1 and not chosen
         return {
-            "call": call_json(record),
+            "call": with_display(call_json(record), self._services().plan.display),
             "etag": etag_of(record),
             "status": "wrap_up" if mine is not None else self._status(call, agent),
             "can": list(IN_WRAP_UP) if mine is not None else self._control.possible(call, agent),
             "attempt": card.attempt if card is not None else record.attempt,
-            "card": None if body is None else {**body, "display": {"from": self._shown(body.get("from"))}},
+            "card": None if body is None else dict(body),
             "party": None if choose else _whole(record.party, parties),
             "choose": choose,
             "title": None if service is None else service.title or service.name,
@@ -158,12 +157,6 @@ class Desk:
             return 0
         service = self._services().named(writing.call.record.service or "")
         return int(service is not None and service.disposition_required)
-
-    def _shown(self, number: str | None) -> str | None:
-        try:
-            return None if number is None else display(number, self._services().plan.region)
-        except ValueError:
-            return number
 
     @staticmethod
     def _may_create(

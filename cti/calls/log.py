@@ -133,7 +133,7 @@ class CallLog:
         News that could not be written are written once more by the end of the call. The end itself is tried
         again for a long while.
         """
-        self._on_news(unit, call)
+        self._add_to(unit, call)
         if call.over and self._forget(call):
             return Deferred.fromCoroutine(self._write_end(call, unit))
         earlier, call.unwritten = call.unwritten, None
@@ -171,9 +171,16 @@ class CallLog:
 
     async def write_whole(self, call: LiveCall, unit: Unit) -> None:
         """Make a call durable that never lived here. Raises `StoreError`."""
-        self._on_news(unit, call)
+        self._add_to(unit, call)
         await self.commit(unit)
         self._ended(call.record)
+
+    def _add_to(self, unit: Unit, call: LiveCall) -> None:
+        try:
+            self._on_news(unit, call)
+        except Exception:
+            # A fault in what follows from a call must not cost the call.
+            log.exception("what follows from a call's news is not written", call=call.id)
 
     def _refused(self, failure: Failure, call: LiveCall, unit: Unit) -> None:
         self._not_written(failure, call)

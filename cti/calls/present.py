@@ -6,7 +6,7 @@ are the store's; formatting as a table or a CSV file is the command line's.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -160,9 +160,15 @@ def call_json(call: CallRecord) -> dict[str, Any]:
 def etag_of(record: CallRecord) -> str:
     """The entity tag (RFC 9110, 8.8.3) of what people have written of a call."""
     party = record.party or {}
-    who = [party.get("adapter"), party.get("type"), party.get("id"), party.get("match") == CHOSEN]
+    # Whom a CRM found, late as it may be, nobody has written.
+    who = [party.get(key) for key in ("adapter", "type", "id")] if party.get("match") == CHOSEN else None
     content = orjson.dumps([record.notes, record.disposition, who])
     return f'"{hashlib.blake2b(content, digest_size=9).hexdigest()}"'
+
+
+def with_display(call: Mapping[str, Any], display: Callable[[str | None], str | None]) -> dict[str, Any]:
+    """A call for people: with its numbers as they are written where this server stands."""
+    return {**call, "display": {side: display(call[side]) for side in ("from", "to")}}
 
 
 def call_detail_json(detail: CallDetail) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import orjson
 from cti.store.base import CallbackFilter, CallDetail, CallFilter, StoreError
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
     AuditRecord,
     CallbackRecord,
     CallRecord,
@@ -29,6 +30,7 @@ from cti.store.records import (
 )
 from cti.store.rows import (
     AGENTS,
+    ASKED_ONCE,
     AUDIT,
     CALLBACKS,
     CALLS,
@@ -104,6 +106,10 @@ class Reader:
         rows = self._all(f"SELECT {TOKENS.columns} FROM tokens WHERE digest = ?", (digest,))
         return TOKENS.load(rows[0]) if rows else None
 
+    def asked_once(self, who: str, key: str) -> AskedOnce | None:
+        rows = self._all(f"SELECT {ASKED_ONCE.columns} FROM asked_once WHERE who = ? AND key = ?", (who, key))
+        return ASKED_ONCE.load(rows[0]) if rows else None
+
     def users(self) -> Sequence[UserRecord]:
         return [_user(row) for row in self._all(f"SELECT {USERS.columns} FROM users ORDER BY name")]
 
@@ -147,16 +153,21 @@ class Reader:
         rows = self._all("SELECT at FROM heard WHERE pbx = ?", (pbx,))
         return rows[0][0] if rows else None
 
-    def gaps(self, since: float | None, until: float | None, limit: int) -> Sequence[GapRecord]:
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> tuple[Sequence[GapRecord], str | None]:
+        place = (_FOR_EVER, "") if after is None else self._position(after)
         rows = self._all(
-            f"SELECT {GAPS.columns} FROM gaps WHERE until >= ? AND since < ? ORDER BY since DESC, pbx LIMIT ?",
-            (since or 0.0, _FOR_EVER if until is None else until, limit),
+            f"SELECT {GAPS.columns} FROM gaps WHERE until >= ? AND since < ? AND (since, pbx) < (?, ?)"
+            " ORDER BY since DESC, pbx DESC LIMIT ?",
+            (since or 0.0, _FOR_EVER if until is None else until, *place, limit + 1),
         )
-        return [GAPS.load(row) for row in rows]
+        page = [GAPS.load(row) for row in rows[:limit]]
+        return page, self._cursor(page[-1].since, page[-1].pbx) if len(rows) > limit else None
 
-    def wrap_ups(self) -> Sequence[tuple[WrapUpRecord, CallDetail | None]]:
+    def wrap_ups(self) -> Sequence[WrapUpRecord]:
         rows = self._all(f"SELECT {WRAP_UPS.columns} FROM wrap_ups ORDER BY agent")
-        return [(each, self.call(each.call)) for each in map(WRAP_UPS.load, rows)]
+        return [WRAP_UPS.load(row) for row in rows]
 
     def count_unwritten(self, agent: str) -> int:
         count: int = self._all("SELECT COUNT(*) FROM unwritten WHERE agent = ?", (agent,))[0][0]

@@ -299,6 +299,20 @@ class AuditRecord:
 
 
 @frozen
+class AskedOnce:
+    """A request with an Idempotency-Key and its answer; `status` is None while nobody knows what became of it."""
+
+    who: str
+    key: str
+    digest: str
+    at: float
+    status: int | None = None
+    media_type: str | None = None
+    headers: Mapping[str, str] | None = None
+    body: str | None = None
+
+
+@frozen
 class StoredEvent:
     """An event after its commit: numbered, and as the bytes (JSON, one line) that every reader gets.
 

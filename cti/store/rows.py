@@ -16,6 +16,7 @@ from attrs import define, field
 
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
     AuditRecord,
     CallbackRecord,
     CallRecord,
@@ -142,6 +143,7 @@ SESSIONS = Table("sessions", SessionRecord, key=["digest"])
 WRAP_UPS = Table("wrap_ups", WrapUpRecord, key=["agent"])
 CALLBACKS = Table("callbacks", CallbackRecord, key=["id"], json=["agents", "groups", "party"])
 HEARD = Table("heard", HeardRecord, key=["pbx"])
+ASKED_ONCE = Table("asked_once", AskedOnce, key=["who", "key"], json=["headers"])
 GAPS = Table("gaps", GapRecord, key=["pbx", "since"])
 
 AUDIT = Table("audit", AuditRecord, key=["id"], json=["detail"])
@@ -162,6 +164,13 @@ OWE = inserting("unwritten", ["agent", "call", "since"], " ON CONFLICT (agent, c
 OWE_NOTHING = alone("unwritten", "DELETE FROM unwritten WHERE call = ?")
 TOUCH_AGENT = alone("agents", "UPDATE agents SET idle_since = ? WHERE id = ?")
 REMOVE_AGENT = alone("agents", "DELETE FROM agents WHERE id = ?")
+REMOVE_ASKED_ONCE = alone("asked_once", "DELETE FROM asked_once WHERE who = ? AND key = ?")
+FORGET_ASKED_ONCE = alone("asked_once", "DELETE FROM asked_once WHERE at < ?")
+TRIM_ASKED_ONCE = alone(
+    "asked_once",
+    "DELETE FROM asked_once WHERE who = ? AND at <"
+    " (SELECT at FROM asked_once WHERE who = ? ORDER BY at DESC LIMIT 1 OFFSET ?)",
+)
 REMOVE_RESERVATION = alone("reservations", "DELETE FROM reservations WHERE agent = ? AND call = ?")
 REMOVE_USER = alone("users", "DELETE FROM users WHERE name = ?")
 TOUCH_SESSION = alone("sessions", "UPDATE sessions SET used = ? WHERE digest = ?")
@@ -276,6 +285,18 @@ class RowUnit:
 
     def put_token(self, token: TokenRecord) -> None:
         self.rows.append((TOKENS.upsert, TOKENS.values(token)))
+
+    def put_asked_once(self, asked: AskedOnce) -> None:
+        self.rows.append((ASKED_ONCE.upsert, ASKED_ONCE.values(asked)))
+
+    def remove_asked_once(self, who: str, key: str) -> None:
+        self.rows.append((REMOVE_ASKED_ONCE, (who, key)))
+
+    def trim_asked_once(self, who: str, keep: int) -> None:
+        self.rows.append((TRIM_ASKED_ONCE, (who, who, keep - 1)))
+
+    def forget_asked_once(self, before: float) -> None:
+        self.rows.append((FORGET_ASKED_ONCE, (before,)))
 
     def put_user(self, user: UserRecord) -> None:
         self.rows.append((USERS.upsert, USERS.values(user)))

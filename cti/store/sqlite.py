@@ -27,6 +27,7 @@ from cti.store.base import CallbackFilter, CallDetail, CallFilter, StoreError, S
 from cti.store.queries import Reader, events_between
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
     AuditRecord,
     CallbackRecord,
     CallRecord,
@@ -550,6 +551,9 @@ class SqliteStore:
     def token(self, digest: str) -> TokenRecord | None:
         return self._read.token(digest)
 
+    def asked_once(self, who: str, key: str) -> AskedOnce | None:
+        return self._read.asked_once(who, key)
+
     def users(self) -> Sequence[UserRecord]:
         return self._read.users()
 
@@ -571,7 +575,7 @@ class SqliteStore:
         return self._read.heard(pbx)
 
     def wrap_ups(self) -> Sequence[tuple[WrapUpRecord, CallDetail | None]]:
-        return self._read.wrap_ups()
+        return [(record, self._read.call(record.call)) for record in self._read.wrap_ups()]
 
     def count_unwritten(self, agent: str) -> int:
         return self._read.count_unwritten(agent)
@@ -627,8 +631,10 @@ class SqliteStore:
         # Of a reactor it uses only `callFromThread`, which a type checker cannot read off a zope interface.
         return deferToThreadPool(self._reactor, self._pool, ask).addBoth(asked)  # type: ignore[arg-type]
 
-    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
-        return self._in_thread(lambda reader: reader.gaps(since, until, limit))
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
+        return self._in_thread(lambda reader: reader.gaps(since, until, limit, after))
 
     def events_after(self, seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]:
         return self._read.events_after(seq, limit, agent)

@@ -254,6 +254,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers=("application/json", named("Call")),
         status=202,
         seconds=_SLOW,
+        idempotent=True,
         problems={**WHY, 429: "too many calls in a minute, by this token or for this agent"},
     ),
     *(
@@ -267,6 +268,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             body=_body(row.needs),
             answers=("application/json", named("Call")),
             seconds=row.seconds,
+            idempotent=True,
             problems=WHY
             if row.needs is not _TO
             else {**WHY, 429: "too many calls in a minute to the outside"},

@@ -12,7 +12,7 @@ from adapters.base import AdapterError, NewParty
 from cti.agents.roster import AgentUnknown
 from cti.calls.control import CallUnknown, took_part
 from cti.calls.parties import NoCreator
-from cti.calls.present import call_json, etag_of
+from cti.calls.present import call_json, etag_of, with_display
 from cti.calls.writing_up import (
     MAX_EXTENSION,
     DispositionMissing,
@@ -125,7 +125,8 @@ async def history(services: Services, asked: Asked) -> Answer:
         found.update({each.id: each for each in page})
     newest = sorted(found.values(), key=lambda each: (each.started, each.id), reverse=True)[:limit]
     fields = _BRIEF if who.role == AGENT else None
-    return _json({"calls": [_brief(call_json(each), fields) for each in newest]})
+    shown = (with_display(call_json(each), services.numbers.display) for each in newest)
+    return _json({"calls": [_brief(each, fields) for each in shown]})
 
 
 async def create_party(services: Services, asked: Asked) -> Answer:
@@ -199,6 +200,7 @@ def _body(properties: Mapping[str, Schema], *needed: str) -> Schema:
 #: What an agent gets to see of a call of others with the same party.
 _BRIEF: Final = (
     "id",
+    "display",
     "direction",
     "from",
     "to",
@@ -310,10 +312,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers=("application/json", _WRITTEN),
         problems={
             404: "no such call, or an agent who did not talk in it",
-            412: "somebody else has written meanwhile",
             422: "no such disposition or party",
-            428: "no If-Match",
         },
+        etag=True,
     ),
     Route(
         "POST",
@@ -334,6 +335,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             409: "the agent does not write up this call, or its disposition is missing",
             422: "neither of both, or extended enough",
         },
+        idempotent=True,
     ),
     Route(
         "GET",

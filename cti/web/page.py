@@ -89,7 +89,9 @@ def _sent(asked: Asked, file: File) -> Answer:
         "Cache-Control": "no-cache",
         "Vary": "Accept-Encoding",
     }
-    known = [each.strip().removeprefix("W/") for each in (request.getHeader("If-None-Match") or "").split(",")]
+    known = [
+        each.strip().removeprefix("W/") for each in (request.getHeader("If-None-Match") or "").split(",")
+    ]
     if tag in known or "*" in known:
         return Answer(b"", 304, file.media_type, headers)
     if packs:

@@ -21,7 +21,7 @@ from cti.metrics import Metrics
 from cti.numbers import Number
 from cti.reactors import Clock
 from cti.store.base import CallDetail, CallFilter, Unit
-from cti.store.records import AuditRecord, CallRecord, GapRecord, StoredEvent, UserRecord
+from cti.store.records import AskedOnce, AuditRecord, CallRecord, GapRecord, StoredEvent, UserRecord
 from cti.web.audit import Audit
 from cti.web.events import EventHub
 from cti.web.login import Login
@@ -41,8 +41,16 @@ class ICallLog(Protocol):
         self, agent: str, limit: int, after: str | None = None
     ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]": ...
     def gaps(
-        self, since: float | None, until: float | None, limit: int
-    ) -> "Deferred[Sequence[GapRecord]]": ...
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]": ...
+
+
+class IAnswers(Protocol):
+    """What is needed of a store to answer a request that is sent again."""
+
+    def asked_once(self, who: str, key: str) -> AskedOnce | None: ...
+    def unit(self) -> Unit: ...
+    def commit(self, unit: Unit) -> "Deferred[Any]": ...
 
 
 class IUsers(Protocol):
@@ -61,6 +69,7 @@ class INumbers(Protocol):
     """The number plan."""
 
     def parse(self, raw: str | None) -> Number: ...
+    def display(self, number: str | None) -> str | None: ...
 
 
 class IIdentifier(Protocol):
@@ -153,6 +162,7 @@ class Options:
 
     `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `url`: our own address, as browsers know
     it, where somebody has said it. `metrics_allow`: networks that read `/metrics` without a token, beside loopback.
+    `requests_per_minute`: of each who asks.
     """
 
     behind_proxy: bool = False
@@ -160,6 +170,7 @@ class Options:
     metrics_allow: Sequence[IPv4Network | IPv6Network] = ()
     access_log: bool = False
     max_connections: int = 12_000
+    requests_per_minute: int = 1200
 
 
 @frozen
@@ -167,6 +178,7 @@ class Services:
     """Everything that the handlers use. `in_thread` runs a function outside of the reactor."""
 
     calls: ICallLog
+    answers: IAnswers
     numbers: INumbers
     identifier: IIdentifier
     agents: IAgents

@@ -31,6 +31,7 @@ SETTINGS = {
             "dispositions": {"order": "Order", "question": {"de": "Frage", "en": "Question"}},
             "disposition": "required",
             "card_lead_ms": int(LEAD * 1000),
+            "quick_create": True,
         },
         "slow": {
             "numbers": ["+494066969111"],
@@ -149,6 +150,13 @@ def test_a_call_is_written_up_and_that_outlives_a_restart(tmp_path: Path) -> Non
         (shown,) = anna.desk()["calls"]
         id = shown["call"]["id"]
         assert shown["status"] == "talking"
+        assert shown["quick_create"]
+        katrin = {"type": "contact", "name": "Katrin Öhlmann", "number": CUSTOMER, "call": id}
+        assert [anna.ask("POST", "/parties", katrin)[0] for _ in range(2)] == [201, 200]
+        (found,) = anna.ask("GET", f"/identify?number={CUSTOMER}")[1]["parties"]
+        assert found["name"] == "Katrin Öhlmann"
+        shown = anna.desk()["calls"][0]
+        assert (shown["party"]["id"], shown["quick_create"]) == (found["id"], False)
         assert anna.ask("POST", f"/calls/{id}/hold", {})[0] == 200
         held = anna.desk()["calls"][0]
         assert held["status"] == "held"
@@ -201,12 +209,18 @@ def test_a_missed_call_is_called_back_and_clears_itself(tmp_path: Path) -> None:
         company.start()
         dora, anna = Browser(company, "dora"), Browser(company, "anna")
         call = company.call(did="494066969111", from_number=CUSTOMER)
-        call.wait_for(180)
+        eventually(
+            lambda: [each["status"] for each in dora.desk()["calls"]] == ["ringing"],
+            15,
+            what="Dora's phone rings",
+        )
         call.hang_up()
         eventually(lambda: dora.desk()["missed"]["count"] == 1, 15, what="the missed call")
         assert anna.desk()["missed"] == {"count": 0}
         # It is counted a moment before it is durable.
-        (entry,) = eventually(lambda: dora.ask("GET", "/callbacks")[1]["callbacks"], 10, what="it in the list")
+        (entry,) = eventually(
+            lambda: dora.ask("GET", "/callbacks")[1]["callbacks"], 10, what="it in the list"
+        )
         assert (entry["number"], entry["tries"], entry["owner"]) == (CUSTOMER_E164, 1, None)
         # Dora's phone answers nothing; Anna gets it from her.
         status, given = dora.ask("PATCH", f"/callbacks/{entry['id']}", {"owner": "anna"}, entry["etag"])
@@ -218,8 +232,9 @@ def test_a_missed_call_is_called_back_and_clears_itself(tmp_path: Path) -> None:
         assert status == 202, made
         assert (made["to"], made["agent"]) == (CUSTOMER_E164, "anna")
         eventually(lambda: anna.desk()["missed"]["count"] == 0, 20, what="who was reached")
-        status, page = anna.ask("GET", "/callbacks?state=done")
-        (done,) = page["callbacks"]
+        (done,) = eventually(
+            lambda: anna.ask("GET", "/callbacks?state=done")[1]["callbacks"], 10, what="it among those done"
+        )
         assert (done["id"], done["done_by"], done["owner"]) == (entry["id"], made["id"], "anna")
         status, earlier = anna.ask("GET", f"/calls/{made['id']}/history")
         assert [each["outcome"] for each in earlier["calls"]] == ["missed"]

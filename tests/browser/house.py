@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
+from playwright.sync_api import Route
 
 from lab.browser import Chromium, Window
 from lab.company import DIALLED, AnAgent, Company
@@ -89,6 +90,7 @@ class House:
         # That nobody is logged in is an answer of 401, which Chromium writes to the console.
         expects = [*how.pop("expects", ()), "/api/v1/session.*401", "401 .*/api/v1/session"]
         with self.chromium.window(self.url, directory, who, expects=expects, **how) as window:
+            window.context.route("https://crm.example/**", _crm)
             yield window
 
     def rings(self, number: str = CUSTOMER, **how: Any) -> Call:
@@ -107,6 +109,13 @@ class House:
         for id in self.company.daemon.agents():
             state = "ready" if id in agents else "paused"
             self.company.daemon.request("PATCH", f"/api/v1/agents/{id}", {"state": state})
+
+    def nothing_is_missed(self) -> None:
+        """What other tests have missed is done."""
+        daemon = self.company.daemon
+        for each in daemon.get("/api/v1/callbacks", state="open")["callbacks"]:
+            path = f"/api/v1/callbacks/{each['id']}"
+            daemon.request("PATCH", path, {"state": "done"}, etag=each["etag"])
 
     def calls(self) -> list[dict[str, Any]]:
         return self.company.daemon.calls()
@@ -134,6 +143,11 @@ class House:
             return not held and not self.company.pbx.channels()
 
         eventually(quiet, 20, what="a quiet company")
+
+
+def _crm(route: Route) -> None:
+    """The CRM's own pages."""
+    route.fulfill(body="<!doctype html><title>CRM</title>", content_type="text/html")
 
 
 @contextmanager

@@ -130,6 +130,7 @@ def test_an_unknown_caller_is_made_known_and_found_at_the_next_call(house: House
 
 def test_a_missed_call_is_taken_from_the_list_and_called_back(house: House, tmp_path: Path) -> None:
     with house.desk("anna", tmp_path) as desk:
+        house.nothing_is_missed()
         call = house.rings()
         desk.sees_card("Katja Brandt", status="ringing")
         call.hang_up()

@@ -93,6 +93,33 @@ def test_what_i_type_is_saved_once_i_pause_and_stays_here_until_then(tab):
     assert (seen["unsaved"], seen["after"], seen["left"]) == (True, False, 0)
 
 
+def test_what_changes_while_it_is_being_saved_is_saved_after_that(tab):
+    seen = ask(
+        tab,
+        "notes",
+        """await (async () => {
+            sessionStorage.clear();
+            const sent = [];
+            const drafts = new m.Drafts({
+                send: async (id, changes, etag) => {
+                    sent.push([changes, etag]);
+                    await new Promise(resolve => setTimeout(resolve, 50));
+                    return {call: {id, ...changes}, etag: `"${sent.length + 1}"`};
+                },
+                changed: () => {},
+            });
+            const each = {call: {id: "c1", notes: ""}, etag: '"1"'};
+            drafts.edit(each, {notes: "mine"}, 0);
+            await new Promise(resolve => setTimeout(resolve, 20));
+            drafts.edit(each, {disposition: "sold"}, 0);
+            await drafts.flush();
+            return {sent, unsaved: drafts.unsaved};
+        })()""",
+    )
+    assert seen["sent"] == [[{"notes": "mine"}, '"1"'], [{"notes": "mine", "disposition": "sold"}, '"2"']]
+    assert seen["unsaved"] is False
+
+
 def test_what_the_server_has_in_another_version_is_merged_and_sent_again(tab):
     seen = ask(
         tab,

@@ -27,12 +27,12 @@ export function callView(app, each) {
       { class: "call-main" },
       head(app, each),
       card(app, each),
-      instruction(each),
+      each.status !== "wrap_up" && instruction(each),
+      wrapUp(app, each),
       operations(app, each),
       partyChoice(app, each),
       quickCreate(app, each),
       each.status !== "offered" && writing(app, each),
-      wrapUp(app, each),
     ),
     h("div", { class: "call-side" }, sections(app, each), history(app, each)),
   );
@@ -112,7 +112,7 @@ function writing(app, each) {
       "div",
       { class: "panel-head" },
       h("h2", { class: "panel-title", id: "writing-title" }, t("notes.title")),
-      h("span", { class: `saved ${draft.state}`, "data-test": "saved", "data-state": draft.state }, t(`notes.${draft.state}`)),
+      h("span", { class: `saved ${draft.state}`, "data-test": "saved", "data-state": draft.state }, (draft.state !== "saved" || draft.notes || draft.disposition) && t(`notes.${draft.state}`)),
     ),
     draft.theirs && h("p", { class: "notice warn" }, icon("warning"), t("notes.merged")),
     h("textarea", {
@@ -245,7 +245,7 @@ export function pastCall(app, call) {
       h("span", {}, moment(call.started)),
       h("span", { class: "muted" }, t(call.outcome ? `outcome.${call.outcome}` : "outcome.none"), call.talk ? ` · ${duration(call.talk)}` : ""),
     ),
-    (call.agent_name ?? call.agent) && h("span", { class: "muted" }, foreign(call.agent_name ?? call.agent)),
+    call.agent && call.agent !== app.desk.agent.id && h("span", { class: "muted" }, foreign(app.nameOf(call.agent))),
     call.notes && longText(app, `past-${call.id}`, call.notes),
   );
 }

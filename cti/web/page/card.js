@@ -2,11 +2,12 @@
 
 import { openBeside, webAddress } from "./alerts.js";
 import { icon } from "./icons.js";
-import { otherSide } from "./state.js";
+import { isParty, otherSide } from "./state.js";
 import { h } from "./view.js";
 import { day, languageName, moment, t } from "./words.js";
 
 const CLIPPED = 400;
+const OPENED = "cordboard.opened";
 const open = new Set();
 
 /** Text of a CRM's, in whatever direction it is written, without turning what stands around it. */
@@ -80,7 +81,7 @@ export function card(app, each) {
           side.name && side.number && h("span", { class: "number" }, foreign(side.number)),
           !side.name && h("span", {}, t(each.choose ? "card.several" : "card.unknown")),
         ),
-        badges(party),
+        badges(app, party),
       ),
       party?.url && webAddress(party.url) && h("div", { class: "who-more" }, crmLink(app, each, party)),
     ),
@@ -98,13 +99,13 @@ function initials(name) {
   return words.length === 0 ? null : [...new Set([words[0], words.at(-1)])].map((word) => [...word][0]).join("").toLocaleUpperCase();
 }
 
-function badges(party) {
+function badges(app, party) {
   if (!party) return null;
   const all = [
     party.type && party.type !== "contact" && h("span", { class: "badge" }, t(`party.${party.type}`)),
     party.tier && h("span", { class: "badge gold" }, foreign(party.tier)),
     party.language && h("span", { class: "badge" }, foreign(languageName(party.language))),
-    party.owner && h("span", { class: "badge" }, icon("person"), t("card.owner"), " ", foreign(party.owner)),
+    party.owner && h("span", { class: "badge" }, icon("person"), t("card.owner", { who: app.nameOf(party.owner) })),
     ...(party.tags ?? []).map((tag) => h("span", { class: "badge quiet" }, foreign(tag))),
   ].filter(Boolean);
   return all.length > 0 && h("p", { class: "badges" }, all);
@@ -129,10 +130,26 @@ function crmLink(app, each, party) {
   );
 }
 
+/** Whether no tab has opened the CRM's page for this call yet, neither before a reload. */
+function firstTime(call) {
+  let opened = [];
+  try {
+    opened = JSON.parse(localStorage.getItem(OPENED) ?? "[]");
+  } catch {
+    // What cannot be read is as if nothing had been opened.
+  }
+  if (opened.includes(call)) return false;
+  try {
+    localStorage.setItem(OPENED, JSON.stringify([...opened, call].slice(-20)));
+  } catch {
+    // A full storage costs a page that is opened a second time.
+  }
+  return true;
+}
+
 /** Open the CRM's page by the service's wish, if nobody did for this call already. */
 export function openCrm(app, each) {
-  if (!each.party?.url || app.opened.has(each.call.id)) return;
-  app.opened.add(each.call.id);
+  if (!each.party?.url || !firstTime(each.call.id)) return;
   if (!openBeside(each.party.url)) {
     app.blocked = each.call.id;
     app.render();
@@ -147,11 +164,18 @@ export function instruction(each) {
 
 /** Several have this number: who is it? */
 export function partyChoice(app, each) {
-  if (!each.choose && !app.choosing) return null;
   const parties = each.card?.parties ?? [];
+  if (!each.choose && parties.length > 1 && app.choosing !== each.call.id) {
+    const again = () => {
+      app.choosing = each.call.id;
+      app.render();
+    };
+    return h("p", { key: "choose-again" }, h("button", { class: "link", type: "button", "data-test": "choose-again", onclick: again }, t("choice.again")));
+  }
+  if (parties.length < 2) return null;
   return h(
     "section",
-    { class: "panel", "data-test": "party-choice", "aria-labelledby": "choice-title" },
+    { class: "panel", "data-test": "party-choice", "aria-labelledby": "choice-title", key: "choice" },
     h("h2", { class: "panel-title", id: "choice-title" }, t("choice.title", { count: parties.length })),
     h(
       "ul",
@@ -170,10 +194,6 @@ export function partyChoice(app, each) {
       ),
     ),
   );
-}
-
-export function isParty(one, other) {
-  return one && other && one.adapter === other.adapter && one.type === other.type && one.id === other.id;
 }
 
 /** Whoever calls is in no CRM: make them known, in one line. */

@@ -2,7 +2,7 @@
 
 import { notify, quiet, ring, takeBack } from "./alerts.js";
 import { ask, newKey, onExpired, setCsrf } from "./api.js";
-import { bar, stateWord } from "./bar.js";
+import { bar, phones, stateWord } from "./bar.js";
 import { brief, callView, extend, finish, operate } from "./call.js";
 import { openCrm } from "./card.js";
 import { paintClocks, setServerTime, since } from "./clock.js";
@@ -13,12 +13,13 @@ import { isTyping, listen } from "./keys.js";
 import { listView, stale } from "./lists.js";
 import { Drafts } from "./notes.js";
 import { settingsView } from "./settings.js";
-import { callsOf, foremost, isIncoming, nothingKnown, otherSide, takeDesk, takeEvent } from "./state.js";
+import { callsOf, foremost, isIncoming, nothingKnown, otherSide, takeDesk, takeEvent, withWholeParty } from "./state.js";
 import { Line } from "./stream.js";
 import { h, show } from "./view.js";
 import { has, LANGUAGES, preferred, speak, spoken, t } from "./words.js";
 import { applyTheme, setWish, wish } from "./wishes.js";
 
+const OWNER = "cordboard.owner";
 const LISTS = ["missed", "unwritten", "recent"];
 
 const app = {
@@ -31,10 +32,12 @@ const app = {
   dialog: null,
   dialling: false,
   blocked: null,
+  choosing: null,
   pastCall: null,
-  opened: new Set(),
   atWork: new Set(),
+  painted: new Set(),
   keysOfPosts: new Map(),
+  names: new Map(),
   ask,
 
   get desk() {
@@ -166,6 +169,7 @@ const app = {
     await app.run(async () => {
       const { adapter, type, id } = party;
       await ask("PATCH", `calls/${encodeURIComponent(each.call.id)}`, { body: { party: { adapter, type, id } }, etag: each.etag });
+      app.choosing = null;
       line.reread();
     });
   },
@@ -177,27 +181,46 @@ const app = {
     if (app.session !== null) await app.run(() => ask("PATCH", "session", { body: { language: tag } }));
   },
 
-  async enter(session) {
-    const same = app.session === null || app.session.user.name === session.user.name;
-    if (!same) {
+  /** A new session in place of the old one, as after a change of the password. */
+  renew(session) {
+    app.session = session;
+    setCsrf(session.csrf);
+    line.say({ kind: "signedIn", session });
+  },
+
+  /** What people call an agent; the id until that is known. */
+  nameOf(agent) {
+    if (agent === app.desk?.agent.id) return app.desk.agent.name;
+    return app.names.get(agent) ?? agent;
+  },
+
+  /** Somebody has logged in, here or, if `elsewhere`, in another tab. */
+  async enter(session, elsewhere = false) {
+    if (remembered() !== session.user.name) {
       // The words of another person are not this one's to send.
       drafts.forgetAll();
-      location.reload();
-      return;
+      remember(session.user.name);
+      if (app.session !== null) {
+        location.reload();
+        return;
+      }
     }
-    const again = app.expired;
     app.session = session;
     app.expired = false;
     setCsrf(session.csrf);
     if (session.user.language && session.user.language in LANGUAGES) await speak(session.user.language);
-    if (again) line.say({ kind: "signedIn", session });
-    if (session.user.agent !== null) line.start();
+    if (!elsewhere) line.say({ kind: "signedIn", session });
+    if (session.user.agent !== null) {
+      line.start();
+      learnNames();
+    }
     render();
     drafts.flush();
     askedToDial();
   },
 
   async leave() {
+    await drafts.flush();
     if (!(await app.run(() => ask("DELETE", "session")))) return;
     line.say({ kind: "signedOut" });
     left();
@@ -222,6 +245,7 @@ const line = new Line({
     for (const each of desk.calls) followUp(each, before.find((old) => old.call.id === each.call.id));
     hush();
     render();
+    if (app.route.name === "call" && app.current === null) lookUp(app.route.call);
   },
   onEvent(event) {
     const { state, reread } = takeEvent(app.state, event);
@@ -229,7 +253,7 @@ const line = new Line({
     if (event.type === "card.offered") offered(event);
     if (event.type === "card.withdrawn") withdrawn(event);
     if (reread && line.leads) line.reread();
-    if (event.type.startsWith("callback.") || event.type === "call.ended") stale(app);
+    if (event.type.startsWith("callback.") || event.type === "call.ended" || event.type === "call.updated") stale(app);
     hush();
     render();
   },
@@ -245,12 +269,21 @@ const line = new Line({
   },
   onWord(message) {
     if (message.kind === "signedOut") left();
-    else if (message.kind === "signedIn" && app.session !== null) app.enter(message.session);
+    else if (message.kind === "signedIn") app.enter(message.session, true);
     else if (message.kind === "refused") app.toast(explain(message.problem));
   },
 });
 
-/** A card has come: on the screen at once, and then the server is told that it is there. */
+/** Whose drafts this tab keeps. */
+function remembered() {
+  return sessionStorage.getItem(OWNER);
+}
+
+function remember(name) {
+  sessionStorage.setItem(OWNER, name);
+}
+
+/** A card has come: on the screen at once, and then the server is told that it is there (`acknowledge`). */
 function offered(event) {
   const each = app.calls.find((one) => one.call.id === event.call.id);
   const side = otherSide(each.call, each.card, each.party);
@@ -260,10 +293,6 @@ function offered(event) {
     route();
   }
   render();
-  afterPaint(() => {
-    const attempt = each.attempt === null ? {} : { attempt: each.attempt };
-    ask("POST", `calls/${encodeURIComponent(each.call.id)}/card`, { body: attempt }).catch(() => {});
-  });
   document.getElementById("called").textContent = t("card.incoming", { who, service: each.call.service ?? "" });
   if (line.leads) {
     notify(each.call.id, who, t("card.incoming", { who, service: each.call.service ?? "" }));
@@ -290,9 +319,29 @@ function hush() {
   if (!app.calls.some(isIncoming)) quiet();
 }
 
-/** Two frames on, what was drawn last is on the screen. */
-function afterPaint(then) {
-  requestAnimationFrame(() => requestAnimationFrame(then));
+/** Tell the server of each card that is on the screen now, once: two frames on, what was drawn last is there. */
+function acknowledge() {
+  for (const { call, card, attempt } of app.calls.filter(isIncoming)) {
+    const shown = `${call.id} ${attempt}`;
+    if (card === null || attempt === null || app.painted.has(shown)) continue;
+    app.painted.add(shown);
+    requestAnimationFrame(() =>
+      requestAnimationFrame(() => {
+        // It may be another's by now: then there is nobody left to tell.
+        ask("POST", `calls/${encodeURIComponent(call.id)}/card`, { body: { attempt } }).catch(() => {});
+      }),
+    );
+  }
+}
+
+async function learnNames() {
+  try {
+    const { body } = await ask("GET", "colleagues");
+    app.names = new Map(body.colleagues.map((each) => [each.id, each.name]));
+    render();
+  } catch {
+    // Ids say it too, until the next log-in.
+  }
 }
 
 function left() {
@@ -341,6 +390,7 @@ function render() {
   );
   show(document.getElementById("dialogs"), app.expired ? entranceAgain(app) : app.dialog && dialog(app));
   paintClocks();
+  acknowledge();
 }
 
 function toMain(event) {
@@ -370,12 +420,12 @@ function rail() {
       h("span", { class: "rail-word" }, t(`nav.${name}`)),
       count > 0 && h("span", { class: "count" }, h("span", { "aria-hidden": "true" }, String(count)), h("span", { class: "unseen" }, t("nav.count", { count }))),
     );
-  const current = app.current;
+  const current = app.current?.call.id;
   return h(
     "nav",
     { class: "rail", "aria-label": t("nav.title") },
     link("desk", "#/"),
-    app.calls.length > 0 && h("ul", { class: "rail-calls", "aria-label": t("nav.calls") }, app.calls.map((each) => brief(app, each, each === current))),
+    app.calls.length > 0 && h("ul", { class: "rail-calls", "aria-label": t("nav.calls") }, app.calls.map((each) => brief(app, each, each.call.id === current))),
     link("missed", "#/missed", app.desk?.missed.count),
     link("unwritten", "#/unwritten", app.desk?.unwritten.count),
     link("recent", "#/recent"),
@@ -389,15 +439,15 @@ function page() {
 
 /** A call that comes while another is on the screen. */
 function banner() {
-  const coming = app.calls.find((each) => isIncoming(each) && each !== app.current);
+  const coming = app.calls.find((each) => isIncoming(each) && each.call.id !== app.current?.call.id);
   if (coming === undefined) return null;
   const side = otherSide(coming.call, coming.card, coming.party);
   return h(
     "a",
     { class: "banner", href: `#/calls/${encodeURIComponent(coming.call.id)}`, "data-test": "incoming", "data-call": coming.call.id },
     icon("answer"),
-    h("span", { class: "grow" }, t("card.incoming", { who: [side.name, side.number].filter(Boolean).join(", ") || t("card.no-number"), service: coming.call.service ?? "" })),
-    h("span", {}, t("card.show")),
+    h("span", { class: "grow" }, t("card.incoming", { who: [side.name, side.number].filter(Boolean).join(", ") || t("card.no-number"), service: coming.title ?? coming.call.service ?? "" })),
+    h("span", { class: "more" }, t("card.show")),
   );
 }
 
@@ -424,6 +474,7 @@ function nothing() {
     h("p", { class: "muted" }, stateWord(agent), " · ", since(agent.since)),
     agent.state !== "ready" &&
       h("button", { class: "button go", type: "button", "data-test": "get-ready", onclick: () => app.setState({ state: "ready" }) }, t("nothing.get-ready")),
+    agent.phones.length > 1 && !agent.phone && h("div", { class: "panel" }, phones(app, agent)),
     h(
       "p",
       { class: "nothing-links" },
@@ -472,7 +523,7 @@ async function lookUp(id) {
   if (app.session?.user.agent == null || app.calls.some((each) => each.call.id === id)) return;
   await app.run(async () => {
     const { body } = await ask("GET", `desk/calls/${encodeURIComponent(id)}`);
-    app.pastCall = body;
+    app.pastCall = withWholeParty(body);
     drafts.seen(body);
   });
 }

@@ -84,7 +84,7 @@ function missed(app, item) {
         item.due && [" · ", t("missed.due", { time: moment(item.due) })],
       ),
       item.note && longText(app, `missed-${item.id}`, item.note),
-      h("span", { class: own ? "badge gold" : "badge quiet" }, item.owner ? (own ? t("missed.yours") : foreign(item.owner_name ?? item.owner)) : t("missed.nobody")),
+      h("span", { class: own ? "badge gold" : "badge quiet" }, item.owner ? (own ? t("missed.yours") : foreign(app.nameOf(item.owner))) : t("missed.nobody")),
     ),
     h(
       "div",

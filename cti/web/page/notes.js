@@ -79,7 +79,7 @@ export class Drafts {
   /** The server's version of a call is here (`fresh`): its tag is the one to write on, and its notes may be newer. */
   seen(each) {
     const draft = this.drafts.get(each.call.id);
-    if (draft === undefined || draft.state === "saving" || each.etag === null || draft.etag === each.etag) return;
+    if (draft === undefined || draft.sending || each.etag === null || draft.etag === each.etag) return;
     this.take(draft, each.call, each.etag);
     this.keep(each.call.id);
     if (draft.state === "waiting") this.schedule(each.call.id, WAIT);
@@ -112,10 +112,17 @@ export class Drafts {
     draft.timer = setTimeout(() => this.save(id), wait);
   }
 
-  async save(id) {
+  /** One request at a time for each call; whoever asks meanwhile waits for that, and for what was typed since. */
+  save(id) {
     const draft = this.drafts.get(id);
-    if (draft === undefined || draft.state === "saving" || !draft.etag) return;
+    if (draft === undefined || !draft.etag) return Promise.resolve();
     clearTimeout(draft.timer);
+    if (draft.sending) return draft.sending.then(() => this.save(id));
+    draft.sending = this.request(id, draft);
+    return draft.sending;
+  }
+
+  async request(id, draft) {
     const sent = {};
     if (draft.notes !== undefined) sent.notes = draft.notes;
     if (draft.disposition !== undefined) sent.disposition = draft.disposition;
@@ -123,8 +130,10 @@ export class Drafts {
     this.changed();
     try {
       const answer = await this.send(id, sent, draft.etag);
+      draft.sending = null;
       this.written(id, draft, sent, answer);
     } catch (problem) {
+      draft.sending = null;
       this.refused(id, draft, problem);
     }
     this.changed();

@@ -98,7 +98,7 @@ function password(app) {
       "label",
       { class: "field" },
       h("span", { class: "label" }, t(words)),
-      h("input", { class: "input", type: "password", name, autocomplete, required: true, minlength: name === "new" ? "10" : null, maxlength: "200" }),
+      h("input", { class: "input short", type: "password", name, autocomplete, required: true, minlength: name === "new" ? "10" : null, maxlength: "200" }),
     );
   return h(
     "form",
@@ -109,7 +109,7 @@ function password(app) {
         event.preventDefault();
         const form = event.target;
         const body = { old: form.elements.old.value, new: form.elements.new.value };
-        const done = await app.run(() => app.ask("POST", "session/password", { body }));
+        const done = await app.run(async () => app.renew((await app.ask("POST", "session/password", { body })).body));
         if (done) {
           form.reset();
           app.toast(t("password.done"));

@@ -3,6 +3,7 @@
 export const LANGUAGES = { en: "English", de: "Deutsch", sl: "Slovenščina", ru: "Русский" };
 
 let language = "en";
+let locale = "en";
 let table = {};
 let plurals = new Intl.PluralRules("en");
 
@@ -19,6 +20,8 @@ export async function speak(tag) {
   table = await answer.json();
   language = tag;
   plurals = new Intl.PluralRules(tag);
+  // `en` alone would mean American times to somebody in London.
+  locale = (navigator.languages ?? []).find((wanted) => wanted.slice(0, 2).toLowerCase() === tag) ?? tag;
   document.documentElement.lang = tag;
 }
 
@@ -42,7 +45,7 @@ export function has(key) {
 }
 
 export function number(value) {
-  return new Intl.NumberFormat(language).format(value);
+  return new Intl.NumberFormat(locale).format(value);
 }
 
 /** `14:05` for today, `Tue 14:05` within the week, else the date as well. */
@@ -51,14 +54,14 @@ export function moment(iso) {
   if (Number.isNaN(at.getTime())) return "";
   const days = Math.floor((startOfDay(new Date()) - startOfDay(at)) / 86_400_000);
   const time = { hour: "2-digit", minute: "2-digit" };
-  if (days === 0) return new Intl.DateTimeFormat(language, time).format(at);
-  if (days > 0 && days < 7) return new Intl.DateTimeFormat(language, { weekday: "short", ...time }).format(at);
-  return new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(at);
+  if (days === 0) return new Intl.DateTimeFormat(locale, time).format(at);
+  if (days > 0 && days < 7) return new Intl.DateTimeFormat(locale, { weekday: "short", ...time }).format(at);
+  return new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" }).format(at);
 }
 
 export function day(iso) {
   const at = new Date(iso);
-  return Number.isNaN(at.getTime()) ? "" : new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(at);
+  return Number.isNaN(at.getTime()) ? "" : new Intl.DateTimeFormat(locale, { dateStyle: "medium" }).format(at);
 }
 
 function startOfDay(at) {
@@ -68,7 +71,7 @@ function startOfDay(at) {
 /** `0:42`, `12:05`, `1:02:07`, as on the display of a telephone. */
 export function duration(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
-  const two = (value) => new Intl.NumberFormat(language, { minimumIntegerDigits: 2 }).format(value);
+  const two = (value) => new Intl.NumberFormat(locale, { minimumIntegerDigits: 2 }).format(value);
   const hours = Math.floor(whole / 3600);
   const minutes = Math.floor(whole / 60) % 60;
   return hours > 0
