@@ -154,7 +154,7 @@ def test_a_reader_that_stops_reading_holds_up_nobody_and_then_has_each_number_on
         slow = a_reader(office.daemon.http_port, token, begin)
         for _ in range(8):
             # 8 MB for each of them: more than lies in any buffer between.
-            office.happens(office.agents * 20, size=50_000)
+            office.happens([*office.agents] * 20, size=50_000)
         eventually(lambda: len(quick.events) == 160, 60, what="everything at the other reader")
 
         numbers: list[int] = []

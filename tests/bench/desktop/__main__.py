@@ -334,4 +334,4 @@ def _say(what: str, *figures: str, goal: bool | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -48,7 +48,8 @@ def main(port: int, cards: int) -> None:
     chosen: Any = reactor
     streams = Streams()
     signal.signal(signal.SIGUSR1, lambda *_: chosen.callFromThread(streams.push, chosen, 0, cards))
-    chosen.listenTCP(port, server.Site(streams), backlog=1024, interface="127.0.0.1")
+    site: Any = server.Site(streams)  # type: ignore[no-untyped-call]
+    chosen.listenTCP(port, site, backlog=1024, interface="127.0.0.1")
     chosen.run()
 
 
