@@ -480,7 +480,8 @@ class OverSockets(TestCase):
 
         await done()
         ids = [
-            int(found) for found in re.findall(rb"\nid: (\d+)\nevent:", b"\n" + reader.data.replace(b"\r\n", b"\n"))
+            int(found)
+            for found in re.findall(rb"\nid: (\d+)\nevent:", b"\n" + reader.data.replace(b"\r\n", b"\n"))
         ]
         assert ids == list(range(1, 3001))
         reader.transport.abortConnection()  # type: ignore[attr-defined]
