@@ -88,7 +88,7 @@ class Desk:
             "can": list(IN_WRAP_UP) if mine is not None else self._control.possible(call, agent),
             "attempt": card.attempt if card is not None else record.attempt,
             "card": None if body is None else dict(body),
-            "party": None if choose else record.party,
+            "party": None if choose else _whole(record.party, parties),
             "choose": choose,
             "title": None if service is None else service.title or service.name,
             "dispositions": _dispositions(service),
@@ -183,3 +183,12 @@ def _dispositions(service: Service | None) -> list[dict[str, Any]]:
         }
         for id, labels in service.dispositions.items()
     ]
+
+
+def _whole(party: Mapping[str, Any] | None, parties: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The party of a call with all that the card says of it; the call itself has only who it is."""
+    if party is None:
+        return None
+    who = [party.get(key) for key in ("adapter", "type", "id")]
+    found = (each for each in parties if [each.get(key) for key in ("adapter", "type", "id")] == who)
+    return next(found, party)

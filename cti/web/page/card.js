@@ -7,6 +7,7 @@ import { h } from "./view.js";
 import { day, languageName, moment, t } from "./words.js";
 
 const CLIPPED = 400;
+const OPENED = "cordboard.opened";
 const open = new Set();
 
 /** Text of a CRM's, in whatever direction it is written, without turning what stands around it. */
@@ -129,10 +130,26 @@ function crmLink(app, each, party) {
   );
 }
 
+/** Whether no tab has opened the CRM's page for this call yet, neither before a reload. */
+function firstTime(call) {
+  let opened = [];
+  try {
+    opened = JSON.parse(localStorage.getItem(OPENED) ?? "[]");
+  } catch {
+    // What cannot be read is as if nothing had been opened.
+  }
+  if (opened.includes(call)) return false;
+  try {
+    localStorage.setItem(OPENED, JSON.stringify([...opened, call].slice(-20)));
+  } catch {
+    // A full storage costs a page that is opened a second time.
+  }
+  return true;
+}
+
 /** Open the CRM's page by the service's wish, if nobody did for this call already. */
 export function openCrm(app, each) {
-  if (!each.party?.url || app.opened.has(each.call.id)) return;
-  app.opened.add(each.call.id);
+  if (!each.party?.url || !firstTime(each.call.id)) return;
   if (!openBeside(each.party.url)) {
     app.blocked = each.call.id;
     app.render();
@@ -147,11 +164,18 @@ export function instruction(each) {
 
 /** Several have this number: who is it? */
 export function partyChoice(app, each) {
-  if (!each.choose && !app.choosing) return null;
   const parties = each.card?.parties ?? [];
+  if (!each.choose && parties.length > 1 && app.choosing !== each.call.id) {
+    const again = () => {
+      app.choosing = each.call.id;
+      app.render();
+    };
+    return h("p", { key: "choose-again" }, h("button", { class: "link", type: "button", "data-test": "choose-again", onclick: again }, t("choice.again")));
+  }
+  if (parties.length < 2) return null;
   return h(
     "section",
-    { class: "panel", "data-test": "party-choice", "aria-labelledby": "choice-title" },
+    { class: "panel", "data-test": "party-choice", "aria-labelledby": "choice-title", key: "choice" },
     h("h2", { class: "panel-title", id: "choice-title" }, t("choice.title", { count: parties.length })),
     h(
       "ul",

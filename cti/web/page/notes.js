@@ -4,6 +4,8 @@
 const PREFIX = "cordboard.draft.";
 const WAIT = 700;
 const AGAIN = 3000;
+/** For so long an older answer of the server may still be on its way to us. */
+const UNDERWAY = 10_000;
 
 /** Three versions of a text into one: what both started from, mine, theirs. Lines that both changed stay, both. */
 export function merge(base, mine, theirs) {
@@ -33,6 +35,7 @@ export class Drafts {
     this.changed = changed;
     this.storage = storage;
     this.drafts = new Map();
+    this.last = new Map();
     for (const key of Object.keys(storage)) {
       if (!key.startsWith(PREFIX)) continue;
       try {
@@ -42,6 +45,13 @@ export class Drafts {
         storage.removeItem(key);
       }
     }
+  }
+
+  /** A call as this tab has last written it, where what is here was told before that. */
+  fresh(each) {
+    const last = this.last.get(each.call.id);
+    if (last === undefined || last.etag === each.etag || !last.past.has(each.etag) || Date.now() > last.until) return each;
+    return { ...each, etag: last.etag, call: { ...each.call, ...last.written } };
   }
 
   /** What the fields of a call show: the draft where there is one, else what the server has. */
@@ -66,12 +76,13 @@ export class Drafts {
     this.changed();
   }
 
-  /** The server's version of a call is here: its tag is the one to write on, and its notes may be newer. */
+  /** The server's version of a call is here (`fresh`): its tag is the one to write on, and its notes may be newer. */
   seen(each) {
     const draft = this.drafts.get(each.call.id);
-    if (draft === undefined || draft.state === "saving" || each.etag === null || draft.etag === each.etag) return;
+    if (draft === undefined || draft.sending || each.etag === null || draft.etag === each.etag) return;
     this.take(draft, each.call, each.etag);
     this.keep(each.call.id);
+    if (draft.state === "waiting") this.schedule(each.call.id, WAIT);
   }
 
   take(draft, call, etag) {
@@ -101,10 +112,17 @@ export class Drafts {
     draft.timer = setTimeout(() => this.save(id), wait);
   }
 
-  async save(id) {
+  /** One request at a time for each call; whoever asks meanwhile waits for that, and for what was typed since. */
+  save(id) {
     const draft = this.drafts.get(id);
-    if (draft === undefined || draft.state === "saving" || !draft.etag) return;
+    if (draft === undefined || !draft.etag) return Promise.resolve();
     clearTimeout(draft.timer);
+    if (draft.sending) return draft.sending.then(() => this.save(id));
+    draft.sending = this.request(id, draft);
+    return draft.sending;
+  }
+
+  async request(id, draft) {
     const sent = {};
     if (draft.notes !== undefined) sent.notes = draft.notes;
     if (draft.disposition !== undefined) sent.disposition = draft.disposition;
@@ -112,14 +130,19 @@ export class Drafts {
     this.changed();
     try {
       const answer = await this.send(id, sent, draft.etag);
+      draft.sending = null;
       this.written(id, draft, sent, answer);
     } catch (problem) {
+      draft.sending = null;
       this.refused(id, draft, problem);
     }
     this.changed();
   }
 
   written(id, draft, sent, { call, etag }) {
+    const past = (this.last.get(id)?.past ?? new Set()).add(draft.etag);
+    const { notes, disposition } = call;
+    this.last.set(id, { etag, past, written: { notes, disposition }, until: Date.now() + UNDERWAY });
     draft.base = call.notes ?? "";
     draft.etag = etag;
     if (draft.notes === sent.notes && draft.disposition === sent.disposition) {
@@ -163,6 +186,7 @@ export class Drafts {
   }
 
   forgetAll() {
+    this.last.clear();
     for (const id of [...this.drafts.keys()]) this.forget(id);
   }
 }

@@ -20,8 +20,12 @@ function isSomething(node) {
 
 function patchChildren(parent, wanted) {
   const keyed = new Map();
-  for (const child of parent.childNodes) {
-    if (child.key !== undefined) keyed.set(child.key, child);
+  const stay = new Set(wanted.map((node) => node.attributes?.key));
+  // What goes, goes first: what stays need not be moved then, and moving takes the focus away.
+  for (const child of [...parent.childNodes]) {
+    if (child.key === undefined) continue;
+    if (stay.has(child.key)) keyed.set(child.key, child);
+    else child.remove();
   }
   let at = parent.firstChild;
   for (const node of wanted) {
