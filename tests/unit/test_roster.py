@@ -310,6 +310,8 @@ def test_nobody_is_ever_held_for_two_calls_and_the_index_tells_the_truth(news):
             assert (view.call is not None) == held
             assert (roster.agents[view.id].why_not is None) <= (view.state == "ready")
             assert roster.agents[view.id] in list(roster.groups["sales"])
+        free = [agent for agent in roster.agents.values() if agent.why_not is None]
+        assert list(roster.groups["sales"].free()) == sorted(free, key=lambda a: (a.idle_since, a.id))
 
 
 def test_the_asterisks_that_know_a_phone_are_told_and_an_unknown_phone_may_be_anywhere():
