@@ -7,6 +7,10 @@ const LOCK = "cordboard.leader";
 const CHANNEL = "cordboard";
 /** The server says something every 15 s; without a word for so long, the line is dead. */
 const SILENCE = 35_000;
+/** Clocks tick each second; one that has not for so long stood still, and so did everything else here. */
+const STOOD_STILL = 3_000;
+/** The server's longest silence, and a little more. */
+const BREATH = 17_000;
 /** After sleep a line that has said nothing for so long is not trusted any more. */
 const DOUBT = 3_000;
 const REREAD = 60;
@@ -59,12 +63,14 @@ export class Line {
     this.failures = 0;
     this.retry = 1000;
     this.heard = 0;
+    this.ticked = Date.now();
     this.channel = new BroadcastChannel(CHANNEL);
     this.channel.onmessage = ({ data }) => this.#told(data);
-    eachSecond((gap) => this.#tick(gap));
+    eachSecond(() => this.#tick());
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.wake());
     window.addEventListener("online", () => this.wake());
     window.addEventListener("offline", () => this.#set("offline"));
+    document.addEventListener("resume", () => this.wake());
     window.addEventListener("pageshow", ({ persisted }) => persisted && this.wake());
   }
 
@@ -211,12 +217,22 @@ export class Line {
     // Spread over the time that the server names: after its restart everybody comes back at once.
     const wait = Math.min(LONGEST_WAIT, 250 * 2 ** this.failures) * (0.5 + Math.random() / 2);
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.#connect(), this.failures === 1 ? Math.random() * this.retry : wait);
+    // Who has slept comes back alone, and at once.
+    const first = this.#slept ? 0 : Math.random() * this.retry;
+    this.timer = setTimeout(() => this.#connect(), this.failures === 1 ? first : wait);
   }
 
-  #tick(gap) {
+  /** Whether we have just come out of sleep. Clocks of hidden pages tick once a minute, but hear the line meanwhile. */
+  get #slept() {
+    const now = Date.now();
+    return now - this.ticked > STOOD_STILL && (document.visibilityState === "visible" || now - this.heard > BREATH);
+  }
+
+  #tick() {
+    const slept = this.#slept;
+    this.ticked = Date.now();
     if (!this.running) return;
-    if (gap > 5000) this.wake();
+    if (slept) this.wake();
     else if (this.leads && this.state === "live" && Date.now() - this.heard > SILENCE) this.#connect();
   }
 
