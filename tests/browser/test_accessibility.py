@@ -14,8 +14,8 @@ from tests.browser.house import KATJA, PASSWORD, STRANGER, House, a_house
 
 PHONE_IN_THE_FIELD, WIDE = (360, 740), (1920, 1080)
 #: The same number, somebody else.
-HER_BROTHER = {**KATJA, "id": "1002", "name": "Kai Brandt", "numbers": "040 66969-272", "url": ""}
-SHARED = {**KATJA, "numbers": "040 66969-272", "id": "1003"}
+HER_BROTHER = {**KATJA, "id": "1002", "name": "Kai Brandt", "numbers": "0152 28895456", "url": ""}
+SHARED = {**KATJA, "numbers": "0152 28895456", "id": "1003"}
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,12 @@ class Inspector:
             for width, height in (PHONE_IN_THE_FIELD, WIDE):
                 desk.tab.set_viewport_size({"width": width, "height": height})
                 where = f"{what}, {theme}, {width}"
-                self.objections += [f"{where}: {each}" for each in accessibility(desk.tab)]
+                # What but the colours would be different in the other theme?
+                rules = () if theme == "light" else ("color-contrast",)
+                self.objections += [f"{where}: {each}" for each in accessibility(desk.tab, *rules)]
                 self.objections += [f"{where}: too wide: {each}" for each in overflow(desk.tab)]
-                desk.picture(where.replace(", ", "-").replace(" ", "-"))
+                if (theme == "dark") == (width == PHONE_IN_THE_FIELD[0]):
+                    desk.picture(where.replace(", ", "-").replace(" ", "-"))
 
 
 def test_axe_objects_to_nothing_on_any_page(house: House, tmp_path: Path) -> None:
@@ -78,8 +81,9 @@ def test_axe_objects_to_nothing_on_any_page(house: House, tmp_path: Path) -> Non
         inspector.look(desk, "wrap-up")
         desk.says_it_was("Sold")
         desk.finishes()
+        desk.is_in_state("ready")
 
-        several = house.rings("04066969272")
+        several = house.rings("015228895456")
         expect(desk.at("party-choice")).to_be_visible()
         inspector.look(desk, "several")
         several.hang_up()
