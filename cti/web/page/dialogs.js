@@ -185,7 +185,6 @@ function dial(app, { number }) {
           type: "button",
           autofocus: true,
           "data-test": "dial-confirm",
-          disabled: !app.desk,
           onclick: () => {
             app.closeDialog();
             app.dial(number);
