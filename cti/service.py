@@ -73,7 +73,7 @@ T = TypeVar("T")
 #: Seconds that sessions with Asterisk may take to finish when the server stops.
 DRAIN: Final = 3.0
 #: Seconds between two looks at the files of the certificate.
-CERTIFICATES: Final = 10.0
+CERTIFICATES: Final = 5.0
 #: Seconds between two beats of the reactor; without a turn for so many, the guards of the dialplan have fired;
 #: and so long after that, questions may still be read that were asked before.
 BEAT: Final = 0.5
@@ -344,8 +344,8 @@ class CtiService(Service):
         self._every(LOOK, self._look)
         self._every(5.0, self._look_at_adapters)
         self._every(5.0, self._count_outbox)
-        self._every(CERTIFICATES, self._refresh_certificate)
         self._every(FORGET, self._forget_answers)
+        self._every(CERTIFICATES, self._refresh_certificate)
         self.metrics.at_scrape(self._feed_gauges)
 
     def _listen(self) -> None:

@@ -351,7 +351,7 @@ def test_without_a_store_nobody_comes_in_and_the_reason_is_told(web: Web) -> Non
 def test_guessing_is_slowed_by_account_and_then_ever_more(web: Web) -> None:
     answers: list[int] = []
     waits: list[int] = []
-    while web.clock.seconds() < NOW + 86_400:
+    while web.clock.seconds() < NOW + 86_400 and len(answers) < 1000:
         # From everywhere: what is slowed is the account.
         reply = Browser(web, f"2001:db8:{len(answers):x}::1").log_in("anna", "wrong horse")
         answers.append(reply.status)
@@ -727,6 +727,16 @@ def test_every_look_is_written_down_before_it_is_answered(web: Web) -> None:
     assert web.doors.written[1].detail == {"limit": 50, "number": "015228817386"}
     web.doors.broken = True
     assert sue.ask("GET", "/api/v1/calls/c1").status == 503
+
+
+def test_a_stream_of_everybody_s_cards_is_a_look_and_an_agent_s_own_is_none(web: Web) -> None:
+    Stream(web, web.token("agent", "anna"))
+    Stream(web, web.token("supervisor"))
+    assert [(entry.who, entry.action) for entry in web.doors.written] == [
+        ("supervisor token", "GET /api/v1/events")
+    ]
+    web.doors.broken = True
+    assert web.ask("GET", "/api/v1/events", web.token("supervisor")).status == 503
 
 
 def test_every_change_is_written_down_and_texts_are_not_copied(web: Web) -> None:
