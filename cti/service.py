@@ -81,6 +81,9 @@ STOOD_STILL: Final = 2.5
 THAWING: Final = 1.0
 #: Seconds between two times that answers kept for their Idempotency-Key are looked through.
 FORGET: Final = 600.0
+#: Seconds for which AMI's events may wait for each other: longer than the bursts in which a call makes them, and
+#: nobody waits for what they tell.
+GATHER_EVENTS: Final = 0.01
 
 
 def make_adapters(settings: Settings, reactor: Any) -> dict[str, IAdapter]:
@@ -470,6 +473,7 @@ class CtiService(Service):
             jitter=random.random,
             login=asterisk.login,
             tls=None if asterisk.tls is None else AmiTls(asterisk.tls.name, asterisk.tls.ca),
+            gather=GATHER_EVENTS,
         )
         return _Pbx(name, client, channels, self._now())
 
