@@ -4,7 +4,7 @@ The roster is the one place that says whether an agent may be offered a call, an
 It writes nothing and shows nothing: what changed is handed to the listener that `service.py` plugs in.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from attrs import define, field, frozen
 
