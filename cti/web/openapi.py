@@ -10,7 +10,12 @@ from cti.web.schema import Schema
 from cti.web.sessions import CSRF_HEADER, USER_ROLES
 from cti.web.shapes import SCHEMAS, named
 
-_ETAG: Final[Schema] = {"type": "string", "examples": ['"5f0c9a7e1b"']}
+_ETAG: Final[Schema] = {
+    "type": "string",
+    "maxLength": 200,
+    "pattern": r'^(\*|(W/)?"[!#-~]*")$',
+    "examples": ['"5f0c9a7e1b"'],
+}
 _KEY: Final[Schema] = {
     "type": "string",
     "minLength": 1,
@@ -168,6 +173,10 @@ def _problem(why: str) -> dict[str, Any]:
 def _problems(route: Route) -> dict[int, str]:
     """What may go wrong with any row of this kind, and what the row itself says."""
     found = {400: "this is no request as HTTP has them"}
+    if route.query or "{" in route.path:
+        found[414] = "the URL is too long"
+    if "{" in route.path:
+        found[404] = "there is none of this name"
     if route.roles is not None:
         found |= {
             401: "nobody who is known",
@@ -191,5 +200,5 @@ def _problems(route: Route) -> dict[int, str]:
             422: "the `Idempotency-Key` was another request's",
         }
     for status, why in route.problems.items():
-        found[status] = f"{why}; or: {found[status]}" if status in found else why
+        found[status] = f"{why}; or: {found[status]}" if status in found and status != 404 else why
     return found

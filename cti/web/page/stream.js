@@ -7,8 +7,10 @@ const LOCK = "cordboard.leader";
 const CHANNEL = "cordboard";
 /** The server says something every 15 s; without a word for so long, the line is dead. */
 const SILENCE = 35_000;
-/** After sleep, a line that has missed one of these words already is not waited for. */
-const DOUBT = 18_000;
+/** Clocks tick each second; one that has not for so long stood still, and so did everything else here. */
+const STOOD_STILL = 3_000;
+/** The server's longest pause between two words, and a little more: after sleep, who missed one is not waited for. */
+const BREATH = 17_000;
 /** For so long after waking, what fails is tried again at once. */
 const AWAKE = 3_000;
 const REREAD = 60;
@@ -65,12 +67,14 @@ export class Line {
     this.retry = 1000;
     this.heard = 0;
     this.woken = 0;
+    this.ticked = Date.now();
     this.channel = new BroadcastChannel(CHANNEL);
     this.channel.onmessage = ({ data }) => this.#told(data);
-    eachSecond((gap) => this.#tick(gap));
+    eachSecond(() => this.#tick());
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.wake());
     window.addEventListener("online", () => this.wake());
     window.addEventListener("offline", () => this.#set("offline"));
+    document.addEventListener("resume", () => this.wake());
     window.addEventListener("pageshow", ({ persisted }) => persisted && this.wake());
   }
 
@@ -130,7 +134,7 @@ export class Line {
       return;
     }
     this.woken = Date.now();
-    if (Date.now() - this.heard > DOUBT || this.state !== "live") this.#connect();
+    if (Date.now() - this.heard > BREATH || this.state !== "live") this.#connect();
     else this.#read();
   }
 
@@ -223,12 +227,21 @@ export class Line {
     const longest = Math.max(Math.min(LONGEST_WAIT, 250 * 2 ** this.failures), (retryAfter ?? 0) * 1000);
     const wait = this.failures === 1 ? Math.random() * this.retry : longest * (0.5 + Math.random() / 2);
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.#connect(), this.#isAwake() ? 100 : wait);
+    // Who has slept comes back alone, and at once.
+    this.timer = setTimeout(() => this.#connect(), this.#slept || this.#isAwake() ? 100 : wait);
   }
 
-  #tick(gap) {
+  /** Whether we have just come out of sleep. Clocks of hidden pages tick once a minute, but hear the line meanwhile. */
+  get #slept() {
+    const now = Date.now();
+    return now - this.ticked > STOOD_STILL && (document.visibilityState === "visible" || now - this.heard > BREATH);
+  }
+
+  #tick() {
+    const slept = this.#slept;
+    this.ticked = Date.now();
     if (!this.running) return;
-    if (gap > 5000) this.wake();
+    if (slept) this.wake();
     else if (this.leads && this.state === "live" && Date.now() - this.heard > SILENCE) this.#connect();
   }
 
