@@ -348,8 +348,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/api/v1/parties",
         create_party,
         "Take an unknown caller into the CRM",
-        "`adapter`: that of the call's service, or the first that can, if left out. With `call` it is who that was. Who"
-        " has the number already is not made again: 200 and they.",
+        "`adapter`: that of the call's service, or the first that can, if left out. With `call` it is who that was."
+        " Who has the number already is not made again: 200 and they.",
         roles=_EVERYBODY,
         body=_body(
             {
