@@ -527,9 +527,9 @@ class Pbx:
         return channel, partners[0]
 
     async def _held(self, agent: str) -> Channel | None:
-        """Whom the agent holds: who hears music is in no bridge."""
+        """Whom the agent holds: who hears music hears nobody."""
         held = self._channels.get(await self._get(agent, "CTI_HOLDS"))
-        return held if held is not None and held.bridge is None else None
+        return held if held is not None and not self._channels.partners(held.uniqueid) else None
 
     async def _the_held(self, agent: str) -> Channel:
         self._channel(agent)
@@ -579,7 +579,16 @@ class Pbx:
         await self._redirect(places)
 
     async def _ready_to_join(self, joining: Channel, held: Channel) -> None:
-        """By name: the application Bridge takes a prefix of a uniqueid for the whole; and with its call's id."""
+        """By name: the application Bridge takes a prefix of a uniqueid for the whole; and with its call's id.
+
+        Who is held goes into a bridge of their own first, for Bridge to move them: of a channel in none, it makes
+        another one, and what is left of the first may stay in Asterisk for ever (main/channel.c of 22.8 to 22.10:
+        channel_do_masquerade lists it again although its thread may just have ended).
+        """
+        await self._redirect({held.uniqueid: ("cti-control-meet", "s")})
+        await self._until(
+            lambda: self._is(held.uniqueid, lambda now: now.bridge is not None), "the held can be fetched"
+        )
         await self._set(joining.uniqueid, {**_call_id_of(held), "CTI_WITH": held.name})
 
     async def _join(self, agent: Channel, held: Channel) -> None:

@@ -159,16 +159,21 @@ class Office:
 
     def is_quiet(self) -> None:
         """Nothing is left: no channel, nobody held."""
+        try:
+            eventually(lambda: not self.left(), 15, what="a quiet company")
+        except TimeoutError as error:
+            raise AssertionError(
+                "\n".join(["left over:", *self.left(), self.company.pbx.cli("core show channels verbose")])
+            ) from error
 
-        def quiet() -> bool:
-            held = [
-                each
-                for each in self.daemon.agents().values()
-                if each["call"] or each["state"] in ("busy", "offered")
-            ]
-            return not held and not self.company.pbx.channels()
-
-        eventually(quiet, 15, what="a quiet company")
+    def left(self) -> list[str]:
+        """Who is held, and for which call, and the channels that there are."""
+        held = [
+            f"{id} is {each['state']} with {each['call']}"
+            for id, each in self.daemon.agents().items()
+            if each["call"] or each["state"] in ("busy", "offered")
+        ]
+        return held + self.company.pbx.channels()
 
 
 def types(record: dict[str, Any]) -> list[str]:

@@ -154,8 +154,12 @@ def one_house(tmp_path_factory):
 
 @pytest.fixture
 def house(one_house):
+    before = len(one_house.control.events)
     yield one_house
     one_house.is_emptied()
+    # Another channel in the place of one of ours: Asterisk 22 sometimes never lets go of what is left of the first.
+    names = [event.get("Channel") for event in one_house.control.events[before:]]
+    assert not [name for name in names if name.startswith("Surrogate/")]
 
 
 def test_the_agent_s_phone_is_rung_first_and_then_the_customer_is_called_by_the_office(house):
@@ -253,7 +257,7 @@ def test_reconnect_after_alternating_releases_the_consulted_and_not_the_customer
     control.do("reconnect_call", anna)
 
     assert control.together(anna, customer)
-    assert not control.phones("PJSIP/ben")
+    eventually(lambda: not control.phones("PJSIP/ben"), 10, what="Ben being released")
     house.ends(call)
 
 

@@ -91,6 +91,8 @@ class Desk:
     def parted(self, fields: dict[str, Any]) -> None:
         """What a Redirect makes Asterisk do."""
         self.arrives(fields["Channel"], fields["Context"])
+        if fields["Context"] == "cti-control-meet":
+            self.hears("BridgeEnter", Uniqueid=fields["Channel"], BridgeUniqueid="own")
         if "ExtraChannel" in fields:
             self.arrives(fields["ExtraChannel"], fields["ExtraContext"])
 
@@ -574,7 +576,8 @@ def test_who_is_transferred_to_is_in_the_customer_s_call_from_then_on():
     desk.does("transfer_call", ANNA)
 
     assert desk.ami.variables[BEN, "CTI_CALL_ID"] == "c-1"
-    (redirect,) = desk.ami.did("Redirect")
+    fetched, redirect = desk.ami.did("Redirect")
+    assert (fetched["Channel"], fetched["Context"]) == (KATJA, "cti-control-meet")
     assert (redirect["Channel"], redirect["Context"]) == (BEN, "cti-control-join")
     assert (redirect["ExtraChannel"], redirect["ExtraContext"]) == (ANNA, "cti-control-wait")
 
