@@ -6,6 +6,7 @@ What each operation does inside Asterisk, and with whom it fails, is told by `te
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.error import HTTPError
@@ -299,8 +300,9 @@ def test_a_capable_phone_answers_and_holds_at_a_click(office):
     office.do("fred", id, "answer")
     office.is_in("fred", id)
     office.do("fred", id, "hold")
-    # SIPp cannot be told of anything else while it still sends that.
+    # SIPp cannot be told of anything else while it still sends that, nor for a moment after it.
     eventually(lambda: office.phones["fred"].messages[-1].method == "ACK", 5, what="the hold's end")
+    time.sleep(0.2)
     office.do("fred", id, "retrieve")
     call.hang_up()
     record = office.ended(id)
