@@ -158,12 +158,8 @@ def one_house(tmp_path_factory):
 
 @pytest.fixture
 def house(one_house):
-    before = len(one_house.control.events)
     yield one_house
     one_house.is_emptied()
-    # Another channel in the place of one of ours: Asterisk 22 sometimes never lets go of what is left of the first.
-    names = [event.get("Channel") for event in one_house.control.events[before:]]
-    assert not [name for name in names if name.startswith("Surrogate/")]
 
 
 def test_the_agent_s_phone_is_rung_first_and_then_the_customer_is_called_by_the_office(house):
@@ -210,6 +206,26 @@ def test_hold_gives_music_and_retrieve_brings_both_together(house):
     assert house.hears(call, house.phones["anna"], "2")
     assert house.hears(house.phones["anna"], call, "3")
     house.ends(call)
+
+
+def test_who_is_fetched_from_hold_keeps_their_channel(house):
+    """Of one in its place (a masquerade), which counts as a call, Asterisk 22 may keep the remains for ever."""
+    call, anna, _customer = house.a_call()
+    house.control.do("hold_call", anna)
+    house.control.do("retrieve_call", anna)
+    before = calls_processed(house)
+
+    for _ in range(3):
+        house.control.do("hold_call", anna)
+        house.control.do("retrieve_call", anna)
+
+    assert calls_processed(house) == before
+    house.ends(call)
+
+
+def calls_processed(house):
+    (count,) = re.findall(r"(\d+) calls? processed", house.pbx.cli("core show channels"))
+    return count
 
 
 def test_whose_agent_has_gone_while_on_hold_reaches_somebody_else(house):
