@@ -78,6 +78,7 @@ def _parser() -> ArgumentParser:
     _add_identify(commands)
     _add_explain(commands)
     _add_calls(commands)
+    _add_dial(commands)
     _add_contacts(commands)
     _add_agents(commands)
     _add_users(commands)
@@ -228,6 +229,33 @@ In CSV, a text that a spreadsheet would take for a formula has a ' in front.
     )
     parser.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most so many (50)")
     _format(parser, "table", "json", "csv")
+
+
+def _add_dial(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "dial",
+        _dial,
+        "have the server call somebody",
+        """\
+Asks the running server for a call: the agent's phone rings, and once it is picked up, the number. Takes numbers
+as people write them, the names of agents, groups and services, and the links tel:, callto: and sip:, so that it
+can be what a desktop opens such links with (docs/desktop.md).
+
+  export CORDBOARD_TOKEN=$(cti token add anna-links --role agent --agent anna -c cti.yaml)
+  cti dial tel:+4915228817386 -c cti.yaml
+  cti dial 0152 28817386 --url https://cti.example --token-file ~/.config/cordboard.token
+
+With --url no configuration is needed. The exit code is 1 if the server refuses; it says why.
+""",
+    )
+    parser.add_argument("number", metavar="NUMBER", nargs="+", help="or a link")
+    parser.add_argument("--url", metavar="URL", help="the server; by default that of the configuration")
+    parser.add_argument(
+        "--token-file", metavar="FILE", help="has the token, which else is read from CORDBOARD_TOKEN"
+    )
+    parser.add_argument("--agent", metavar="ID", help="who calls, for a token that belongs to nobody")
+    _format(parser, "text", "json")
 
 
 def _add_contacts(commands: Any) -> None:
@@ -532,6 +560,12 @@ def _calls(arguments: Namespace) -> int:
     from cti.commands.calls import list_calls
 
     return list_calls(arguments)
+
+
+def _dial(arguments: Namespace) -> int:
+    from cti.commands.dial import dial
+
+    return dial(arguments)
 
 
 def _import_contacts(arguments: Namespace) -> int:

@@ -121,6 +121,12 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._card_paint = Histogram(
+            "cti_card_paint_seconds",
+            "From when the card was offered until a browser had painted it.",
+            buckets=SECONDS,
+            registry=registry,
+        )
         self._agents = Gauge("cti_agents", "Agents in each state.", ("state",), registry=registry)
         self._waiting_calls = Gauge(
             "cti_waiting_calls",
@@ -255,6 +261,10 @@ class Metrics:
         """How many callers wait at each service; one that is not mentioned has none."""
         for service in self._services:
             self._waiting_calls.labels(service).set(counts.get(service, 0))
+
+    def card_painted(self, seconds: float) -> None:
+        """A browser has painted the card, `seconds` after it was offered."""
+        self._card_paint.observe(seconds)
 
     def answered_asterisk(self, seconds: float) -> None:
         """Asterisk has its answer, `seconds` after it asked."""

@@ -40,6 +40,9 @@ def roster_of(reader: Reader | None, settings: Settings) -> Roster:
     for reservation in reader.reservations() if reader is not None else ():
         if reservation.expires > now:
             roster.restore(reservation)
+    for wrap_up in reader.wrap_ups() if reader is not None else ():
+        if wrap_up.until > now:
+            roster.restore_wrap_up(wrap_up.agent, wrap_up.call, wrap_up.until)
     return roster
 
 

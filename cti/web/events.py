@@ -9,6 +9,7 @@ passed over. Where events come from, and who may open a stream, is up to others.
 """
 
 import socket
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, Protocol
 
@@ -86,6 +87,7 @@ class EventHub:
         self._by_agent: dict[str, set[_Stream]] = {}
         self._wide: set[_Stream] = set()
         self._unsent: list[_Stream] = []
+        self._desktops: Counter[str] = Counter()
         # Streams are spread over the seconds between two heartbeats, lest they all are written at once.
         self._beats: tuple[set[_Stream], ...] = tuple(set() for _ in range(HEARTBEAT_SECONDS))
         self._second = 0
@@ -157,12 +159,17 @@ class EventHub:
         request.setHeader("X-Accel-Buffering", "no")
         request.notifyFinish().addBoth(self._forget, stream)
         self._streams.add(stream)
+        self._count_desktop(reader, 1)
         self._beats[self._opened % HEARTBEAT_SECONDS].add(stream)
         for streams in self._indexes(reader):
             streams.add(stream)
         # After a restart nobody should come back at the same moment as everybody else.
         retry = 1000 + self._opened * 37 % 4000
         stream.begin(b"retry: %d\n\n" % retry, self._published if after is None else after, after is None)
+
+    def is_watched(self, agent: str) -> bool:
+        """Whether a stream that shows this agent their cards is open."""
+        return self._desktops[agent] > 0
 
     def newest(self) -> int:
         """The number of the event published last."""
@@ -217,6 +224,8 @@ class EventHub:
 
     def _forget(self, _: Any, stream: "_Stream") -> None:
         stream.stopProducing()
+        if stream in self._streams:
+            self._count_desktop(stream.reader, -1)
         self._streams.discard(stream)
         for beat in self._beats:
             beat.discard(stream)
@@ -225,6 +234,15 @@ class EventHub:
         agent = stream.reader.identity.agent
         if agent is not None and not self._by_agent.get(agent, True):
             del self._by_agent[agent]
+
+    def _count_desktop(self, reader: Reader, by: int) -> None:
+        """One stream more, or less, that an agent gets their cards by."""
+        agent = reader.identity.agent
+        if agent is None or (reader.types is not None and "card.offered" not in reader.types):
+            return
+        self._desktops[agent] += by
+        if not self._desktops[agent]:
+            del self._desktops[agent]
 
     def _tick(self) -> None:
         self._timer = self._clock.callLater(1, self._tick)

@@ -4,9 +4,10 @@ What the answers are is `api`'s, and everything that they are made of is passed 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
+from math import ceil
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl
 
@@ -18,11 +19,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web import http
 
+from cti.dialling import Allowance
 from cti.logs import get_logger
 from cti.store.base import StoreError
 from cti.web.api import ROUTES
+from cti.web.etags import known, tags_of
+from cti.web.once import Once, key_of
 from cti.web.problems import MEDIA_TYPE, Problem
-from cti.web.routing_table import JSON, Answer, Asked, Route, Table
+from cti.web.routing_table import JSON, Answer, Asked, Parameter, Route, Table
 from cti.web.schema import errors, from_text
 from cti.web.services import Services
 from cti.web.sessions import SAFE, is_secure, refuse_foreign, refuse_forged, session_id
@@ -82,8 +86,10 @@ class Site(http.HTTPFactory):
     def __init__(self, services: Services, table: Table) -> None:
         super().__init__(timeout=IDLE_SECONDS, reactor=cast(IReactorTime, services.clock))
         self.channels: set[Channel] = set()
+        self.once = Once(services.answers, services.clock)
         self._services = services
         self._table = table
+        self._allowance = Allowance(services.clock.seconds, services.options.requests_per_minute)
         self._closing = False
 
     def buildProtocol(self, addr: Any) -> Any:
@@ -128,21 +134,38 @@ class Site(http.HTTPFactory):
         except UnicodeDecodeError:
             raise Problem(400, "a URL is ASCII; encode anything else by percent signs") from None
         path, _, query = uri.partition("?")
+        if method == "OPTIONS":
+            return Answer(b"", 204, headers={"Allow": self._table.allow(path)})
         route, values = self._table.find(method, path)
         request.route = route.path
         address = _address(request, self._services.options.behind_proxy)
         who = self._authorise(request, route, address)
-        asked = Asked(request, route, address, who, values, _query(route, query), _body(route, request))
+        if who is not None:
+            self._count(who)
+        asked = Asked(
+            request,
+            route,
+            address,
+            who,
+            values,
+            _query(route, query),
+            _headers(route, request),
+            _body(route, request),
+            _if_match(route, request),
+        )
         request.role = None if who is None else who.role
         if route.audited:
             # Before it is answered: no look without its line, and one that was refused has one, too.
             action, object, detail = _told(asked)
             await self._services.audit.note(who, action, object, address, detail)
-        handling: Deferred[Answer | None] = Deferred.fromCoroutine(route.handler(self._services, asked))
-        answer = await handling.addTimeout(route.seconds, cast(IReactorTime, self._services.clock))
+        key = key_of(request.requestHeaders.getRawHeaders("Idempotency-Key", []))
+        if key is None or not route.idempotent:
+            answer = await self._handled(asked)
+        else:
+            answer = await self.once.answer(asked, key, lambda: self._handled(asked))
         if route.audited is None and who is not None and request.method not in SAFE:
             await self._write_down(asked)
-        return answer
+        return answer if answer is None or answer.etag is None else _versioned(answer, request)
 
     async def _write_down(self, asked: Asked) -> None:
         action, object, detail = _told(asked)
@@ -153,6 +176,10 @@ class Site(http.HTTPFactory):
             _log.error(
                 "a change is not in the audit", action=action, by=asked.identity.name, error=str(error)
             )
+
+    def _handled(self, asked: Asked) -> "Deferred[Answer | None]":
+        handling: Deferred[Answer | None] = Deferred.fromCoroutine(asked.route.handler(self._services, asked))
+        return handling.addTimeout(asked.route.seconds, cast(IReactorTime, self._services.clock))
 
     def _authorise(self, request: Request, route: Route, address: Address | None) -> Identity | None:
         if route.roles is None:
@@ -209,6 +236,18 @@ class Site(http.HTTPFactory):
             )
         return who
 
+    def _count(self, who: Identity) -> None:
+        """One request of theirs. Nobody who asks without a pause takes the turns of those who call."""
+        wait = self._allowance.take(who.token)
+        if wait > 0:
+            seconds = str(max(1, ceil(wait)))
+            raise Problem(
+                429,
+                f"too many requests; the next is answered in {seconds} s (http.requests_per_minute)",
+                kind="too-many-requests",
+                headers={"Retry-After": seconds},
+            )
+
     def _count_failure(self, address: Address | None) -> None:
         wait = self._services.failures.record(address)
         if wait is not None:
@@ -242,7 +281,7 @@ class Site(http.HTTPFactory):
             answer = evolve(answer, body=self._services.masking.masked(request.role, answer.body))
         for name, value in answer.headers.items():
             request.setHeader(name, value)  # type: ignore[no-untyped-call]
-        if answer.status != HTTPStatus.NO_CONTENT:
+        if answer.status not in http.NO_BODY_CODES:
             request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
             request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
         if answer.content_type in (JSON, MEDIA_TYPE):
@@ -304,26 +343,63 @@ def _address(request: Request, behind_proxy: bool) -> Address | None:
     return mapped or address
 
 
+def _if_match(route: Route, request: Request) -> Collection[str]:
+    if not (route.etag and route.changes):
+        return ()
+    wanted = tags_of(request.requestHeaders.getRawHeaders("If-Match", []), "If-Match")
+    if wanted is None:
+        raise Problem(
+            428,
+            "send If-Match with the ETag of what you have read, so that nobody's change is lost",
+            kind="precondition-required",
+        )
+    return wanted
+
+
+def _versioned(answer: Answer, request: Request) -> Answer:
+    """The answer with its ETag, or 304 for who has it already."""
+    etag = str(answer.etag)
+    headers = {**answer.headers, "ETag": etag}
+    if request.method in (b"GET", b"HEAD") and answer.status == 200:
+        has = tags_of(request.requestHeaders.getRawHeaders("If-None-Match", []), "If-None-Match")
+        if known(has, etag):
+            return Answer(b"", 304, headers=headers)
+    return evolve(answer, headers=headers)
+
+
 def _query(route: Route, text: str) -> Mapping[str, Any]:
-    known = {parameter.name: parameter for parameter in route.query}
-    found: dict[str, Any] = {
-        name: parameter.schema["default"]
-        for name, parameter in known.items()
-        if "default" in parameter.schema
-    }
-    faults: list[str] = []
-    seen: set[str] = set()
-    for name, value in _pairs(text):
-        if name not in known:
-            names = f"known are {', '.join(known)}" if known else "this path takes none"
-            faults.append(f"{name[:40]} is no parameter here; {names}")
-        elif name in seen:
-            faults.append(f"{name} is given twice")
-        else:
-            found[name], wrong = from_text(known[name].schema, value, name)
+    names = [parameter.name for parameter in route.query]
+    pairs = _pairs(text)
+    listed = f"known are {', '.join(names)}" if names else "this path takes none"
+    unknown = dict.fromkeys(name[:40] for name, _ in pairs if name not in names)
+    return _parameters(route.query, pairs, [f"{name} is no parameter here; {listed}" for name in unknown])
+
+
+def _headers(route: Route, request: Request) -> Mapping[str, Any]:
+    given = [
+        (each.name, value)
+        for each in route.headers
+        for value in request.requestHeaders.getRawHeaders(each.name, [])
+    ]
+    return _parameters(route.headers, given, [])
+
+
+def _parameters(
+    known: Sequence[Parameter], given: Sequence[tuple[str, str]], faults: list[str]
+) -> Mapping[str, Any]:
+    """The values by the parameters' names. Raises `Problem` 422 with these faults and all others."""
+    found: dict[str, Any] = {}
+    for parameter in known:
+        name, texts = parameter.name, [value for name, value in given if name == parameter.name]
+        if len(texts) > 1:
+            faults.append(f"{name} is given {len(texts)} times")
+        elif texts:
+            found[name], wrong = from_text(parameter.schema, texts[0], name)
             faults += wrong
-        seen.add(name)
-    faults += [f"{name} is missing" for name, each in known.items() if each.required and name not in seen]
+        elif parameter.required:
+            faults.append(f"{name} is missing")
+        elif "default" in parameter.schema:
+            found[name] = parameter.schema["default"]
     _refuse(faults)
     return found
 

@@ -417,3 +417,17 @@ def test_events_are_sent_at_once_over_tls_too() -> None:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
             _tune(connection)
             assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_desktop_is_open_as_long_as_one_stream_shows_the_agent_their_cards(web: Web) -> None:
+    anna = web.token("agent", "anna")
+    assert not web.hub.is_watched("anna")
+    streams = [Stream(web, anna), Stream(web, anna), Stream(web, anna, "/api/v1/events?types=agent.state")]
+    assert web.hub.is_watched("anna")
+    assert not web.hub.is_watched("ben")
+    streams[0].leave()
+    assert web.hub.is_watched("anna")
+    streams[1].leave()
+    assert not web.hub.is_watched("anna"), "the third shows no cards"
+    Stream(web, web.token("supervisor", "ben"))
+    assert web.hub.is_watched("ben")

@@ -19,9 +19,9 @@ from cti import yaml_file
 from cti.dialling import DEFAULT_CLASSES
 from cti.event_types import EVENT_TYPES
 from cti.secret import Secret
-from cti.settings import MASKABLE, Address, Recordings, Settings, SettingsError, Tls, load_settings
+from cti.settings import MASKABLE, Address, Desk, Recordings, Settings, SettingsError, Tls, load_settings
 from cti.web.masking import NUMBER, PARTY_FIELDS
-from routing.rules import Announce, DialGroup, DialOwner, GoTo, Mode, Reject, ToVoicemail
+from routing.rules import Announce, DialGroup, DialOwner, GoTo, Mode, QuickCreate, Reject, ToVoicemail
 from tests.certificates import Authority
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -696,7 +696,7 @@ def test_a_kind_that_the_file_does_not_use_is_not_asked_for(tmp_path: Path) -> N
 
 
 def test_the_events_are_those_of_the_contract() -> None:
-    assert len({name for name in EVENT_TYPES if not name.startswith("audit.")}) == 14
+    assert len({name for name in EVENT_TYPES if not name.startswith("audit.")}) == 16
 
 
 def test_every_event_made_is_one_that_a_webhook_may_ask_for() -> None:
@@ -771,3 +771,58 @@ def test_how_long_people_stay_logged_in_and_what_roles_do_not_see(tmp_path: Path
 
 def test_every_field_that_can_be_hidden_is_one_that_the_masking_knows() -> None:
     assert {*PARTY_FIELDS, NUMBER} == set(MASKABLE)
+
+
+# The desktop
+
+
+def test_what_a_service_wants_of_its_agents(tmp_path: Path) -> None:
+    more = """\
+    title: Sales and orders
+    wrap_up: 45
+    dispositions: {order: {de: Auftrag, en: Order}, nothing: Nothing}
+    disposition: required
+    open_card: answer
+    card_lead_ms: 300
+    quick_create: {adapter: directory, type: lead}
+"""
+    loaded = load(
+        tmp_path, MINIMAL + more + "desk: {ready_without_desktop: false, pause_reasons: [training]}\n"
+    )
+    sales = loaded.services["sales"]
+    assert (sales.title, sales.wrap_up, sales.open_card, sales.card_lead_ms) == (
+        "Sales and orders",
+        45,
+        "answer",
+        300,
+    )
+    assert sales.dispositions == {"order": {"de": "Auftrag", "en": "Order"}, "nothing": {"": "Nothing"}}
+    assert sales.disposition_required
+    assert sales.quick_create == QuickCreate("directory", "lead")
+    assert loaded.desk == Desk(ready_without_desktop=False, pause_reasons=("training",))
+
+
+def test_without_a_word_nothing_is_wanted(tmp_path: Path) -> None:
+    sales = load(tmp_path, MINIMAL).services["sales"]
+    assert (sales.wrap_up, sales.dispositions, sales.disposition_required) == (0, {}, False)
+    assert (sales.open_card, sales.card_lead_ms, sales.quick_create) == ("button", 0, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "what"),
+    [
+        ("wrap_up: 3601", "wrap_up", "3600"),
+        ("disposition: required", "disposition", "nothing to choose"),
+        ("disposition: sometimes", "disposition", "optional"),
+        ("dispositions: {order: {german: Auftrag}}", "dispositions.order.german", "such as `de`"),
+        ("dispositions: {order: {}}", "dispositions.order", "is empty"),
+        ("open_card: always", "open_card", "never"),
+        ("card_lead_ms: 2001", "card_lead_ms", "2000"),
+        ("quick_create: {type: friend}", "quick_create.type", "contact"),
+        ("quick_create: {adapter: nobody}", "quick_create.adapter", "directory"),
+    ],
+)
+def test_what_a_service_cannot_want_is_named(tmp_path: Path, line: str, where: str, what: str) -> None:
+    (problem,) = problems(tmp_path, f"{MINIMAL}    {line}\n")
+    assert f"services.sales.{where}:" in problem
+    assert what in problem
