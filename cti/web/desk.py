@@ -36,6 +36,9 @@ _EVERYBODY: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
 
 async def desk(services: Services, asked: Asked) -> Answer:
     agent = _whose(asked)
+    if agent != asked.identity.agent:
+        # Somebody else's cards; one's own are in the log already, as offered.
+        await services.audit.note(asked.identity, "GET /api/v1/desk", agent, asked.address)
     try:
         return _json(services.desktop.desk.snapshot(agent))
     except AgentUnknown as error:
@@ -355,6 +358,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Earlier calls with the same party or number, newest first",
         "For whoever may see the call. An agent gets the main fields of each.",
         roles=_EVERYBODY,
+        audited=True,
         query=(
             Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "how many"),
         ),
