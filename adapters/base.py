@@ -67,6 +67,8 @@ class Capability(StrEnum):
     IDENTIFY = "identify"
     #: Contacts can be read from and written to a file by ``cti contacts``.
     CONTACT_FILE = "contact_file"
+    #: A party that is not there can be added from the agents' desktop; see ``ICreator``.
+    CREATE = "create"
 
 
 class PartyType(StrEnum):
@@ -326,6 +328,29 @@ class IAdapter(Protocol):
 
     async def health(self) -> AdapterHealth:
         """Whether it could answer now. Cheap: asked every few seconds."""
+
+
+@frozen
+class NewParty:
+    """Somebody who is to be taken in; ``number`` is E.164. Raises ``ValueError`` without a name."""
+
+    type: PartyType = field(converter=PartyType)
+    number: str
+    name: str = _line(NAME_LIMIT)
+    company: str = _line(NAME_LIMIT)
+    notes: str = _lines(NOTES_LIMIT)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a party has a name")
+
+
+@runtime_checkable
+class ICreator(IAdapter, Protocol):
+    """An adapter with ``Capability.CREATE``."""
+
+    async def create(self, party: NewParty) -> Party:
+        """Add a party who has this number; returns once ``identify`` finds it. Raises ``AdapterError``."""
 
 
 class AdapterReactor(Protocol):

@@ -5,16 +5,18 @@ Joins the file (``directory_file``) and its CSV form (``directory_csv``) to the 
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from attrs import frozen
+from twisted.internet.threads import deferToThread
 
-from adapters.base import AdapterContext, AdapterHealth, AdapterUnavailable, Capability, Party
+from adapters.base import AdapterContext, AdapterHealth, AdapterUnavailable, Capability, NewParty, Party
 from adapters.directory_csv import ImportReport, export_csv, import_csv
-from adapters.directory_file import Directory, DirectoryError
+from adapters.directory_file import Directory, DirectoryError, Entry, PartyNumber
 from cti.numbers import Number, NumberKind
 
 
@@ -41,7 +43,7 @@ class DirectoryAdapter:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset({Capability.IDENTIFY, Capability.CONTACT_FILE})
+        return frozenset({Capability.IDENTIFY, Capability.CONTACT_FILE, Capability.CREATE})
 
     async def start(self) -> None:
         self.directory.open()
@@ -56,6 +58,31 @@ class DirectoryAdapter:
             return self.directory.lookup(number.e164)
         except sqlite3.Error as error:
             raise AdapterUnavailable(f"the directory cannot be read: {error}") from error
+
+    async def create(self, party: NewParty) -> Party:
+        # Writing waits for the disk, and for an import in another process.
+        added: Party = await deferToThread(self.add, party)
+        return added
+
+    def add(self, wanted: NewParty) -> Party:
+        """Add the party over a connection of its own, as it may be done in any thread."""
+        party = Party(
+            adapter=self._name,
+            type=wanted.type,
+            id=f"cti-{secrets.token_hex(8)}",
+            name=wanted.name,
+            company=wanted.company,
+            notes=wanted.notes,
+        )
+        directory = Directory(self.directory.path, self._name)
+        directory.open()
+        try:
+            directory.put(Entry(party, (PartyNumber(wanted.number, wanted.number),)))
+        except ValueError as error:
+            raise DirectoryError("the directory takes no such number") from error
+        finally:
+            directory.close()
+        return party
 
     async def health(self) -> AdapterHealth:
         try:

@@ -17,6 +17,8 @@ EVENT_TYPES: Final = (
     "card.shown",
     "card.withdrawn",
     "agent.state",
+    "call.updated",
+    "callback.changed",
     "audit.recording",
     "audit.supervision",
 )

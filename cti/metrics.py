@@ -58,6 +58,8 @@ OPERATIONS: Final = frozenset(
         "clear",
     }
 )
+#: What came of a log-in: done, name or password wrong, refused for too many wrong ones, too many at once.
+LOGIN_OUTCOMES: Final = frozenset({"ok", "wrong", "slowed", "busy"})
 OPERATION_OUTCOMES: Final = frozenset({"done", "refused", "failed"})
 AGENT_STATES: Final = ("logged_out", "ready", "paused", "offered", "busy", "wrap_up")
 
@@ -119,6 +121,12 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._card_paint = Histogram(
+            "cti_card_paint_seconds",
+            "From when the card was offered until a browser had painted it.",
+            buckets=SECONDS,
+            registry=registry,
+        )
         self._agents = Gauge("cti_agents", "Agents in each state.", ("state",), registry=registry)
         self._waiting_calls = Gauge(
             "cti_waiting_calls",
@@ -169,6 +177,12 @@ class Metrics:
             "cti_operations_total",
             "What was asked to be done to calls, and what came of it.",
             ("operation", "outcome"),
+            registry=registry,
+        )
+        self._logins_total = Counter(
+            "cti_logins_total",
+            "Log-ins with a password, and what came of them.",
+            ("outcome",),
             registry=registry,
         )
         self._event_streams = Gauge("cti_event_streams", "Open event streams.", registry=registry)
@@ -248,6 +262,10 @@ class Metrics:
         for service in self._services:
             self._waiting_calls.labels(service).set(counts.get(service, 0))
 
+    def card_painted(self, seconds: float) -> None:
+        """A browser has painted the card, `seconds` after it was offered."""
+        self._card_paint.observe(seconds)
+
     def answered_asterisk(self, seconds: float) -> None:
         """Asterisk has its answer, `seconds` after it asked."""
         self._setup.observe(seconds)
@@ -299,6 +317,10 @@ class Metrics:
         self._operations_total.labels(
             _known(operation, OPERATIONS), _known(outcome, OPERATION_OUTCOMES)
         ).inc()
+
+    def logged_in(self, outcome: str) -> None:
+        """Somebody tried to log in; `outcome` is one of `LOGIN_OUTCOMES`."""
+        self._logins_total.labels(_known(outcome, LOGIN_OUTCOMES)).inc()
 
     def shed(self) -> None:
         """A request got the fallback, or was not taken, because too many others waited."""

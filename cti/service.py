@@ -5,8 +5,8 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from attrs import define
 from twisted.application.service import Service
@@ -15,8 +15,10 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from adapters.base import AdapterContext, AdapterError, IAdapter, load_adapter_kinds
+from cti.agents.presence import Presence
 from cti.agents.roster import AgentView, Roster
 from cti.agents.states import Wish
 from cti.asterisk.ami import AmiClient
@@ -24,9 +26,11 @@ from cti.asterisk.ami_parser import Event
 from cti.asterisk.ami_tls import AmiTls
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiSession, FastAgiFactory, listen
-from cti.asterisk.pbx import Pbx
+from cti.asterisk.pbx import Pbx, PbxError
 from cti.asterisk.versions import SUPPORTED, differences
+from cti.calls.callbacks import Callbacks
 from cti.calls.control import Control
+from cti.calls.desk import Desk
 from cti.calls.explain import explain
 from cti.calls.gaps import Gaps
 from cti.calls.identification import Identifier
@@ -34,29 +38,42 @@ from cti.calls.inbound import Inbound
 from cti.calls.log import CallLog
 from cti.calls.outbound import Outbound
 from cti.calls.outbox import Outbox
+from cti.calls.painting import Painting
+from cti.calls.parties import Parties
 from cti.calls.recordings import Recordings
 from cti.calls.services import AMI_ERRORS, Services
 from cti.calls.tracker import LOOK, SWEEP, WANTED, Tracker
 from cti.calls.unasked import Unasked
 from cti.calls.unseen import Unseen
 from cti.calls.webhook import WebhookSender, webhook_agent
+from cti.calls.writing_up import WritingUp
+from cti.calls.written import Written
 from cti.logs import get_logger
 from cti.metrics import Metrics
 from cti.settings import Address, Settings
 from cti.store.base import IStore, StoreError
 from cti.store.records import AgentRecord, CallRecord
 from cti.store.sqlite import SqliteStore
+from cti.web.audit import Audit
 from cti.web.events import EventHub
+from cti.web.login import Login
+from cti.web.masking import Masking
+from cti.web.passwords import Passwords
 from cti.web.server import Site, make_site
-from cti.web.services import Component, DryRun, Options
+from cti.web.services import Component, Desktop, DryRun, Options
 from cti.web.services import Services as WebServices
-from cti.web.tokens import Tokens
+from cti.web.sessions import Lifetime, Sessions
+from cti.web.tls import ServerTls
+from cti.web.tokens import Identity, Tokens
 from routing.rules import Service as RoutedService
 
 log = get_logger("cti.service")
+T = TypeVar("T")
 
 #: Seconds that sessions with Asterisk may take to finish when the server stops.
 DRAIN: Final = 3.0
+#: Seconds between two looks at the files of the certificate.
+CERTIFICATES: Final = 5.0
 #: Seconds between two beats of the reactor; without a turn for so many, the guards of the dialplan have fired;
 #: and so long after that, questions may still be read that were asked before.
 BEAT: Final = 0.5
@@ -65,6 +82,8 @@ THAWING: Final = 1.0
 #: Seconds for which AMI's events may wait for each other: longer than the bursts in which a call makes them, and
 #: nobody waits for what they tell.
 GATHER_EVENTS: Final = 0.01
+#: Seconds between two times that answers kept for their Idempotency-Key are looked through.
+FORGET: Final = 600.0
 
 
 def make_adapters(settings: Settings, reactor: Any) -> dict[str, IAdapter]:
@@ -137,8 +156,17 @@ class CtiService(Service):
         self.unseen = Unseen(self.calls, self.roster, self._services, self._identifier, self._now)
         self._channels = {name: Channels(reactor) for name in settings.asterisks}
         self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier, self._presentation)
+        self.writing_up = WritingUp(
+            calls=self.calls, roster=self.roster, services=self._services, now=self._now
+        )
         self.tracker = Tracker(
-            self.calls, self.roster, self._now, self.unseen.record, self._channels, self.unasked.begin
+            self.calls,
+            self.roster,
+            self._now,
+            self.unseen.record,
+            self._channels,
+            self.unasked.begin,
+            self.writing_up,
         )
         self.gaps = Gaps(
             self.calls,
@@ -146,6 +174,30 @@ class CtiService(Service):
             make_up=self.unasked.made_up,
             in_thread=self._in_thread,
             measure=self.metrics.ami_gap,
+        )
+        self.tokens = Tokens(self.store, reactor)
+        kept = settings.http.session
+        self.sessions = Sessions(
+            self.store, reactor, Lifetime(kept.idle_hours * 3600.0, kept.days * 86_400.0)
+        )
+        self._masking = Masking(settings.http.masking)
+        self.audit = Audit(self.store, reactor)
+        self._password_thread = ThreadPool(0, 1, "cti-passwords")
+        self.login = Login(
+            self.store,
+            self.sessions,
+            Passwords(self._in_password_thread),
+            self.audit,
+            reactor,
+            self.metrics.logged_in,
+        )
+        self.hub = EventHub(self.store, reactor, valid=self._still_valid, masking=self._masking)
+        self.painting = Painting(
+            calls=self.calls,
+            clock=reactor,
+            watched=self.hub.is_watched,
+            measure=self.metrics,
+            written_up=self.writing_up.call,
         )
         self.inbound = Inbound(
             calls=self.calls,
@@ -161,6 +213,7 @@ class CtiService(Service):
             pbxes=settings.asterisks.keys(),
             learn=self._learn,
             stood_still=self._stood_still,
+            painted=self.painting.wait,
         )
         self.outbound = Outbound(
             calls=self.calls,
@@ -188,7 +241,39 @@ class CtiService(Service):
             settings=settings.call_control,
             card_url=_card_url(settings),
             observe=self.metrics.operated,
+            writing_up=self.writing_up,
         )
+        self.written = Written(
+            calls=self.calls, writing_up=self.writing_up, services=self._services, now=self._now
+        )
+        self.callbacks = Callbacks(
+            calls=self.calls,
+            store=self.store,
+            roster=self.roster,
+            services=self._services,
+            control=self.control,
+            now=self._now,
+        )
+        self.calls.on_news(self.callbacks.news)
+        self.desk = Desk(
+            calls=self.calls,
+            roster=self.roster,
+            services=self._services,
+            control=self.control,
+            writing_up=self.writing_up,
+            store=self.store,
+            settings=lambda: self.settings.desk,
+            newest=self.hub.newest,
+            missed=self.callbacks.count,
+            now=self._now,
+        )
+        self.parties = Parties(
+            adapters=lambda: self._adapters,
+            calls=self.calls,
+            writing_up=self.writing_up,
+            written=self.written,
+        )
+        self._presence = Presence(self.hub.is_watched)
         self.recordings = Recordings(
             {
                 name: each.recordings
@@ -209,8 +294,6 @@ class CtiService(Service):
             clock=self._now,
             jitter=random.random,
         )
-        self.tokens = Tokens(self.store, reactor)
-        self.hub = EventHub(self.store, reactor, valid=self.tokens.valid)
         self._agi = FastAgiFactory(
             self._answered,
             reactor,
@@ -224,6 +307,7 @@ class CtiService(Service):
         self._thawed = 0.0
         self._ports: list[IListeningPort] = []
         self._site: Site | None = None
+        self._tls: ServerTls | None = None
         self._loops: list[LoopingCall] = []
         self._stopping = False
 
@@ -232,7 +316,7 @@ class CtiService(Service):
     def startService(self) -> None:
         """Come up: the store first, then the listeners, then what we do of our own accord.
 
-        Raises `StoreError`, `CannotListenError`.
+        Raises `StoreError`, `CannotListenError`, `CertificateUnusable`.
         """
         super().startService()  # type: ignore[no-untyped-call]
         # Before anybody asks: the first number of each country would otherwise load its table during a call.
@@ -246,25 +330,36 @@ class CtiService(Service):
             log.info("a call was open when the server stopped", call=call.id, pbx=call.record.pbx)
         for reservation in self.store.reservations():
             self.roster.restore(reservation)
+        self.writing_up.restore(self.store.wrap_ups())
+        self.callbacks.restore(self.store.open_callbacks())
         for adapter in self._adapters.values():
             self._background("an adapter does not start", adapter.start(), adapter=adapter.name)
         # Before anything goes out: a second server on the same store ends here, at the first one's ports.
+        self._password_thread.start()
         self._listen()
         self.outbox.startService()
         for pbx in self._pbxes.values():
             pbx.client.startService()
         self._every(BEAT, self._beat)
         self._every(1.0, self._expire)
+        self._every(1.0, self._look_at_desktops)
         self._every(SWEEP, self._sweep)
         self._every(LOOK, self._look)
         self._every(5.0, self._look_at_adapters)
         self._every(5.0, self._count_outbox)
+        self._every(CERTIFICATES, self._refresh_certificate)
+        self._every(FORGET, self._forget_answers)
         self.metrics.at_scrape(self._feed_gauges)
 
     def _listen(self) -> None:
         http, agi = self.settings.http, self.settings.fastagi
         self._site = self._make_site()
-        self._ports.append(self._reactor.listenTCP(http.listen.port, self._site, interface=http.listen.host))
+        where = {"port": http.listen.port, "factory": self._site, "interface": http.listen.host}
+        if http.tls is None:
+            self._ports.append(self._reactor.listenTCP(**where))
+        else:
+            self._tls = ServerTls(http.tls.certificate, http.tls.key)
+            self._ports.append(self._reactor.listenSSL(**where, contextFactory=self._tls))
         self._ports.append(listen(self._reactor, self._agi, agi.listen.host, agi.listen.port))
         log.info("ready", fastagi=_shown(agi.listen), http=_shown(http.listen))
 
@@ -290,6 +385,7 @@ class CtiService(Service):
             await _done(pbx.client.stopService())
         if self._site is not None:
             self._site.close()
+        self._password_thread.stop()
         await _done(self.outbox.stopService())
         for adapter in self._adapters.values():
             await adapter.stop()
@@ -303,6 +399,7 @@ class CtiService(Service):
         """Take over services, rules and adapters from now on; calls in progress are not touched."""
         old = self._adapters
         self._use(settings)
+        self._refresh_certificate(asked=True)
         self.control.use(settings.call_control)
         for name, adapter in self._adapters.items():
             if old.get(name) is not adapter:
@@ -410,6 +507,7 @@ class CtiService(Service):
             await self.tracker.resync(name, pbx.client, pbx.lost)
             await self.gaps.close(name, pbx.lost, at)
             pbx.in_step = True
+            self._background("who is on hold is not known", self.control.recall(name), pbx=name)
         finally:
             # What callers fall back on depends on nothing that is said of calls.
             await self._services().write_fallbacks(pbx.client)
@@ -448,6 +546,13 @@ class CtiService(Service):
 
     # Regular work.
 
+    def _refresh_certificate(self, *, asked: bool = False) -> None:
+        tls = self._tls
+        if tls is not None:
+            # In a thread: the disk may hang.
+            refreshed = self._in_thread(lambda: tls.refresh(asked=asked))
+            self._background("the certificate could not be looked at", refreshed)
+
     def _every(self, seconds: float, work: Callable[[], object]) -> None:
         def guarded() -> None:
             try:
@@ -482,6 +587,15 @@ class CtiService(Service):
                 unit.touch_agent(agent, self.roster.record(agent).idle_since)
                 self.tracker.lease_ran_out(unit, agent, call)
             self._background("expired reservations could not be written", self.calls.commit(unit))
+        written = self.writing_up.expire()
+        if written is not None:
+            self._background("the end of a wrap-up could not be written", self.calls.commit(written))
+
+    def _look_at_desktops(self) -> None:
+        missing: Collection[str] = ()
+        if not self.settings.desk.ready_without_desktop:
+            missing = self._presence.missing(self.roster.agents, self._now())
+        self.roster.without_desktop(missing)
 
     def _look(self) -> None:
         self._sweep(only=self.tracker.may_have_missed_an_end)
@@ -512,6 +626,10 @@ class CtiService(Service):
         counted = self.store.count_pending()
         counted.addCallback(lambda pending: self.metrics.outbox(pending, self._now()))
         self._background("the outbox could not be counted", counted)
+
+    def _forget_answers(self) -> None:
+        if self._site is not None:
+            self._background("old answers could not be removed", self._site.once.forget())
 
     def _feed_gauges(self) -> None:
         counts: dict[str, int] = {}
@@ -546,8 +664,18 @@ class CtiService(Service):
         # What the store does not have yet is newer than what it has.
         newer = self._wishes_on_their_way.keys()
         records = self.store.agents()
+        known = {id: self.roster.record(id).wish_since for id in self.roster.agents}
+        self._end_wrap_ups(r.id for r in records if r.wish_since != known.get(r.id, r.wish_since))
         self.roster.load([self.roster.record(r.id) if r.id in newer else r for r in records])
+        self.tokens.forget()
+        self.sessions.forget()
         self.hub.poke()
+
+    def _end_wrap_ups(self, agents: Iterable[str]) -> None:
+        """Their state was set by a command, which ends a wrap-up as the API does."""
+        unit = self.store.unit()
+        if [agent for agent in agents if self.writing_up.end(unit, agent)]:
+            self._background("the end of a wrap-up could not be written", self.calls.commit(unit))
 
     def views(self) -> list[AgentView]:
         return self.roster.views()
@@ -556,8 +684,21 @@ class CtiService(Service):
         """What an agent asks for, over the API. Fires when it is durable; raises `AgentUnknown`."""
         record = self.roster.wish(agent, Wish(wish), reason)
         unit = self.store.unit()
+        # Whatever they want to do next, they have done with the last call.
+        self.writing_up.end(unit, agent)
         unit.put_wish(record)
         log.info("an agent's state was set", agent=agent, state=wish, by=by)
+        self._wishes_on_their_way[agent] += 1
+        return self.calls.commit(unit).addBoth(self._wish_arrived, agent)
+
+    def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
+        """Where an agent sits. Fires when it is durable; raises `AgentUnknown`, `PhoneUnknown`."""
+        self.roster.choose_phone(agent, phone)
+        unit = self.store.unit()
+        unit.put_phone(agent, phone)
+        # No other state, but their other browsers have to hear of it.
+        self.calls.agent_changed(self.roster.view(agent))
+        log.info("an agent's phone was chosen", agent=agent, phone=phone, by=by)
         self._wishes_on_their_way[agent] += 1
         return self.calls.commit(unit).addBoth(self._wish_arrived, agent)
 
@@ -572,24 +713,46 @@ class CtiService(Service):
         return make_site(
             WebServices(
                 calls=self.store,
+                answers=self.store,
                 numbers=self.settings.plan,
                 identifier=self,
                 agents=self,
                 control=self.control,
+                desktop=Desktop(
+                    self.desk,
+                    self.painting,
+                    self.written,
+                    self.writing_up,
+                    self.callbacks,
+                    self.parties,
+                ),
                 recordings=self.recordings,
                 explain=self._explain,
                 health=self,
                 metrics=self.metrics,
                 hub=self.hub,
                 tokens=self.tokens,
+                users=self.store,
+                sessions=self.sessions,
+                login=self.login,
+                audit=self.audit,
                 clock=self._reactor,
                 in_thread=self._in_thread,
+                masking=self._masking,
                 options=Options(
                     behind_proxy=http.behind_proxy,
+                    url=http.url,
                     metrics_allow=http.metrics_allow,
+                    requests_per_minute=http.requests_per_minute,
                 ),
             )
         )
+
+    def _still_valid(self, identity: Identity) -> bool:
+        return (self.sessions if identity.user else self.tokens).valid(identity)
+
+    def _in_password_thread(self, work: Callable[[], T]) -> "Deferred[T]":
+        return deferToThreadPool(self._reactor, self._password_thread, work)
 
     def _in_thread(self, work: Callable[[], Any]) -> "Deferred[Any]":
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
@@ -655,7 +818,7 @@ class CtiService(Service):
         running = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
 
         def failed(failure: Failure) -> None:
-            if isinstance(failure.value, (AdapterError, StoreError, OSError, *AMI_ERRORS)):
+            if isinstance(failure.value, (AdapterError, PbxError, StoreError, OSError, *AMI_ERRORS)):
                 log.error(what, why=str(failure.value), **fields)
             else:
                 log.error(what, exception=failure.getTraceback(), **fields)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -38,8 +39,10 @@ from cti.yaml_file import (
 from routing.facts import is_phone
 from routing.rules import MAX_TIMEOUT as MAX_RING_TIMEOUT
 from routing.rules import (
+    OPEN_CARD,
     RING_TIMEOUT,
     Mode,
+    QuickCreate,
     Rule,
     RulesError,
     Service,
@@ -58,6 +61,11 @@ MAX_PEM: Final = 1024 * 1024
 # The dialplan waits 3 s for an answer and then goes on without us.
 MAX_ANSWER_MS: Final = 2900
 MAX_SOUND: Final = 200
+MAX_WRAP_UP: Final = 3600
+# More would leave nothing of the caller's patience, or of `answer_ms`.
+MAX_CARD_LEAD_MS: Final = 2000
+MAX_DISPOSITIONS: Final = 100
+PARTY_CREATED: Final = ("contact", "lead")
 
 # What the contract names and nothing in this version does yet: refused, since it would route nothing.
 LATER_MODES: Final = (Mode.PARALLEL,)
@@ -65,11 +73,29 @@ SEED_STATES: Final = ("logged_out", "ready", "paused")
 SUPERVISION: Final = ("listen", "whisper", "barge")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+ROLES: Final = ("agent", "supervisor", "admin", "crm")
+#: What of a customer may be hidden from a role.
+MASKABLE: Final = (
+    "name",
+    "company",
+    "url",
+    "owner",
+    "tier",
+    "language",
+    "tags",
+    "cases",
+    "last_contacts",
+    "notes",
+    "number",
+)
+_RENEW_DAYS: Final = 7
+
 _MODES: Final = tuple(mode for mode in Mode if mode not in LATER_MODES)
 _LOOPBACK: Final[tuple[Network, ...]] = (
     ipaddress.ip_network("127.0.0.0/8"),
     ipaddress.ip_network("::1/128"),
 )
+_LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 # It begins CTI_CARD_URL, and so goes through the dialplan and into a SIP header.
 _PUBLIC_URL: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~%/-]*)?", re.IGNORECASE)
@@ -98,16 +124,38 @@ class FastAgi:
 
 
 @frozen
+class ServerCertificate:
+    """The PEM files of the certificate, with those above it, and of its key."""
+
+    certificate: Path
+    key: Path
+
+
+@frozen
+class SessionSettings:
+    """A session ends when it was not used for `idle_hours`, and after `days` in any case."""
+
+    idle_hours: int = 12
+    days: int = 7
+
+
+@frozen
 class Http:
     """`behind_proxy`: a proxy in front keeps TLS. `metrics_allow`: who reads /metrics without a token.
 
-    `url`: the address under which browsers come here, without a slash at the end; None if nobody has said it.
+    `url`: the address under which browsers come here, without a slash at the end; None if nobody has said it. `tls`:
+    None for a connection without. `session`: how long people stay logged in. `masking`: role → what of a customer
+    it does not see. `requests_per_minute`: of each who asks.
     """
 
     listen: Address = Address("127.0.0.1", 8470)
     behind_proxy: bool = False
     metrics_allow: tuple[Network, ...] = _LOOPBACK
     url: str | None = None
+    tls: ServerCertificate | None = None
+    session: SessionSettings = SessionSettings()
+    masking: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    requests_per_minute: int = 1200
 
 
 @frozen
@@ -212,6 +260,14 @@ class CallControl:
 
 
 @frozen
+class Desk:
+    """`ready_without_desktop`: whether who has no desktop open is offered calls. `pause_reasons`: to choose from."""
+
+    ready_without_desktop: bool = True
+    pause_reasons: tuple[str, ...] = ("break", "lunch", "meeting")
+
+
+@frozen
 class Log:
     level: str = "info"
 
@@ -241,6 +297,7 @@ class Settings:
     reservation: Reservation
     call_control: CallControl
     log: Log
+    desk: Desk = Desk()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
 
 
@@ -305,7 +362,7 @@ class _Reader:
         asterisks = self._asterisks(top)
         adapters = dict(self._adapters(top.get("adapters")))
         agents = self._agents(top, frozenset(adapters))
-        services, numbers = self._services(top, plan, agents)
+        services, numbers = self._services(top, plan, agents, frozenset(adapters))
         webhooks = dict(self._webhooks(top.get("webhooks")))
         identify, answer_ms = self._times(top)
         reservation = self._file.section(top.get("reservation"), ("grace",))
@@ -339,6 +396,7 @@ class _Reader:
             reservation=Reservation(grace),
             call_control=call_control,
             log=Log(level),
+            desk=self._desk(top.get("desk")),
             advice=tuple(sorted(set(self._file.advice))),
         )
 
@@ -379,22 +437,82 @@ class _Reader:
         )
 
     def _http(self, place: Place | None) -> Http:
-        section = self._file.section(place, ("listen", "behind_proxy", "metrics_allow", "url"))
+        section = self._file.section(
+            place,
+            (
+                "listen",
+                "behind_proxy",
+                "metrics_allow",
+                "url",
+                "tls",
+                "session",
+                "masking",
+                "requests_per_minute",
+            ),
+        )
         listen = self._listen(section.get("listen"), Http().listen)
         where = section.get("listen")
         behind_proxy = self._file.yes_or_no(section.get("behind_proxy"), False)
-        if where is not None and not _is_loopback(listen.host) and not behind_proxy:
+        tls_place = section.get("tls")
+        if where is not None and not _is_loopback(listen.host) and not behind_proxy and tls_place is None:
             self._wrong(
                 where,
                 f"{quoted(listen.host)} is reachable from elsewhere without encryption; 127.0.0.1, or"
-                " `behind_proxy: true` beside it once a proxy does TLS, would be right",
+                " `tls: {certificate: FILE, key: FILE}` beside it, or `behind_proxy: true` once a proxy does TLS,"
+                " would be right",
             )
         return Http(
             listen,
             behind_proxy,
             self._networks(section.get("metrics_allow")),
             self._public_url(section.get("url")),
+            self._server_certificate(tls_place),
+            self._session(section.get("session")),
+            dict(self._masking(section.get("masking"))),
+            self._file.whole(section.get("requests_per_minute"), Http().requests_per_minute, 60, 1_000_000),
         )
+
+    def _server_certificate(self, place: Place | None) -> ServerCertificate | None:
+        if place is None:
+            return None
+        section = self._file.section(place, ("certificate", "key"))
+        places = [
+            section.need(name, f"/etc/cordboard/{file}")
+            for name, file in (("certificate", "tls.crt"), ("key", "tls.key"))
+        ]
+        names = [self._file.text(each, one_line=True) for each in places]
+        if names[0] is None or names[1] is None:
+            return None
+        # Its own tenth of a second, for those who use it.
+        from cti.certificates import CertificateUnusable, read_pair
+
+        found = ServerCertificate(self._file.base / names[0], self._file.base / names[1])
+        try:
+            pair = read_pair(found.certificate, found.key)
+        except CertificateUnusable as error:
+            wrong = 1 if error.of_key else 0
+            self._wrong(places[wrong] or place, f"{quoted(str(names[wrong]))} {error}")
+        else:
+            if pair.ends - datetime.now(UTC) < timedelta(days=_RENEW_DAYS):
+                self._file.advise(
+                    place, f"the certificate ends on {pair.ends:%Y-%m-%d}; a renewed one would be right"
+                )
+        return found
+
+    def _session(self, place: Place | None) -> SessionSettings:
+        section = self._file.section(place, ("idle_hours", "days"))
+        default = SessionSettings()
+        return SessionSettings(
+            self._file.whole(section.get("idle_hours"), default.idle_hours, 1, 24 * 7),
+            self._file.whole(section.get("days"), default.days, 1, 30),
+        )
+
+    def _masking(self, place: Place | None) -> Iterator[tuple[str, tuple[str, ...]]]:
+        for role, each in self._file.named(place):
+            if role not in ROLES:
+                self._wrong(each, unknown("role", role, ROLES))
+            fields = self._file.items(each, "[notes, tier]")
+            yield role, tuple(self._file.choice(field, MASKABLE[0], "field", MASKABLE) for field in fields)
 
     def _public_url(self, place: Place | None) -> str | None:
         text = self._url(place)
@@ -644,7 +762,7 @@ class _Reader:
                 yield group
 
     def _services(
-        self, top: Section, plan: NumberPlan | None, agents: Mapping[str, Agent]
+        self, top: Section, plan: NumberPlan | None, agents: Mapping[str, Agent], adapters: Collection[str]
     ) -> tuple[dict[str, Service], dict[str, Service]]:
         known_agents = self._known_agents | agents.keys()
         known_groups = self._known_groups.union(*(agent.groups for agent in agents.values()))
@@ -652,9 +770,7 @@ class _Reader:
         of_number: dict[str, Place] = {}
         needed = top.need("services", "{sales: {numbers: […], …}}")
         for name, place in self._file.named(needed, at_least_one=True):
-            section = self._file.section(
-                place, ("numbers", "mode", "instruction", "fallback", "rules", "ring_timeout")
-            )
+            section = self._file.section(place, _SERVICE)
             rules_place = section.get("rules")
             rules: tuple[Rule, ...] = ()
             if rules_place is not None:
@@ -678,8 +794,62 @@ class _Reader:
                 fallback=self._fallback(section.need("fallback", "context,exten,prio")),
                 rules=rules,
                 ring_timeout=self._file.whole(section.get("ring_timeout"), RING_TIMEOUT, 1, MAX_RING_TIMEOUT),
+                title=self._file.text(section.get("title"), one_line=True),
+                wrap_up=self._file.whole(section.get("wrap_up"), 0, 0, MAX_WRAP_UP),
+                dispositions=dict(self._dispositions(section.get("dispositions"))),
+                disposition=self._disposition(section),
+                open_card=self._file.choice(section.get("open_card"), "button", "moment", OPEN_CARD),
+                card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
+                quick_create=self._quick_create(section.get("quick_create"), adapters),
             )
         return services, {number: service for service in services.values() for number in service.numbers}
+
+    def _dispositions(self, place: Place | None) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """Each with its label by language; "" is the label for everybody."""
+        for count, (name, each) in enumerate(self._file.named(place), 1):
+            if count == MAX_DISPOSITIONS + 1:
+                self._wrong(each, f"is one too many; at most {MAX_DISPOSITIONS} would be right")
+            if not isinstance(each.node, MappingNode):
+                yield name, {"": self._file.text(each, one_line=True) or name}
+                continue
+            labels = {}
+            for language, label in self._file.section(each, None).entries.items():
+                if not _LANGUAGE.fullmatch(language):
+                    self._wrong(label, f"{quoted(language)} is no language; such as `de` would be right")
+                labels[language] = self._file.text(label, one_line=True) or name
+            if not labels:
+                self._wrong(each, "is empty; a label, such as {de: Auftrag, en: Order}, would be right")
+            yield name, labels
+
+    def _disposition(self, section: Section) -> str:
+        place = section.get("disposition")
+        word = self._file.choice(place, "optional", "word", ("optional", "required"))
+        if word == "required" and place is not None and section.get("dispositions") is None:
+            self._wrong(
+                place, "leaves nothing to choose; `dispositions: {order: Order}` beside it would be right"
+            )
+        return word
+
+    def _quick_create(self, place: Place | None, adapters: Collection[str]) -> QuickCreate | None:
+        if place is None:
+            return None
+        if isinstance(place.node, ScalarNode) and place.node.tag == "bool":
+            return QuickCreate() if self._file.yes_or_no(place, False) else None
+        section = self._file.section(place, ("adapter", "type"))
+        adapter = section.get("adapter")
+        return QuickCreate(
+            None if adapter is None else self._file.choice(adapter, "", "adapter", adapters),
+            self._file.choice(section.get("type"), "contact", "type of party", PARTY_CREATED),
+        )
+
+    def _desk(self, place: Place | None) -> Desk:
+        section = self._file.section(place, ("ready_without_desktop", "pause_reasons"))
+        reasons = self._file.items(section.get("pause_reasons"), "[lunch]")
+        named = tuple(filter(None, (self._file.text(each, one_line=True) for each in reasons)))
+        return Desk(
+            self._file.yes_or_no(section.get("ready_without_desktop"), Desk().ready_without_desktop),
+            named if "pause_reasons" in section.entries else Desk().pause_reasons,
+        )
 
     def _numbers(
         self, place: Place | None, plan: NumberPlan | None, of_number: dict[str, Place]
@@ -849,8 +1019,25 @@ _TOP: Final = (
     "answer_ms",
     "reservation",
     "call_control",
+    "desk",
     "log",
 )
+_SERVICE: Final = (
+    "numbers",
+    "mode",
+    "instruction",
+    "fallback",
+    "rules",
+    "ring_timeout",
+    "title",
+    "wrap_up",
+    "dispositions",
+    "disposition",
+    "open_card",
+    "card_lead_ms",
+    "quick_create",
+)
+
 _CALL_CONTROL: Final = (
     "countries",
     "classes",

@@ -22,6 +22,8 @@ Path = tuple[str | int, ...]
 RING_TIMEOUT: Final = 20
 MAX_TIMEOUT: Final = 600
 MAX_RULES: Final = 1000
+#: When the desktop opens the CRM's own page about the caller.
+OPEN_CARD: Final = ("never", "ring", "answer", "button")
 _MAX_NAME: Final = 64
 _MAX_TEXT: Final = 200
 _MAX_CHOICES: Final = 10_000
@@ -133,10 +135,22 @@ class Rule:
 
 
 @frozen
+class QuickCreate:
+    """Who calls and is unknown may be taken into this adapter, None for the first that can, as this type of party."""
+
+    adapter: str | None = None
+    type: str = "contact"
+
+
+@frozen
 class Service:
     """What callers dial. `numbers`: E.164 or internal. `fallback`: `context,exten,prio`.
 
     `ring_timeout`: seconds to ring where a rule says nothing. `instruction`: what the card tells the agent.
+
+    What follows is for the agents' desktop, and decides nothing: the `title` that is shown; `wrap_up`, the seconds to
+    write a call up; `dispositions`, by id the label in each language, `""` for any; `disposition`, `optional` or
+    `required`; `open_card`, one of `OPEN_CARD`; `card_lead_ms`, how long a call waits for the card to be painted.
     """
 
     name: str
@@ -146,6 +160,17 @@ class Service:
     fallback: str
     rules: tuple[Rule, ...]
     ring_timeout: int = RING_TIMEOUT
+    title: str | None = None
+    wrap_up: int = 0
+    dispositions: Mapping[str, Mapping[str, str]] = field(factory=dict)
+    disposition: str = "optional"
+    open_card: str = "button"
+    card_lead_ms: int = 0
+    quick_create: QuickCreate | None = None
+
+    @property
+    def disposition_required(self) -> bool:
+        return self.disposition == "required"
 
     @property
     def has_mailbox(self) -> bool:

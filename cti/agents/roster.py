@@ -4,7 +4,7 @@ The roster is the one place that says whether an agent may be offered a call, an
 It writes nothing and shows nothing: what changed is handed to the listener that `service.py` plugs in.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from attrs import define, field, frozen
 
@@ -19,6 +19,10 @@ class AgentUnknown(Exception):
 
 class AgentNotReady(Exception):
     """The agent cannot be offered a call now; the text says why."""
+
+
+class PhoneUnknown(Exception):
+    """The phone is not the agent's; the text names both."""
 
 
 class PhoneOutOfSight(AgentNotReady):
@@ -42,6 +46,7 @@ class Lease:
 class _Agent:
     record: AgentRecord
     engagement: Engagement = Engagement.NONE
+    engaged_since: float = 0.0
     lease: Lease | None = None
     facts: AgentFacts = field(init=False)
 
@@ -59,6 +64,7 @@ class AgentView:
     groups: Sequence[str]
     call: str | None
     why_not: str | None
+    phone: str | None = None
 
 
 class Roster:
@@ -82,6 +88,7 @@ class Roster:
         self._homes: dict[str, set[str]] = {}
         self._in_sight: set[str] = set()
         self._told: set[str] = set()
+        self._without_desktop: frozenset[str] = frozenset()
 
     # People, as the store has them.
 
@@ -128,6 +135,27 @@ class Roster:
         agent.record.reason = reason
         self._refresh(agent, before)
         return agent.record
+
+    def choose_phone(self, id: str, phone: str | None) -> AgentRecord:
+        """The agent sits at this one of their phones; None: all of them ring. Returns the record to be stored.
+
+        Raises `AgentUnknown`, and `PhoneUnknown` for one that is not theirs.
+        """
+        agent = self._agent(id)
+        if phone is not None and phone not in agent.record.phones:
+            raise PhoneUnknown(
+                f"{phone} is no phone of {id}; {' or '.join(agent.record.phones) or 'there is none'}"
+            )
+        before = self._word(agent)
+        agent.record.phone = phone
+        self._refresh(agent, before)
+        return agent.record
+
+    def without_desktop(self, ids: Collection[str]) -> None:
+        """These agents, and no others, are not offered calls because they have no desktop open."""
+        changed, self._without_desktop = self._without_desktop ^ frozenset(ids), frozenset(ids)
+        for id in changed & self._agents.keys():
+            self._refresh(self._agents[id], self._word(self._agents[id]))
 
     def owner_of(self, adapter: str, user: str) -> str | None:
         """The agent who is this user in that CRM."""
@@ -207,10 +235,12 @@ class Roster:
     def connect(self, id: str, call: str, expires: float) -> ReservationRecord | None:
         """The agent talks now: on the call that they are held for, or on one that reached them otherwise.
 
-        None for nobody of ours, and for somebody who is held for another call.
+        None for nobody of ours, and for somebody who is held for another call, or writes one up.
         """
         agent = self._agents.get(id)
         if agent is None or (agent.lease is not None and agent.lease.call != call):
+            return None
+        if agent.engagement is Engagement.WRAP_UP:
             return None
         attempt = agent.lease.attempt if agent.lease is not None else 0
         lease = Lease(call, attempt, expires)
@@ -229,6 +259,30 @@ class Roster:
         self._engage(agent, Step.RESERVE, lease)
         if reservation.connected:
             self._engage(agent, Step.CONNECT, lease)
+
+    def write_up(self, id: str, call: str, written: str, until: float) -> bool:
+        """The agent is out of this call, and held to write one up, mostly the same. False if they did not talk."""
+        agent = self._agents.get(id)
+        if agent is None or agent.engagement is not Engagement.BUSY or not _is_held(agent, call):
+            return False
+        self._engage(agent, Step.WRITE_UP, Lease(written, 0, until))
+        return True
+
+    def prolong(self, id: str, call: str, until: float) -> None:
+        """Hold who writes this call up for longer."""
+        agent = self._agents.get(id)
+        if agent is not None and agent.engagement is Engagement.WRAP_UP and _is_held(agent, call):
+            agent.lease = Lease(call, 0, until)
+
+    def restore_wrap_up(self, id: str, call: str, until: float) -> bool:
+        """Hold an agent who wrote a call up before the server was restarted; False if something else has them."""
+        agent = self._agents.get(id)
+        if agent is None or agent.engagement is not Engagement.NONE:
+            return False
+        lease = Lease(call, 0, until)
+        for what in (Step.CONNECT, Step.WRITE_UP):
+            self._engage(agent, what, lease)
+        return True
 
     def release(self, id: str, call: str) -> bool:
         """Let go of an agent who was held for this call. False when they were not, which is no error.
@@ -250,12 +304,14 @@ class Roster:
                 agent.lease = Lease(call, agent.lease.attempt, max(expires, agent.lease.expires))
 
     def expire(self) -> list[tuple[str, str]]:
-        """Let go of all whose lease has run out; (agent, call) of each."""
+        """Let go of all whose lease has run out; (agent, call) of each. Who writes up is not among them."""
         now = self._now()
         late = [
             (agent.record.id, agent.lease.call)
             for agent in self._agents.values()
-            if agent.lease is not None and agent.lease.expires <= now
+            if agent.lease is not None
+            and agent.lease.expires <= now
+            and agent.engagement is not Engagement.WRAP_UP
         ]
         for id, call in late:
             self.release(id, call)
@@ -264,15 +320,15 @@ class Roster:
     def desk(self, id: str) -> tuple[str, str]:
         """The Asterisk and the phone at which an agent can be rung for a call of their own making.
 
-        Whatever they wish: who is paused may call. Raises `AgentUnknown`, `AgentNotReady` for who has a call, and
-        `PhoneOutOfSight`.
+        Whatever they wish: who is paused may call, and who writes a call up. Raises `AgentUnknown`, `AgentNotReady`
+        for who has a call, and `PhoneOutOfSight`.
         """
         agent = self._agent(id)
-        if agent.engagement is not Engagement.NONE:
+        if agent.engagement not in (Engagement.NONE, Engagement.WRAP_UP):
             raise AgentNotReady(f"{id} has a call already ({state(Wish.READY, agent.engagement)})")
         why_not = "has no phone here" if agent.record.phones else "has no phone"
         away = None
-        for phone in agent.record.phones:
+        for phone in _rung(agent.record):
             # An outside line rings a mobile, and its voicemail would begin to call customers.
             if "@" in phone:
                 continue
@@ -297,6 +353,7 @@ class Roster:
     def _engage(self, agent: _Agent, what: Step, lease: Lease | None) -> None:
         before = self._word(agent)
         agent.engagement = step(agent.engagement, what)
+        agent.engaged_since = self._now()
         agent.lease = lease
         self._refresh(agent, before)
 
@@ -326,12 +383,12 @@ class Roster:
         agent.facts = facts = AgentFacts(
             id=record.id,
             name=record.name,
-            phones=tuple(record.phones),
+            phones=tuple(_rung(record)),
             groups=frozenset(record.groups),
             state=self._word(agent),
             why_not=self._why_not(agent),
             idle_since=record.idle_since,
-            pbxes=self._pbxes(record.phones),
+            pbxes=self._pbxes(_rung(record)),
         )
         self.agents[record.id] = facts
         for group in record.groups:
@@ -349,6 +406,8 @@ class Roster:
             return state(Wish.READY, agent.engagement)
         if not record.phones:
             return "has no phone"
+        if record.id in self._without_desktop:
+            return "has no desktop open"
         # One phone that has a call, at any Asterisk, takes its agent; of absent ones, one other is enough.
         words = {phone: tuple(self._devices.get(phone, {}).values()) for phone in record.phones}
         for phone, said in words.items():
@@ -356,9 +415,10 @@ class Roster:
                 if word not in ABSENT and (why := DEVICE_WHY_NOT.get(word)) is not None:
                     return f"{phone} {why}"
         # A phone may be known to several Asterisks and registered at one: any of them that can ring it will do.
-        if any(not said or not ABSENT.issuperset(said) for said in words.values()):
+        rung = {phone: words[phone] for phone in _rung(record)}
+        if any(not said or not ABSENT.issuperset(said) for said in rung.values()):
             return None
-        phone, said = next(iter(words.items()))
+        phone, said = next(iter(rung.items()))
         return f"{phone} {DEVICE_WHY_NOT[said[0]]}"
 
     def _pbxes(self, phones: Iterable[str]) -> frozenset[str] | None:
@@ -388,16 +448,32 @@ class Roster:
             name=record.name,
             state=self._word(agent),
             reason=record.reason,
-            since=max(record.wish_since, record.idle_since),
+            since=max(record.wish_since, record.idle_since, agent.engaged_since),
             phones=tuple(record.phones),
             groups=tuple(record.groups),
             call=agent.lease.call if agent.lease else None,
             why_not=agent.facts.why_not,
+            phone=_chosen(record),
         )
 
 
+def _is_held(agent: _Agent, call: str) -> bool:
+    return agent.lease is not None and agent.lease.call == call
+
+
 def _is_offered(agent: _Agent, call: str) -> bool:
-    return agent.engagement is Engagement.OFFERED and agent.lease is not None and agent.lease.call == call
+    return agent.engagement is Engagement.OFFERED and _is_held(agent, call)
+
+
+def _chosen(record: AgentRecord) -> str | None:
+    """The phone that the agent has chosen, unless it is theirs no more."""
+    return record.phone if record.phone in record.phones else None
+
+
+def _rung(record: AgentRecord) -> Sequence[str]:
+    """The phones that ring for an agent."""
+    chosen = _chosen(record)
+    return record.phones if chosen is None else (chosen,)
 
 
 # Not RINGING: it outlasts an offer for a moment, and would show the agent as busy after each.

@@ -135,6 +135,8 @@ class Pbx:
         self._clock = clock
         self._capable = capable or (lambda _: False)
         self._busy: set[str] = set()
+        # Whom each agent's channel holds, as far as we have set or read it; Asterisk's word counts.
+        self._holds: dict[str, str] = {}
         # Random, because an Asterisk outlives a restart of ours.
         self._own_ids = f"cti-{secrets.token_hex(6)}"
         self._last_id = 0
@@ -509,6 +511,46 @@ class Pbx:
             raise Refused(f"{phone} did not answer, or the conversation has ended")
         return own
 
+    # Looking.
+
+    def possible(self, agent: str) -> frozenset[str]:
+        """What could be done now to the agent's channel, in the words of the API; asks Asterisk nothing.
+
+        Agrees with what the operations themselves refuse, as far as events and our own doing tell.
+        """
+        channel = self._channels.get(agent)
+        if channel is None or not self._ami.up:
+            return frozenset()
+        found = {"clear"}
+        if agent in self._busy:
+            return frozenset(found)
+        capable = self._capable(channel.device)
+        if not channel.up:
+            if capable and channel.state == "Ringing":
+                found.add("answer")
+            if self._is_called(channel):
+                found.add("deflect")
+            return frozenset(found)
+        held = self._held_of(agent)
+        partners = self._channels.partners(agent)
+        if len(partners) == 1:
+            found |= {"transfer", "park", "digits", "record"}
+            if held is not None:
+                found |= {"alternate", "complete", "conference"}
+            elif capable or not channel.on_hold:
+                found.add("consult")
+            if not channel.on_hold and (capable or held is None):
+                found.add("hold")
+        if held is not None:
+            found |= {"reconnect"} if partners else {"reconnect", "retrieve", "consult"}
+        if channel.on_hold:
+            found = found | {"retrieve"} if capable else found - {"retrieve"}
+        return frozenset(found)
+
+    async def recall(self, agent: str) -> bool:
+        """Learn from Asterisk whom this agent holds, after a restart of ours: whether anybody. Raises `PbxError`."""
+        return self._channels.get(agent) is not None and await self._held(agent) is not None
+
     # Whom it is about.
 
     def _channel(self, uniqueid: str) -> Channel:
@@ -535,8 +577,25 @@ class Pbx:
 
     async def _held(self, agent: str) -> Channel | None:
         """Whom the agent holds: who hears music hears nobody."""
-        held = self._channels.get(await self._get(agent, "CTI_HOLDS"))
+        self._remember_held(agent, await self._get(agent, "CTI_HOLDS"))
+        return self._held_of(agent)
+
+    def _held_of(self, agent: str) -> Channel | None:
+        held = self._channels.get(self._holds.get(agent, ""))
         return held if held is not None and not self._channels.partners(held.uniqueid) else None
+
+    def _remember_held(self, agent: str, held: str) -> None:
+        self._holds = {
+            one: other for one, other in self._holds.items() if self._channels.get(one) is not None
+        }
+        self._holds[agent] = held
+
+    def _is_called(self, phone: Channel) -> bool:
+        try:
+            self._who_rings(phone)
+        except NotPossible:
+            return False
+        return True
 
     async def _the_held(self, agent: str) -> Channel:
         self._channel(agent)
@@ -795,6 +854,8 @@ class Pbx:
     async def _set(self, channel: str, variables: Mapping[str, str]) -> None:
         for name, value in variables.items():
             await self._do("Setvar", Channel=channel, Variable=name, Value=value)
+            if name == "CTI_HOLDS":
+                self._remember_held(channel, value)
 
     async def _get(self, channel: str, variable: str) -> str:
         return (await self._do("Getvar", Channel=channel, Variable=variable)).get("Value")

@@ -25,6 +25,7 @@ from cti.calls.recordings import next_file
 from cti.calls.services import Services
 from cti.calls.targets import NobodyThere, Target, ToAgents, ToNumber, ToService, choose, target_of
 from cti.calls.tracker import Tracker
+from cti.calls.writing_up import WritingUp
 from cti.dialling import Allowance
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
@@ -155,6 +156,7 @@ class Control:
         settings: CallControl,
         card_url: str | None,
         observe: Callable[[str, str], None],
+        writing_up: WritingUp,
     ) -> None:
         """`observe(operation, outcome)` counts; `card_url` is where a call's card is, with `{call}` for its id."""
         self._calls = calls
@@ -167,6 +169,7 @@ class Control:
         self._now = now
         self._card_url = card_url
         self._observe = observe
+        self._writing_up = writing_up
         self._at_work: set[str] = set()
         self._taped: dict[str, str | None] = {}
         self.use(settings)
@@ -192,6 +195,7 @@ class Control:
             target = self._target(asker, agent, to, begins=True)
             call, number, decision = self._new_call(pbx, agent, target, None)
             unit = self._calls.unit()
+            self._writing_up.end(unit, agent)
             # Held until they talk, so that nobody offers them another call meanwhile.
             held = self._roster.connect(
                 agent, call.id, self._now() + self._settings.ring_seconds + COLLECTED_WITHIN
@@ -221,8 +225,7 @@ class Control:
             find, work = OPERATIONS[operation]
             leg = find(self, asker, await self._living(asker, id), given.get("agent"))
             key = leg.home.record.parent or leg.home.id
-            # Who wants to hang up is not kept waiting for anything.
-            if operation == "clear":
+            if operation in _ALWAYS:
                 return await work(self, leg, given) or Done(leg.call.record)
             if key in self._at_work:
                 raise NotNow("something else is being done to this call; try again when it is done")
@@ -394,6 +397,34 @@ class Control:
             ring_seconds=self._settings.ring_seconds,
             auto_answer=self._settings.auto_answer,
         )
+
+    # What could be done now.
+
+    async def recall(self, pbx: str) -> None:
+        """After a restart: whom the agents hold at this Asterisk, which it alone remembers. Raises `PbxError`."""
+        for call in self._calls.of_pbx(pbx):
+            for channel in call.living:
+                if (
+                    channel.agent is not None
+                    and channel.pbx == pbx
+                    and await self._pbxes[pbx].recall(channel.uniqueid)
+                ):
+                    call.held.add(channel.key)
+
+    def possible(self, call: LiveCall, agent: str) -> list[str]:
+        """The operations that this agent could ask for now, in the order of `OPERATIONS`."""
+        try:
+            leg = self._own(Asker("", "", agent, own_only=True), call, agent)
+        except ControlError:
+            return []
+        found = leg.pbx.possible(leg.uniqueid)
+        if (leg.home.record.parent or leg.home.id) in self._at_work:
+            found &= _ALWAYS
+        if len(_connected(leg)) != 1:
+            found -= _TO_THE_OTHER_SIDE
+        if not self._settings.record:
+            found -= {"record"}
+        return [operation for operation in OPERATIONS if operation in found]
 
     # Whose connection is meant.
 
@@ -628,7 +659,7 @@ class Control:
         call.record.party = brief_party(party_facts(identified))
         unit = self._calls.unit()
         unit.put_call(call.record)
-        call.show(unit, self._now(), agent, card_body(call, identified, None))
+        call.show(unit, self._now(), agent, card_body(call, identified, None, self._services().plan))
         self._calls.write(call, unit)
 
     @contextmanager
@@ -722,6 +753,11 @@ def took_part(detail: CallDetail, agent: str | None) -> bool:
         agent == segment.agent or agent in segment.agents for segment in detail.segments
     )
 
+
+#: Who wants to hang up is not kept waiting for anything.
+_ALWAYS: Final = frozenset({"clear"})
+#: What is done to whom the agent talks to, who has to be one.
+_TO_THE_OTHER_SIDE: Final = frozenset({"transfer", "park", "digits", "record"})
 
 _UNKNOWN: Final = "there is no such call, or you had no part in it"
 

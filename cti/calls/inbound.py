@@ -3,7 +3,7 @@
 Whatever fails here, the caller goes on: without an answer in time the dialplan takes its own fallback.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from attrs import evolve, frozen
@@ -20,7 +20,7 @@ from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
 from cti.logs import get_logger
-from cti.numbers import Number, NumberKind
+from cti.numbers import Number, NumberKind, NumberPlan
 from cti.store.base import StoreError, Unit
 from cti.store.records import CallRecord, ChannelRecord, DecisionRecord
 from routing.decide import Action, Decision, decide
@@ -29,6 +29,8 @@ from routing.rules import Mode, Service
 
 log = get_logger("cti.calls.inbound")
 
+#: Seconds of the answer's time in which no card is waited for.
+KEPT_FOR_THE_ANSWER: Final = 0.1
 #: Seconds in which the end of a connection is read that was closed while this process stood still.
 LET_IN: Final = 0.05
 
@@ -82,6 +84,7 @@ class Inbound:
         pbxes: Collection[str],
         learn: Callable[[str, Service], None],
         stood_still: Callable[[], bool],
+        painted: "Callable[[LiveCall, Collection[str], float], Awaitable[None]]",
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
 
@@ -90,6 +93,7 @@ class Inbound:
         `{call}` for its id; None where there is no page. `pbxes`: names of the Asterisks that may ask.
         `learn(did, service)` is told by which form of its number a service was reached. `stood_still`:
         whether this process was frozen a moment ago, and may be reading questions that nobody waits for.
+        `painted(call, agents, seconds)`: waits until one of them sees the card.
         """
         self._calls = calls
         self._tracker = tracker
@@ -104,6 +108,7 @@ class Inbound:
         self._pbxes = pbxes
         self._learn = learn
         self._stood_still = stood_still
+        self._painted = painted
 
     async def route(self, session: AgiSession) -> None:
         """One question of the dialplan, answered."""
@@ -132,6 +137,7 @@ class Inbound:
             answer = self._variables(asked, call, decision)
             told = self._begin_to_answer(session, answer)
             await self._log_and_show(asked, call, unit)
+            await self._let_paint(asked, call, decision)
             await self._answer(session, asked, call, decision, told, answer)
         except CallIsOver:
             log.info("the caller hung up before the answer", call=call.id)
@@ -306,11 +312,13 @@ class Inbound:
             for reservation in self._roster.reserve(decision.agents, call.id, record.attempt, expires):
                 unit.put_reservation(reservation)
             call.action = str(decision.action)
-            call.offer_to(unit, at, decision, card_body(call, identified, asked.service))
+            call.offer_to(
+                unit, at, decision, card_body(call, identified, asked.service, self._services().plan)
+            )
         else:
             if asked.steered:
                 # Not shown yet: for an agent whom the company's own dialplan may ring.
-                call.card = card_body(call, identified, asked.service)
+                call.card = card_body(call, identified, asked.service, self._services().plan)
             call.send_elsewhere(unit, at, str(decision.action if asked.steered else Action.FALLBACK))
         unit.put_call(record)
 
@@ -360,6 +368,14 @@ class Inbound:
             raise LogTooSlow(str(error)) from error
         if call.cards:
             self._measure.card_offered(self._clock.seconds() - asked.at)
+        self._still_there(asked, call)
+
+    async def _let_paint(self, asked: Asked, call: LiveCall, decision: Decision) -> None:
+        """Where the service wants the card on the screen first: give a browser the time, but not the caller's."""
+        if not call.cards or asked.service is None or not asked.service.card_lead_ms:
+            return
+        left = asked.at + self._answer_within - self._clock.seconds() - KEPT_FOR_THE_ANSWER
+        await self._painted(call, decision.agents, min(asked.service.card_lead_ms / 1000, left))
         self._still_there(asked, call)
 
     async def _answer(
@@ -541,12 +557,15 @@ def brief_party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def card_body(call: LiveCall, identified: Identification, service: Service | None) -> dict[str, Any]:
+def card_body(
+    call: LiveCall, identified: Identification, service: Service | None, plan: NumberPlan
+) -> dict[str, Any]:
     """The client card: everything that is known of the other side, and what the dialled service asks of the agent."""
+    numbers = {"from": call.record.from_number, "to": call.record.to_number}
     return {
-        "from": call.record.from_number,
+        **numbers,
+        "display": {side: plan.display(number) for side, number in numbers.items()},
         "from_kind": call.record.from_kind,
-        "to": call.record.to_number,
         "service": service.name if service is not None else None,
         "instruction": service.instruction if service is not None else None,
         "parties": [party.as_json(identified.owner_of(party)) for party in identified.parties],

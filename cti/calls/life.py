@@ -695,7 +695,13 @@ class LiveCall:
         unit.emit(
             "card.offered",
             card.offered,
-            {"call": self.brief(), "party": self.record.party, "agent": card.agent, "card": card.body},
+            {
+                "call": self.brief(),
+                "party": self.record.party,
+                "agent": card.agent,
+                "attempt": card.attempt,
+                "card": card.body,
+            },
             call=self.id,
             agents=(card.agent,),
         )

@@ -1,6 +1,6 @@
 """The calls that live now, and the one way by which anything about a call becomes durable."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -39,11 +39,16 @@ class CallLog:
         self.store = store
         self._clock = clock
         self._ended = ended
+        self._on_news: Callable[[Unit, LiveCall], None] = lambda _unit, _call: None
         self._news: dict[str, tuple[float, AgentView]] = {}
         self._calls: dict[str, LiveCall] = {}
         self._channels: dict[Key, LiveCall] = {}
         self._of_agent: dict[str, set[Key]] = {}
         self._ends_waiting: set[tuple[str, str | None]] = set()
+
+    def on_news(self, also: Callable[[Unit, LiveCall], None]) -> None:
+        """Before news of a call are written, `also` may add to them what else becomes true with them."""
+        self._on_news = also
 
     def restore(self) -> list[LiveCall]:
         """Take up the calls that were open when the server stopped."""
@@ -79,6 +84,16 @@ class CallLog:
             if call is not None and any(channel.key == key for channel in call.living_of(agent)):
                 found[call.id] = call
         return sorted(found.values(), key=lambda call: (call.record.started, call.id))
+
+    def made_by(self, agent: str, parents: Container[str]) -> list[LiveCall]:
+        """The consultations that this agent makes about calls of theirs; their own channel is in those."""
+        if not self._of_agent.get(agent):
+            return []
+        return [
+            call
+            for call in self._calls.values()
+            if call.record.parent is not None and call.record.parent in parents and call.record.agent == agent
+        ]
 
     def consulted_from(self, agent: str) -> str | None:
         """The call that a new call of this agent's is a consultation of: they talk in it, or hold it."""
@@ -118,6 +133,7 @@ class CallLog:
         News that could not be written are written once more by the end of the call. The end itself is tried
         again for a long while.
         """
+        self._add_to(unit, call)
         if call.over and self._forget(call):
             return Deferred.fromCoroutine(self._write_end(call, unit))
         earlier, call.unwritten = call.unwritten, None
@@ -155,8 +171,16 @@ class CallLog:
 
     async def write_whole(self, call: LiveCall, unit: Unit) -> None:
         """Make a call durable that never lived here. Raises `StoreError`."""
+        self._add_to(unit, call)
         await self.commit(unit)
         self._ended(call.record)
+
+    def _add_to(self, unit: Unit, call: LiveCall) -> None:
+        try:
+            self._on_news(unit, call)
+        except Exception:
+            # A fault in what follows from a call must not cost the call.
+            log.exception("what follows from a call's news is not written", call=call.id)
 
     def _refused(self, failure: Failure, call: LiveCall, unit: Unit) -> None:
         self._not_written(failure, call)

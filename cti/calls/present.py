@@ -4,8 +4,9 @@ One mapping for the API, the command line and whatever exports calls. Reading th
 are the store's; formatting as a table or a CSV file is the command line's.
 """
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -55,6 +56,8 @@ CALL_COLUMNS: Final[tuple[str, ...]] = (
     "recording",
 )
 
+#: What stands as a party's `match` once an agent has said that it is them.
+CHOSEN: Final = "chosen"
 _PARTY: Final = ("adapter", "type", "id", "name", "url")
 _MOMENT = re.compile(
     r"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:?\d\d)?)?", re.ASCII
@@ -152,6 +155,20 @@ def call_json(call: CallRecord) -> dict[str, Any]:
         "uniqueid": call.uniqueid,
         "linkedid": call.linkedid,
     }
+
+
+def etag_of(record: CallRecord) -> str:
+    """The entity tag (RFC 9110, 8.8.3) of what people have written of a call."""
+    party = record.party or {}
+    # Whom a CRM found, late as it may be, nobody has written.
+    who = [party.get(key) for key in ("adapter", "type", "id")] if party.get("match") == CHOSEN else None
+    content = orjson.dumps([record.notes, record.disposition, who])
+    return f'"{hashlib.blake2b(content, digest_size=9).hexdigest()}"'
+
+
+def with_display(call: Mapping[str, Any], display: Callable[[str | None], str | None]) -> dict[str, Any]:
+    """A call for people: with its numbers as they are written where this server stands."""
+    return {**call, "display": {side: display(call[side]) for side in ("from", "to")}}
 
 
 def call_detail_json(detail: CallDetail) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from cti.asterisk.channels import AWAITED, MIRRORED, Channel, Channels, device_o
 from cti.calls.life import SEGMENT_RESULTS, LiveCall, is_call_id
 from cti.calls.log import CallLog
 from cti.calls.meeting import CONFERENCE, HOLDING, half_of, meeting
+from cti.calls.writing_up import WritingUp
 from cti.logs import get_logger
 from cti.store.base import StoreError, Unit
 from cti.store.records import ChannelRecord, Key
@@ -124,6 +125,7 @@ class Tracker:
         unseen: Callable[[str, EndedRecord], Awaitable[None]],
         channels: Mapping[str, Channels],
         unasked: "Callable[[str, Channel, Channel, float], LiveCall]",
+        writing_up: WritingUp,
     ) -> None:
         """`unseen(pbx, ended)` gives a call that was never asked about its record once it is over.
 
@@ -136,6 +138,7 @@ class Tracker:
         self._unseen = unseen
         self._mirrors = channels
         self._make_unasked = unasked
+        self._writing_up = writing_up
         self._strangers: dict[Key, None] = {}
         self._nameless: dict[Key, None] = {}
         self._expected: dict[str, float] = {}
@@ -209,16 +212,23 @@ class Tracker:
             call.transfer = None
 
     def let_go(self, unit: Unit, call: LiveCall, agents: Iterable[str]) -> None:
-        """These agents are not held for the call any more, unless they talk: then for another in which they do."""
+        """These agents are not held for the call any more, unless they talk: then for another in which they do.
+
+        Who has to write it up is held for that.
+        """
         for agent in set(agents) - call.talking:
+            if self._writing_up.of(agent) is not None:
+                continue
+            other = next((one for one in self._calls.of_agent(agent) if agent in one.talking), None)
+            if self._writing_up.part_over(unit, call, agent, talks_on=other is not None):
+                unit.remove_reservation(agent, call.id)
+                continue
             if not self._roster.release(agent, call.id):
                 continue
             unit.remove_reservation(agent, call.id)
             unit.touch_agent(agent, self._roster.record(agent).idle_since)
-            for other in self._calls.of_agent(agent):
-                if agent in other.talking:
-                    self._engage(unit, other, agent)
-                    break
+            if other is not None:
+                self._engage(unit, other, agent)
 
     def lease_ran_out(self, unit: Unit, agent: str, call: str) -> None:
         """An agent was held for longer than anybody can say why: an offer to them is over, and its card goes.
@@ -597,6 +607,7 @@ class Tracker:
             self._engage(unit, call, agent)
 
     def _engage(self, unit: Unit, call: LiveCall, agent: str) -> None:
+        self._writing_up.end(unit, agent)
         held = self._roster.connect(agent, call.id, self._now() + CONNECTED_LEASE)
         if held is not None:
             unit.put_reservation(held)

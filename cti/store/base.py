@@ -13,6 +13,9 @@ from twisted.internet.defer import Deferred
 
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
+    AuditRecord,
+    CallbackRecord,
     CallRecord,
     CardRecord,
     ChannelRecord,
@@ -22,8 +25,11 @@ from cti.store.records import (
     HeardRecord,
     ReservationRecord,
     SegmentRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
+    WrapUpRecord,
 )
 
 
@@ -38,7 +44,12 @@ class StoreFull(StoreError):
 class Unit(Protocol):
     """One transaction in the making."""
 
-    def put_call(self, call: CallRecord) -> None: ...
+    def put_call(self, call: CallRecord) -> None:
+        """Of a call that is there already all but what people write: `put_written` alone changes that."""
+
+    def put_written(self, call: CallRecord) -> None:
+        """Set only what a person writes of a call: notes, disposition, and which party it is."""
+
     def put_segment(self, segment: SegmentRecord) -> None: ...
     def put_channel(self, channel: ChannelRecord) -> None: ...
     def put_decision(self, decision: DecisionRecord) -> None: ...
@@ -47,15 +58,51 @@ class Unit(Protocol):
     def put_wish(self, agent: AgentRecord) -> None:
         """Set only what the agent asks for, so that a phone set by another process is not overwritten."""
 
+    def put_phone(self, agent: str, phone: str | None) -> None:
+        """Set only the phone that an agent sits at."""
+
     def touch_agent(self, agent: str, idle_since: float) -> None:
         """Set only `idle_since`, so that a wish set by another process meanwhile is not overwritten."""
 
     def remove_agent(self, agent: str) -> None: ...
     def put_reservation(self, reservation: ReservationRecord) -> None: ...
     def remove_reservation(self, agent: str, call: str) -> None: ...
+    def put_wrap_up(self, wrap_up: WrapUpRecord) -> None: ...
+    def remove_wrap_up(self, agent: str) -> None: ...
+    def add_wrap_up(self, call: str, segment: int, seconds: float) -> None:
+        """An agent has written their part of a call up for so long."""
+
+    def put_unwritten(self, agent: str, call: str, since: float) -> None:
+        """The agent owes the call a disposition."""
+
+    def remove_unwritten(self, call: str) -> None: ...
+    def put_callback(self, callback: CallbackRecord) -> None: ...
     def put_heard(self, heard: HeardRecord) -> None: ...
     def put_gap(self, gap: GapRecord) -> None: ...
     def put_token(self, token: TokenRecord) -> None: ...
+    def put_asked_once(self, asked: AskedOnce) -> None: ...
+    def remove_asked_once(self, who: str, key: str) -> None: ...
+    def trim_asked_once(self, who: str, keep: int) -> None:
+        """Remove all of theirs but the newest `keep`."""
+
+    def forget_asked_once(self, before: float) -> None:
+        """Remove those that were asked before this time."""
+
+    def put_user(self, user: UserRecord) -> None: ...
+    def remove_user(self, name: str) -> None: ...
+    def put_session(self, session: SessionRecord) -> None: ...
+    def touch_session(self, digest: str, used: float) -> None: ...
+    def end_session(self, digest: str) -> None: ...
+    def end_sessions(self, user: str) -> None:
+        """All of this user's."""
+
+    def forget_sessions(self, expired: float, idle_since: float) -> None:
+        """Those that expired before, or were not used since."""
+
+    def put_key(self, name: str, value: str) -> None:
+        """Only if there is none of this name."""
+
+    def add_audit(self, entry: AuditRecord) -> None: ...
     def emit(
         self,
         type: str,
@@ -86,6 +133,21 @@ class CallFilter:
     party: str | None = None
     direction: str | None = None
     outcome: str | None = None
+
+
+@frozen
+class CallbackFilter:
+    """Filters of the callbacks; None means any.
+
+    `owner` is an agent's id, `unowned` asks for those of nobody. `for_agent`, with their `groups`, leaves those that
+    this agent may see: their own, and those of nobody that they may take.
+    """
+
+    state: str | None = None
+    owner: str | None = None
+    unowned: bool = False
+    for_agent: str | None = None
+    groups: Sequence[str] = ()
 
 
 @frozen
@@ -136,9 +198,35 @@ class IStore(Protocol):
     def reservations(self) -> Sequence[ReservationRecord]: ...
     def tokens(self) -> Sequence[TokenRecord]: ...
     def token(self, digest: str) -> TokenRecord | None: ...
+    def asked_once(self, who: str, key: str) -> AskedOnce | None: ...
+    def users(self) -> Sequence[UserRecord]: ...
+    def user(self, name: str) -> UserRecord | None: ...
+    def session(self, digest: str) -> tuple[SessionRecord, UserRecord] | None: ...
+    def key(self, name: str) -> str | None: ...
+    def audit(
+        self, who: str | None, object: str | None, limit: int, before: int | None
+    ) -> "Deferred[tuple[Sequence[tuple[int, AuditRecord]], int | None]]":
+        """Entries with their ids, newest first, those before id `before`; and the `before` of the next page."""
+
     def heard(self, pbx: str) -> float | None:
         """Until when this Asterisk was heard; None if it never was."""
 
+    def wrap_ups(self) -> Sequence[tuple[WrapUpRecord, CallDetail | None]]:
+        """Who writes up what, with the call."""
+
+    def count_unwritten(self, agent: str) -> int: ...
+    def unwritten(
+        self, agent: str, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]":
+        """A page of the calls to which this agent owes a disposition, newest first, as `calls`."""
+
+    def open_callbacks(self) -> Sequence[CallbackRecord]: ...
+    def callbacks(
+        self, where: CallbackFilter, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallbackRecord], str | None]]":
+        """A page, newest first, as `calls`."""
+
+    def callback(self, id: str) -> CallbackRecord | None: ...
     def open_calls(self) -> Sequence[CallDetail]: ...
     def call_by_channel(self, pbx: str, uniqueid: str) -> str | None: ...
     def calls(
@@ -150,8 +238,10 @@ class IStore(Protocol):
         """
 
     def call(self, id: str) -> "Deferred[CallDetail | None]": ...
-    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
-        """The gaps that overlap this time, newest first."""
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
+        """A page of the gaps that overlap this time, newest first, and the cursor of the next one."""
 
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]: ...
     def event_range(self) -> tuple[int, int]:

@@ -12,18 +12,27 @@ from typing import Any
 
 import orjson
 
-from cti.store.base import CallDetail, CallFilter, StoreError
+from cti.store.base import CallbackFilter, CallDetail, CallFilter, StoreError
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
+    AuditRecord,
+    CallbackRecord,
     CallRecord,
     Delivery,
     GapRecord,
     ReservationRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
+    WrapUpRecord,
 )
 from cti.store.rows import (
     AGENTS,
+    ASKED_ONCE,
+    AUDIT,
+    CALLBACKS,
     CALLS,
     CARDS,
     CHANNELS,
@@ -31,7 +40,10 @@ from cti.store.rows import (
     GAPS,
     RESERVATIONS,
     SEGMENTS,
+    SESSIONS,
     TOKENS,
+    USERS,
+    WRAP_UPS,
     Row,
 )
 
@@ -42,6 +54,12 @@ _FOR_EVER = 1e18
 _OFFERED = (
     "agent IS NOT ? AND EXISTS (SELECT 1 FROM segments, json_each(segments.agents) AS offered"
     " WHERE segments.call = calls.id AND offered.value = ?)"
+)
+
+_MAY_SEE = (
+    "(owner = ? OR owner IS NULL AND"
+    " (EXISTS (SELECT 1 FROM json_each(callbacks.agents) AS one WHERE one.value = ?)"
+    " OR EXISTS (SELECT 1 FROM json_each(callbacks.groups) AS one WHERE one.value"
 )
 
 _EVENT = "seq, type, at, call, agents, body"
@@ -88,6 +106,45 @@ class Reader:
         rows = self._all(f"SELECT {TOKENS.columns} FROM tokens WHERE digest = ?", (digest,))
         return TOKENS.load(rows[0]) if rows else None
 
+    def asked_once(self, who: str, key: str) -> AskedOnce | None:
+        rows = self._all(f"SELECT {ASKED_ONCE.columns} FROM asked_once WHERE who = ? AND key = ?", (who, key))
+        return ASKED_ONCE.load(rows[0]) if rows else None
+
+    def users(self) -> Sequence[UserRecord]:
+        return [_user(row) for row in self._all(f"SELECT {USERS.columns} FROM users ORDER BY name")]
+
+    def user(self, name: str) -> UserRecord | None:
+        rows = self._all(f"SELECT {USERS.columns} FROM users WHERE name = ?", (name,))
+        return _user(rows[0]) if rows else None
+
+    def session(self, digest: str) -> tuple[SessionRecord, UserRecord] | None:
+        rows = self._all(f"SELECT {SESSIONS.columns} FROM sessions WHERE digest = ?", (digest,))
+        if not rows:
+            return None
+        session = SESSIONS.load(rows[0])
+        user = self.user(session.user)
+        return None if user is None else (session, user)
+
+    def key(self, name: str) -> str | None:
+        rows = self._all("SELECT value FROM keys WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    def audit(
+        self, who: str | None, object: str | None, limit: int, before: int | None
+    ) -> tuple[Sequence[tuple[int, AuditRecord]], int | None]:
+        terms = [
+            (column, value)
+            for column, value in (("who =", who), ("object =", object), ("id <", before))
+            if value is not None
+        ]
+        where = " AND ".join(f"{column} ?" for column, _ in terms) or "1 = 1"
+        rows = self._all(
+            f"SELECT id, {AUDIT.columns} FROM audit WHERE {where} ORDER BY id DESC LIMIT ?",
+            (*(value for _, value in terms), limit + 1),
+        )
+        page = [(id, AUDIT.load(row)) for id, *row in rows[:limit]]
+        return page, page[-1][0] if len(rows) > limit else None
+
     def call_by_channel(self, pbx: str, uniqueid: str) -> str | None:
         rows = self._all("SELECT call FROM channels WHERE pbx = ? AND uniqueid = ?", (pbx, uniqueid))
         return rows[0][0] if rows else None
@@ -96,12 +153,71 @@ class Reader:
         rows = self._all("SELECT at FROM heard WHERE pbx = ?", (pbx,))
         return rows[0][0] if rows else None
 
-    def gaps(self, since: float | None, until: float | None, limit: int) -> Sequence[GapRecord]:
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> tuple[Sequence[GapRecord], str | None]:
+        place = (_FOR_EVER, "") if after is None else self._position(after)
         rows = self._all(
-            f"SELECT {GAPS.columns} FROM gaps WHERE until >= ? AND since < ? ORDER BY since DESC, pbx LIMIT ?",
-            (since or 0.0, _FOR_EVER if until is None else until, limit),
+            f"SELECT {GAPS.columns} FROM gaps WHERE until >= ? AND since < ? AND (since, pbx) < (?, ?)"
+            " ORDER BY since DESC, pbx DESC LIMIT ?",
+            (since or 0.0, _FOR_EVER if until is None else until, *place, limit + 1),
         )
-        return [GAPS.load(row) for row in rows]
+        page = [GAPS.load(row) for row in rows[:limit]]
+        return page, self._cursor(page[-1].since, page[-1].pbx) if len(rows) > limit else None
+
+    def wrap_ups(self) -> Sequence[WrapUpRecord]:
+        rows = self._all(f"SELECT {WRAP_UPS.columns} FROM wrap_ups ORDER BY agent")
+        return [WRAP_UPS.load(row) for row in rows]
+
+    def count_unwritten(self, agent: str) -> int:
+        count: int = self._all("SELECT COUNT(*) FROM unwritten WHERE agent = ?", (agent,))[0][0]
+        return count
+
+    def unwritten(
+        self, agent: str, limit: int, after: str | None = None
+    ) -> tuple[Sequence[CallDetail], str | None]:
+        """As `IStore.unwritten`."""
+        since, id = (_FOR_EVER, "") if after is None else self._position(after)
+        rows = self._all(
+            "SELECT since, call FROM unwritten WHERE agent = ? AND (since, call) < (?, ?)"
+            " ORDER BY since DESC, call DESC LIMIT ?",
+            (agent, since, id, limit + 1),
+        )
+        page = [self.call(call) for _, call in rows[:limit]]
+        following = self._cursor(*rows[limit - 1]) if len(rows) > limit else None
+        return [detail for detail in page if detail is not None], following
+
+    def open_callbacks(self) -> Sequence[CallbackRecord]:
+        rows = self._all(f"SELECT {CALLBACKS.columns} FROM callbacks WHERE state = 'open'")
+        return [CALLBACKS.load(row) for row in rows]
+
+    def callback(self, id: str) -> CallbackRecord | None:
+        rows = self._all(f"SELECT {CALLBACKS.columns} FROM callbacks WHERE id = ?", (id,))
+        return CALLBACKS.load(rows[0]) if rows else None
+
+    def callbacks(
+        self, where: CallbackFilter, limit: int, after: str | None = None
+    ) -> tuple[Sequence[CallbackRecord], str | None]:
+        """As `IStore.callbacks`."""
+        terms: list[tuple[str, Row]] = [("1 = 1", ())]
+        if where.state is not None:
+            terms.append(("state = ?", (where.state,)))
+        if where.unowned:
+            terms.append(("owner IS NULL", ()))
+        elif where.owner is not None:
+            terms.append(("owner = ?", (where.owner,)))
+        if where.for_agent is not None:
+            marks = ", ".join("?" * len(where.groups))
+            terms.append((f"{_MAY_SEE} IN ({marks}))))", (where.for_agent, where.for_agent, *where.groups)))
+        if after is not None:
+            terms.append(("(created, id) < (?, ?)", self._position(after)))
+        rows = self._all(
+            f"SELECT {CALLBACKS.columns} FROM callbacks WHERE {' AND '.join(term for term, _ in terms)}"
+            " ORDER BY created DESC, id DESC LIMIT ?",
+            [*(value for _, values in terms for value in values), limit + 1],
+        )
+        page = [CALLBACKS.load(row) for row in rows[:limit]]
+        return page, self._cursor(page[-1].created, page[-1].id) if len(rows) > limit else None
 
     def open_calls(self) -> Sequence[CallDetail]:
         rows = self._all(f"SELECT {CALLS.columns} FROM calls WHERE state <> 'ended' ORDER BY started, id")
@@ -183,10 +299,10 @@ class Reader:
             parameters.append(limit + 1)
         rows = self._all(" UNION ".join(selects) + " " + order, [*parameters, limit + 1])
         page = [CALLS.load(row) for row in rows[:limit]]
-        return page, self._cursor(page[-1]) if len(rows) > limit else None
+        return page, self._cursor(page[-1].started, page[-1].id) if len(rows) > limit else None
 
-    def _cursor(self, call: CallRecord) -> str:
-        place = f"{call.started!r} {call.id}".encode()
+    def _cursor(self, at: float, id: str) -> str:
+        place = f"{at!r} {id}".encode()
         return urlsafe_b64encode(self._seal(place) + place).rstrip(b"=").decode()
 
     def _position(self, cursor: str) -> tuple[float, str]:
@@ -240,6 +356,11 @@ class Reader:
             " WHERE state = 'waiting' GROUP BY destination"
         )
         return {destination: (count, oldest) for destination, count, oldest in rows}
+
+
+def _user(row: Row) -> UserRecord:
+    *values, disabled = row
+    return USERS.load((*values, bool(disabled)))
 
 
 def event_of(row: Row) -> StoredEvent:

@@ -148,6 +148,7 @@ class AgentRecord:
     """A person who answers. `wish` is what they asked for: `logged_out`, `ready` or `paused`.
 
     `crm` maps an adapter's name to the person's user id there. `idle_since` orders a group by longest idle.
+    `phone` is the one of `phones` that they sit at; None: all of them ring.
     """
 
     id: str
@@ -159,6 +160,7 @@ class AgentRecord:
     reason: str | None = None
     wish_since: float = 0.0
     idle_since: float = 0.0
+    phone: str | None = None
 
 
 @frozen
@@ -170,6 +172,48 @@ class ReservationRecord:
     attempt: int
     expires: float
     connected: bool = False
+
+
+@frozen
+class WrapUpRecord:
+    """An agent who writes up their part of a call, the segment of this number, until `until`.
+
+    `added`: the seconds by which they have extended it.
+    """
+
+    agent: str
+    call: str
+    segment: int
+    began: float
+    until: float
+    added: float = 0.0
+
+
+@frozen
+class CallbackRecord:
+    """A call that somebody has to make. `state`: `open`, `done` or `cancelled`.
+
+    `owner` is the agent who has to; None: any of `agents` (who was offered the call) and of `groups`. `call` is the
+    one that was missed last, `tries` how often they tried, `done_by` the call in which they were reached. `made_by`
+    names who planned it, None for a missed call.
+    """
+
+    id: str
+    created: float
+    number: str
+    state: str = "open"
+    service: str | None = None
+    owner: str | None = None
+    agents: Sequence[str] = ()
+    groups: Sequence[str] = ()
+    note: str | None = None
+    due: float | None = None
+    call: str | None = None
+    party: Json | None = None
+    tries: int = 0
+    changed: float = 0.0
+    made_by: str | None = None
+    done_by: str | None = None
 
 
 @frozen
@@ -207,6 +251,65 @@ class TokenRecord:
     agent: str | None = None
     expires: float | None = None
     revoked: float | None = None
+    scopes: Sequence[str] | None = None
+
+
+@frozen
+class UserRecord:
+    """A person who logs in, and the agent whom they are, if any.
+
+    `password` is argon2id's text, and `changed` when it was set.
+    """
+
+    name: str
+    role: str
+    password: str = field(repr=False)
+    created: float
+    changed: float
+    agent: str | None = None
+    language: str | None = None
+    disabled: bool = False
+
+
+@frozen
+class SessionRecord:
+    """A browser that somebody has logged in with; only the SHA-256 digest (hex) of its id is kept.
+
+    `used` is when it was last used, to the minute; at `expires` it ends however much it is used.
+    """
+
+    digest: str
+    user: str
+    created: float
+    used: float
+    expires: float
+
+
+@frozen
+class AuditRecord:
+    """One thing that somebody looked at or changed. `kind` says what `who` is: `user`, `token` or `command`."""
+
+    at: float
+    who: str | None
+    kind: str
+    action: str
+    object: str | None = None
+    detail: Json | None = None
+    address: str | None = None
+
+
+@frozen
+class AskedOnce:
+    """A request with an Idempotency-Key and its answer; `status` is None while nobody knows what became of it."""
+
+    who: str
+    key: str
+    digest: str
+    at: float
+    status: int | None = None
+    media_type: str | None = None
+    headers: Mapping[str, str] | None = None
+    body: str | None = None
 
 
 @frozen

@@ -16,6 +16,9 @@ from attrs import define, field
 
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
+    AuditRecord,
+    CallbackRecord,
     CallRecord,
     CardRecord,
     ChannelRecord,
@@ -24,8 +27,11 @@ from cti.store.records import (
     HeardRecord,
     ReservationRecord,
     SegmentRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
+    WrapUpRecord,
 )
 
 R = TypeVar("R")
@@ -82,14 +88,18 @@ class Table(Generic[R]):
         key: Sequence[str],
         json: Sequence[str] = (),
         extra: Sequence[str] = (),
+        once: Sequence[str] = (),
     ) -> None:
+        """`once`: columns that are written with a new row, and never over one that is there."""
         fields = [attribute.name for attribute in attrs.fields(record)]  # type: ignore[arg-type]
         self.record = record
         self.columns = ", ".join(fields)
         self._values = attrgetter(*fields)
         self._json = [fields.index(column) for column in json]
         columns = [*fields, *extra]
-        updates = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in key)
+        updates = ", ".join(
+            f"{column} = excluded.{column}" for column in columns if column not in (*key, *once)
+        )
         self.upsert = inserting(name, columns, f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {updates}")
 
     def values(self, record: R) -> list[Any]:
@@ -107,8 +117,16 @@ class Table(Generic[R]):
         return self.record(*values)
 
 
-CALLS = Table("calls", CallRecord, key=["id"], json=["party"], extra=["party_adapter", "party_id"])
-SEGMENTS = Table("segments", SegmentRecord, key=["call", "number"], json=["agents"])
+# What a person has written must not be lost to a commit of Asterisk's news that is tried again later.
+CALLS = Table(
+    "calls",
+    CallRecord,
+    key=["id"],
+    json=["party"],
+    extra=["party_adapter", "party_id"],
+    once=["notes", "disposition", "wrap_up"],
+)
+SEGMENTS = Table("segments", SegmentRecord, key=["call", "number"], json=["agents"], once=["wrap_up"])
 CHANNELS = Table("channels", ChannelRecord, key=["pbx", "uniqueid"])
 DECISIONS = Table(
     "decisions",
@@ -119,16 +137,47 @@ DECISIONS = Table(
 CARDS = Table("cards", CardRecord, key=["call", "attempt", "agent"], json=["body"])
 AGENTS = Table("agents", AgentRecord, key=["id"], json=["phones", "groups", "crm"])
 RESERVATIONS = Table("reservations", ReservationRecord, key=["agent", "call"])
-TOKENS = Table("tokens", TokenRecord, key=["id"])
+TOKENS = Table("tokens", TokenRecord, key=["id"], json=["scopes"])
+USERS = Table("users", UserRecord, key=["name"])
+SESSIONS = Table("sessions", SessionRecord, key=["digest"])
+WRAP_UPS = Table("wrap_ups", WrapUpRecord, key=["agent"])
+CALLBACKS = Table("callbacks", CallbackRecord, key=["id"], json=["agents", "groups", "party"])
 HEARD = Table("heard", HeardRecord, key=["pbx"])
+ASKED_ONCE = Table("asked_once", AskedOnce, key=["who", "key"], json=["headers"])
 GAPS = Table("gaps", GapRecord, key=["pbx", "since"])
+
+AUDIT = Table("audit", AuditRecord, key=["id"], json=["detail"])
+ADD_AUDIT = inserting("audit", AUDIT.columns.split(", "))
 
 WISH_AGENT = alone(
     "agents", "UPDATE agents SET wish = ?, reason = ?, wish_since = ?, idle_since = ? WHERE id = ?"
 )
+PHONE_AGENT = alone("agents", "UPDATE agents SET phone = ? WHERE id = ?")
+WRITE_CALL = alone(
+    "calls",
+    "UPDATE calls SET notes = ?, disposition = ?, party = ?, party_adapter = ?, party_id = ? WHERE id = ?",
+)
+WRAP_UP_CALL = alone("calls", "UPDATE calls SET wrap_up = COALESCE(wrap_up, 0) + ? WHERE id = ?")
+WRAP_UP_SEGMENT = alone("segments", "UPDATE segments SET wrap_up = ? WHERE call = ? AND number = ?")
+REMOVE_WRAP_UP = alone("wrap_ups", "DELETE FROM wrap_ups WHERE agent = ?")
+OWE = inserting("unwritten", ["agent", "call", "since"], " ON CONFLICT (agent, call) DO NOTHING")
+OWE_NOTHING = alone("unwritten", "DELETE FROM unwritten WHERE call = ?")
 TOUCH_AGENT = alone("agents", "UPDATE agents SET idle_since = ? WHERE id = ?")
 REMOVE_AGENT = alone("agents", "DELETE FROM agents WHERE id = ?")
+REMOVE_ASKED_ONCE = alone("asked_once", "DELETE FROM asked_once WHERE who = ? AND key = ?")
+FORGET_ASKED_ONCE = alone("asked_once", "DELETE FROM asked_once WHERE at < ?")
+TRIM_ASKED_ONCE = alone(
+    "asked_once",
+    "DELETE FROM asked_once WHERE who = ? AND at <"
+    " (SELECT at FROM asked_once WHERE who = ? ORDER BY at DESC LIMIT 1 OFFSET ?)",
+)
 REMOVE_RESERVATION = alone("reservations", "DELETE FROM reservations WHERE agent = ? AND call = ?")
+REMOVE_USER = alone("users", "DELETE FROM users WHERE name = ?")
+TOUCH_SESSION = alone("sessions", "UPDATE sessions SET used = ? WHERE digest = ?")
+END_SESSION = alone("sessions", "DELETE FROM sessions WHERE digest = ?")
+END_SESSIONS = alone("sessions", "DELETE FROM sessions WHERE user = ?")
+FORGET_SESSIONS = alone("sessions", "DELETE FROM sessions WHERE expires < ? OR used < ?")
+PUT_KEY = alone("keys", "INSERT INTO keys (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING")
 
 
 def run_in_groups(execute: Execute, rows: Iterable[tuple[Statement, Row]]) -> None:
@@ -168,13 +217,12 @@ class RowUnit:
     events: list[EventDraft] = field(factory=list)
 
     def put_call(self, call: CallRecord) -> None:
-        values = CALLS.values(call)
-        if call.party is None:
-            values += (None, None)
-        else:
-            id = call.party.get("id")
-            values += (call.party.get("adapter"), None if id is None else str(id))
-        self.rows.append((CALLS.upsert, values))
+        self.rows.append((CALLS.upsert, [*CALLS.values(call), *_party_columns(call)]))
+
+    def put_written(self, call: CallRecord) -> None:
+        party = None if call.party is None else json_text(call.party)
+        written = (call.notes, call.disposition, party, *_party_columns(call), call.id)
+        self.rows.append((WRITE_CALL, written))
 
     def put_segment(self, segment: SegmentRecord) -> None:
         self.rows.append((SEGMENTS.upsert, SEGMENTS.values(segment)))
@@ -195,6 +243,9 @@ class RowUnit:
         wish = (agent.wish, agent.reason, agent.wish_since, agent.idle_since, agent.id)
         self.rows.append((WISH_AGENT, wish))
 
+    def put_phone(self, agent: str, phone: str | None) -> None:
+        self.rows.append((PHONE_AGENT, (phone, agent)))
+
     def touch_agent(self, agent: str, idle_since: float) -> None:
         self.rows.append((TOUCH_AGENT, (idle_since, agent)))
 
@@ -207,6 +258,25 @@ class RowUnit:
     def remove_reservation(self, agent: str, call: str) -> None:
         self.rows.append((REMOVE_RESERVATION, (agent, call)))
 
+    def put_wrap_up(self, wrap_up: WrapUpRecord) -> None:
+        self.rows.append((WRAP_UPS.upsert, WRAP_UPS.values(wrap_up)))
+
+    def remove_wrap_up(self, agent: str) -> None:
+        self.rows.append((REMOVE_WRAP_UP, (agent,)))
+
+    def add_wrap_up(self, call: str, segment: int, seconds: float) -> None:
+        self.rows.append((WRAP_UP_CALL, (seconds, call)))
+        self.rows.append((WRAP_UP_SEGMENT, (seconds, call, segment)))
+
+    def put_unwritten(self, agent: str, call: str, since: float) -> None:
+        self.rows.append((OWE, (agent, call, since)))
+
+    def remove_unwritten(self, call: str) -> None:
+        self.rows.append((OWE_NOTHING, (call,)))
+
+    def put_callback(self, callback: CallbackRecord) -> None:
+        self.rows.append((CALLBACKS.upsert, CALLBACKS.values(callback)))
+
     def put_heard(self, heard: HeardRecord) -> None:
         self.rows.append((HEARD.upsert, HEARD.values(heard)))
 
@@ -215,6 +285,45 @@ class RowUnit:
 
     def put_token(self, token: TokenRecord) -> None:
         self.rows.append((TOKENS.upsert, TOKENS.values(token)))
+
+    def put_asked_once(self, asked: AskedOnce) -> None:
+        self.rows.append((ASKED_ONCE.upsert, ASKED_ONCE.values(asked)))
+
+    def remove_asked_once(self, who: str, key: str) -> None:
+        self.rows.append((REMOVE_ASKED_ONCE, (who, key)))
+
+    def trim_asked_once(self, who: str, keep: int) -> None:
+        self.rows.append((TRIM_ASKED_ONCE, (who, who, keep - 1)))
+
+    def forget_asked_once(self, before: float) -> None:
+        self.rows.append((FORGET_ASKED_ONCE, (before,)))
+
+    def put_user(self, user: UserRecord) -> None:
+        self.rows.append((USERS.upsert, USERS.values(user)))
+
+    def remove_user(self, name: str) -> None:
+        self.rows.append((REMOVE_USER, (name,)))
+
+    def put_session(self, session: SessionRecord) -> None:
+        self.rows.append((SESSIONS.upsert, SESSIONS.values(session)))
+
+    def touch_session(self, digest: str, used: float) -> None:
+        self.rows.append((TOUCH_SESSION, (used, digest)))
+
+    def end_session(self, digest: str) -> None:
+        self.rows.append((END_SESSION, (digest,)))
+
+    def end_sessions(self, user: str) -> None:
+        self.rows.append((END_SESSIONS, (user,)))
+
+    def forget_sessions(self, expired: float, idle_since: float) -> None:
+        self.rows.append((FORGET_SESSIONS, (expired, idle_since)))
+
+    def put_key(self, name: str, value: str) -> None:
+        self.rows.append((PUT_KEY, (name, value)))
+
+    def add_audit(self, entry: AuditRecord) -> None:
+        self.rows.append((ADD_AUDIT, AUDIT.values(entry)))
 
     def emit(
         self,
@@ -232,6 +341,14 @@ class RowUnit:
         self.events.append(
             EventDraft(type, at, call, tuple(agents), head + (b"}" if rest == b"{}" else b"," + rest[1:]))
         )
+
+
+def _party_columns(call: CallRecord) -> tuple[str | None, str | None]:
+    """What a call's party is found by."""
+    if call.party is None:
+        return None, None
+    id = call.party.get("id")
+    return call.party.get("adapter"), None if id is None else str(id)
 
 
 _second = (0, "1970-01-01T00:00:00")

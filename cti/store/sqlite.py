@@ -23,16 +23,22 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from cti.store.base import CallDetail, CallFilter, StoreError, StoreFull, Unit
+from cti.store.base import CallbackFilter, CallDetail, CallFilter, StoreError, StoreFull, Unit
 from cti.store.queries import Reader, events_between
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
+    AuditRecord,
+    CallbackRecord,
     CallRecord,
     Delivery,
     GapRecord,
     ReservationRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
+    WrapUpRecord,
 )
 from cti.store.rows import Execute, Row, RowUnit, Statement, alone, inserting, json_text, run_in_groups
 from cti.store.schema import migrate
@@ -550,8 +556,50 @@ class SqliteStore:
     def token(self, digest: str) -> TokenRecord | None:
         return self._read.token(digest)
 
+    def asked_once(self, who: str, key: str) -> AskedOnce | None:
+        return self._read.asked_once(who, key)
+
+    def users(self) -> Sequence[UserRecord]:
+        return self._read.users()
+
+    def user(self, name: str) -> UserRecord | None:
+        return self._read.user(name)
+
+    def session(self, digest: str) -> tuple[SessionRecord, UserRecord] | None:
+        return self._read.session(digest)
+
+    def key(self, name: str) -> str | None:
+        return self._read.key(name)
+
+    def audit(
+        self, who: str | None, object: str | None, limit: int, before: int | None
+    ) -> "Deferred[tuple[Sequence[tuple[int, AuditRecord]], int | None]]":
+        return self._in_thread(lambda reader: reader.audit(who, object, limit, before))
+
     def heard(self, pbx: str) -> float | None:
         return self._read.heard(pbx)
+
+    def wrap_ups(self) -> Sequence[tuple[WrapUpRecord, CallDetail | None]]:
+        return [(record, self._read.call(record.call)) for record in self._read.wrap_ups()]
+
+    def count_unwritten(self, agent: str) -> int:
+        return self._read.count_unwritten(agent)
+
+    def unwritten(
+        self, agent: str, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]":
+        return self._in_thread(lambda reader: reader.unwritten(agent, limit, after))
+
+    def open_callbacks(self) -> Sequence[CallbackRecord]:
+        return self._read.open_callbacks()
+
+    def callbacks(
+        self, where: CallbackFilter, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallbackRecord], str | None]]":
+        return self._in_thread(lambda reader: reader.callbacks(where, limit, after))
+
+    def callback(self, id: str) -> CallbackRecord | None:
+        return self._read.callback(id)
 
     def open_calls(self) -> Sequence[CallDetail]:
         return self._read.open_calls()
@@ -588,8 +636,10 @@ class SqliteStore:
         # Of a reactor it uses only `callFromThread`, which a type checker cannot read off a zope interface.
         return deferToThreadPool(self._reactor, self._pool, ask).addBoth(asked)  # type: ignore[arg-type]
 
-    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
-        return self._in_thread(lambda reader: reader.gaps(since, until, limit))
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
+        return self._in_thread(lambda reader: reader.gaps(since, until, limit, after))
 
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
         return self._read.events_after(seq, limit)

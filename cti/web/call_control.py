@@ -45,7 +45,8 @@ PROBLEMS: Final[Mapping[type[ControlError], tuple[int, str]]] = {
     AsteriskAway: (503, "asterisk-away"),
     AsteriskSilent: (504, "not-confirmed"),
 }
-_WHY: Final[Mapping[int, str]] = {
+#: The same for `/openapi.json`.
+WHY: Final[Mapping[int, str]] = {
     404: "no such call, or an agent who has no part in it",
     409: "the call, the agent or the phone is not in a state for it; `detail` says in which",
     422: "something in the request is not as described here, or the number may not be dialled",
@@ -73,14 +74,14 @@ async def make_call(services: Services, asked: Asked) -> Answer:
     agent = asked.body.get("agent") or who.agent
     if agent is None:
         raise Problem(422, "body.agent is missing: whose phone rings first, and who calls")
-    done = await _told(services.control.make_call(asker(who), agent, asked.body["to"]))
+    done = await told(services.control.make_call(asker(who), agent, asked.body["to"]))
     return Answer(_json(done), 202)
 
 
 def _handler(operation: str) -> Handler:
     async def handle(services: Services, asked: Asked) -> Answer:
         work = services.control.operate(asker(asked.identity), asked.path["id"], operation, asked.body)
-        return Answer(_json(await _told(work)))
+        return Answer(_json(await told(work)))
 
     return handle
 
@@ -117,7 +118,8 @@ def asker(who: Identity) -> Asker:
     return Asker(who.token, who.name, agent, own_only=who.role == AGENT)
 
 
-async def _told(work: Awaitable[Done]) -> Done:
+async def told(work: Awaitable[Done]) -> Done:
+    """What was done, or why not as the client is told. Raises `Problem`."""
     try:
         return await work
     except ControlError as error:
@@ -227,6 +229,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "For agents only their own calls, and only with `call_control.own_recordings`. That it was heard stays among"
         " the call's events.",
         roles=_DESK,
+        audited=True,
+        scope="recordings",
         query=(
             Parameter(
                 "part",
@@ -250,7 +254,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers=("application/json", named("Call")),
         status=202,
         seconds=_SLOW,
-        problems={**_WHY, 429: "too many calls in a minute, by this token or for this agent"},
+        idempotent=True,
+        problems={**WHY, 429: "too many calls in a minute, by this token or for this agent"},
     ),
     *(
         Route(
@@ -263,9 +268,10 @@ ROUTES: Final[tuple[Route, ...]] = (
             body=_body(row.needs),
             answers=("application/json", named("Call")),
             seconds=row.seconds,
-            problems=_WHY
+            idempotent=True,
+            problems=WHY
             if row.needs is not _TO
-            else {**_WHY, 429: "too many calls in a minute to the outside"},
+            else {**WHY, 429: "too many calls in a minute to the outside"},
         )
         for operation, row in _OPERATIONS.items()
     ),

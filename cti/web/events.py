@@ -9,16 +9,18 @@ passed over. Where events come from, and who may open a stream, is up to others.
 """
 
 import socket
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cti.logs import get_logger
 from cti.reactors import Clock, DelayedCall
 from cti.store.base import StoreError
 from cti.store.records import StoredEvent
+from cti.web.masking import Masking
 from cti.web.problems import Problem
 from cti.web.tokens import AGENT, CRM, Identity
 from cti.web.transport import StreamRequest
@@ -63,7 +65,7 @@ class EventHub:
     """All open streams.
 
     `valid` tells whether an identity still holds; it is asked at each heartbeat, so that a revoked token's
-    stream ends. `start` before the first event, with the store open.
+    stream ends. `masking`: what of an event a role does not see. `start` before the first event, with the store open.
     """
 
     def __init__(
@@ -72,17 +74,20 @@ class EventHub:
         clock: Clock,
         *,
         valid: Callable[[Identity], bool],
+        masking: Masking | None = None,
         max_streams: int = MAX_STREAMS,
     ) -> None:
         self._store = store
         self._clock = clock
         self._valid = valid
+        self._masking = masking or Masking()
         self._max_streams = max_streams
         self._published = 0
         self._streams: set[_Stream] = set()
         self._by_agent: dict[str, set[_Stream]] = {}
         self._wide: set[_Stream] = set()
         self._unsent: list[_Stream] = []
+        self._desktops: Counter[str] = Counter()
         # Streams are spread over the seconds between two heartbeats, lest they all are written at once.
         self._beats: tuple[set[_Stream], ...] = tuple(set() for _ in range(HEARTBEAT_SECONDS))
         self._second = 0
@@ -131,9 +136,11 @@ class EventHub:
                 self._flush()
         self.recheck()
 
-    def recheck(self) -> None:
-        """End the streams whose token was revoked or has expired."""
+    def recheck(self, of: str | None = None) -> None:
+        """End the streams whose token or session has ended; only those `of` one `Identity.token`, if it is given."""
         for stream in tuple(self._streams):
+            if of is not None and stream.reader.identity.token != of:
+                continue
             if not self._valid(stream.reader.identity):
                 stream.end()
 
@@ -152,6 +159,7 @@ class EventHub:
         request.setHeader("X-Accel-Buffering", "no")
         request.notifyFinish().addBoth(self._forget, stream)
         self._streams.add(stream)
+        self._count_desktop(reader, 1)
         self._beats[self._opened % HEARTBEAT_SECONDS].add(stream)
         for streams in self._indexes(reader):
             streams.add(stream)
@@ -159,20 +167,33 @@ class EventHub:
         retry = 1000 + self._opened * 37 % 4000
         stream.begin(b"retry: %d\n\n" % retry, self._published if after is None else after, after is None)
 
+    def is_watched(self, agent: str) -> bool:
+        """Whether a stream that shows this agent their cards is open."""
+        return self._desktops[agent] > 0
+
     def newest(self) -> int:
         """The number of the event published last."""
         return self._published
 
     def _fan_out(self, event: StoredEvent) -> None:
-        rendered: bytes | None = None
+        rendered: dict[str, bytes] = {}
         for stream in self._candidates(event):
             if stream.wants(event):
-                if rendered is None:
-                    rendered = render(event)
+                # One for all who see the same.
+                role = stream.reader.identity.role
+                view = role if self._masking.hides(role) else ""
+                if view not in rendered:
+                    rendered[view] = self.rendered(event, role)
                 if not stream.has_unsent:
                     self._unsent.append(stream)
-                stream.offer(event, rendered)
+                stream.offer(event, rendered[view])
         self._published = event.seq
+
+    def rendered(self, event: StoredEvent, role: str) -> bytes:
+        """The event as somebody of this role gets it."""
+        if self._masking.hides(role):
+            event = evolve(event, data=self._masking.masked(role, event.data))
+        return render(event)
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
@@ -203,6 +224,8 @@ class EventHub:
 
     def _forget(self, _: Any, stream: "_Stream") -> None:
         stream.stopProducing()
+        if stream in self._streams:
+            self._count_desktop(stream.reader, -1)
         self._streams.discard(stream)
         for beat in self._beats:
             beat.discard(stream)
@@ -211,6 +234,15 @@ class EventHub:
         agent = stream.reader.identity.agent
         if agent is not None and not self._by_agent.get(agent, True):
             del self._by_agent[agent]
+
+    def _count_desktop(self, reader: Reader, by: int) -> None:
+        """One stream more, or less, that an agent gets their cards by."""
+        agent = reader.identity.agent
+        if agent is None or (reader.types is not None and "card.offered" not in reader.types):
+            return
+        self._desktops[agent] += by
+        if not self._desktops[agent]:
+            del self._desktops[agent]
 
     def _tick(self) -> None:
         self._timer = self._clock.callLater(1, self._tick)
@@ -321,7 +353,7 @@ class _Stream:
         for event in page:
             self._position = event.seq
             if self.reader.sees(event):
-                self._request.write(render(event))
+                self._request.write(self._hub.rendered(event, self.reader.identity.role))
                 if self._paused_since is not None:
                     return
         if len(page) < PAGE:
@@ -359,6 +391,8 @@ def _tune(transport: Any) -> None:
     By itself it holds an event back until the one before is acknowledged, which the other side may put off for
     200 ms, and it takes a quarter of an hour to notice a death.
     """
+    # Below TLS is the connection itself.
+    transport = getattr(transport, "transport", transport)
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -13,7 +13,8 @@ class Problem(Exception):
     """An answer that is an error.
 
     `detail` says what would be right. `kind` names the problem within its status (`not-a-number`) and becomes
-    its `type`; without one the status says it all. `errors` are several faults of one request.
+    its `type`; without one the status says it all. `errors` are several faults of one request, `more` what else
+    the client gets of it.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class Problem(Exception):
         kind: str | None = None,
         headers: Mapping[str, str] | None = None,
         errors: Sequence[str] = (),
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = HTTPStatus(status)
@@ -31,6 +33,7 @@ class Problem(Exception):
         self.kind = kind
         self.headers = dict(headers or {})
         self.errors = tuple(errors)
+        self.more = dict(more or {})
 
     def as_json(self) -> bytes:
         """The body, of type `MEDIA_TYPE`."""
@@ -42,4 +45,4 @@ class Problem(Exception):
         }
         if self.errors:
             body["errors"] = self.errors
-        return orjson.dumps(body)
+        return orjson.dumps({**body, **self.more})

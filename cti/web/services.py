@@ -8,15 +8,25 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from cti.agents.roster import AgentView
+from cti.calls.callbacks import Callbacks
 from cti.calls.control import Asker, Done
+from cti.calls.desk import Desk
 from cti.calls.identification import Identification
+from cti.calls.painting import Painting
+from cti.calls.parties import Parties
 from cti.calls.recordings import Reading
+from cti.calls.writing_up import WritingUp
+from cti.calls.written import Written
 from cti.metrics import Metrics
 from cti.numbers import Number
 from cti.reactors import Clock
-from cti.store.base import CallDetail, CallFilter
-from cti.store.records import CallRecord, GapRecord
+from cti.store.base import CallDetail, CallFilter, Unit
+from cti.store.records import AskedOnce, AuditRecord, CallRecord, GapRecord, StoredEvent, UserRecord
+from cti.web.audit import Audit
 from cti.web.events import EventHub
+from cti.web.login import Login
+from cti.web.masking import Masking
+from cti.web.sessions import Sessions
 from cti.web.tokens import FailedAttempts, Tokens
 
 
@@ -27,15 +37,39 @@ class ICallLog(Protocol):
         self, where: CallFilter, limit: int, after: str | None = None
     ) -> "Deferred[tuple[Sequence[CallRecord], str | None]]": ...
     def call(self, id: str) -> "Deferred[CallDetail | None]": ...
+    def unwritten(
+        self, agent: str, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]": ...
     def gaps(
-        self, since: float | None, until: float | None, limit: int
-    ) -> "Deferred[Sequence[GapRecord]]": ...
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]": ...
+
+
+class IAnswers(Protocol):
+    """What is needed of a store to answer a request that is sent again."""
+
+    def asked_once(self, who: str, key: str) -> AskedOnce | None: ...
+    def unit(self) -> Unit: ...
+    def commit(self, unit: Unit) -> "Deferred[Any]": ...
+
+
+class IUsers(Protocol):
+    """Who may log in, and what was written down of them: of a store."""
+
+    def users(self) -> Sequence[UserRecord]: ...
+    def user(self, name: str) -> UserRecord | None: ...
+    def audit(
+        self, who: str | None, object: str | None, limit: int, before: int | None
+    ) -> "Deferred[tuple[Sequence[tuple[int, AuditRecord]], int | None]]": ...
+    def unit(self) -> Unit: ...
+    def commit(self, unit: Unit, *, at_leisure: bool = False) -> "Deferred[Sequence[StoredEvent]]": ...
 
 
 class INumbers(Protocol):
     """The number plan."""
 
     def parse(self, raw: str | None) -> Number: ...
+    def display(self, number: str | None) -> str | None: ...
 
 
 class IIdentifier(Protocol):
@@ -51,6 +85,9 @@ class IAgents(Protocol):
 
     def set_wish(self, agent: str, wish: str, reason: str | None, by: str) -> "Deferred[None]":
         """Fires when it is durable. `by` names the token. Raises or fails with `AgentUnknown`."""
+
+    def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
+        """Fires when it is durable. Raises or fails with `AgentUnknown`, `PhoneUnknown`."""
 
 
 class IControl(Protocol):
@@ -73,6 +110,18 @@ class IRecordings(Protocol):
     """Recordings of calls. Raises `RecordingError`'s subclasses."""
 
     async def open(self, record: CallRecord, part: int | None = None) -> Reading: ...
+
+
+@frozen
+class Desktop:
+    """What stands behind the agents' desktop, part by part."""
+
+    desk: Desk
+    painting: Painting
+    written: Written
+    writing_up: WritingUp
+    callbacks: Callbacks
+    parties: Parties
 
 
 @frozen
@@ -111,14 +160,17 @@ class IHealth(Protocol):
 class Options:
     """How the site is configured.
 
-    `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `metrics_allow`: networks that read
-    `/metrics` without a token, beside loopback.
+    `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `url`: our own address, as browsers know
+    it, where somebody has said it. `metrics_allow`: networks that read `/metrics` without a token, beside loopback.
+    `requests_per_minute`: of each who asks.
     """
 
     behind_proxy: bool = False
+    url: str | None = None
     metrics_allow: Sequence[IPv4Network | IPv6Network] = ()
     access_log: bool = False
     max_connections: int = 12_000
+    requests_per_minute: int = 1200
 
 
 @frozen
@@ -126,19 +178,26 @@ class Services:
     """Everything that the handlers use. `in_thread` runs a function outside of the reactor."""
 
     calls: ICallLog
+    answers: IAnswers
     numbers: INumbers
     identifier: IIdentifier
     agents: IAgents
     control: IControl
+    desktop: Desktop
     recordings: IRecordings
     explain: Callable[[DryRun], Awaitable[Mapping[str, Any]]]
     health: IHealth
     metrics: Metrics
     hub: EventHub
     tokens: Tokens
+    users: IUsers
+    sessions: Sessions
+    login: Login
+    audit: Audit
     clock: Clock
     in_thread: Callable[[Callable[[], bytes]], "Deferred[bytes]"]
     options: Options = field(factory=Options)
+    masking: Masking = field(factory=Masking)
     failures: FailedAttempts = field(init=False)
 
     @failures.default

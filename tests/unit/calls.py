@@ -22,6 +22,30 @@ class RecordingUnit:
     def put_call(self, call: CallRecord) -> None:
         self.rows.append(evolve(call))
 
+    def put_written(self, call: CallRecord) -> None:
+        self.rows.append(("written", call.id, call.notes, call.disposition, call.party))
+
+    def put_phone(self, agent: str, phone: str | None) -> None:
+        self.rows.append(("phone", agent, phone))
+
+    def put_wrap_up(self, wrap_up: Any) -> None:
+        self.rows.append(wrap_up)
+
+    def remove_wrap_up(self, agent: str) -> None:
+        self.rows.append(("wrapped up", agent))
+
+    def add_wrap_up(self, call: str, segment: int, seconds: float) -> None:
+        self.rows.append(("wrap-up", call, segment, seconds))
+
+    def put_unwritten(self, agent: str, call: str, since: float) -> None:
+        self.rows.append(("unwritten", agent, call, since))
+
+    def remove_unwritten(self, call: str) -> None:
+        self.rows.append(("written up", call))
+
+    def put_callback(self, callback: Any) -> None:
+        self.rows.append(evolve(callback))
+
     def put_segment(self, segment: SegmentRecord) -> None:
         self.rows.append(evolve(segment))
 

@@ -103,6 +103,7 @@ class Desk:
             settings=self.settings,
             card_url="https://cti.example/?call={call}",
             observe=lambda operation, outcome: self.counted.append((operation, outcome)),
+            writing_up=house.writing_up,
         )
 
     def ringing(self) -> "Desk":

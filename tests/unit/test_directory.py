@@ -23,6 +23,7 @@ from adapters.base import (
     Case,
     IAdapter,
     LastContact,
+    NewParty,
     Party,
     PartyType,
     load_adapter_kinds,
@@ -371,3 +372,26 @@ def test_a_broken_kind_harms_only_who_uses_it(tmp_path: Path, monkeypatch: pytes
         kinds["plain"]
     with pytest.raises(KeyError):
         kinds["odoo"]
+
+
+def test_who_is_taken_in_is_found_by_their_number(tmp_path: Path) -> None:
+    adapter = DirectoryAdapter("directory", DirectoryOptions(), AdapterContext(tmp_path, GERMANY, Clock()))
+    result_of(adapter.start())
+    assert Capability.CREATE in adapter.capabilities
+    made = adapter.add(NewParty("lead", MOBILE, "Žana\u202e Kovač", "Acme", "met at the fair"))
+    (found,) = result_of(adapter.identify(GERMANY.parse(MOBILE)))
+    assert found == made
+    assert (found.type, found.name, found.company, found.notes) == (
+        PartyType.LEAD,
+        "Žana Kovač",
+        "Acme",
+        "met at the fair",
+    )
+    assert adapter.add(NewParty("contact", OFFICE, "Žana Kovač")).id != made.id
+    result_of(adapter.stop())
+
+
+@pytest.mark.parametrize(("type", "name"), [("friend", "Žana"), ("contact", " "), ("contact", "\x00")])
+def test_nobody_is_taken_in_without_a_name_or_as_what_there_is_not(type: str, name: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        NewParty(type, MOBILE, name)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
@@ -19,6 +20,7 @@ from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
+from cti.calls.writing_up import WritingUp
 from cti.numbers import Number, NumberPlan
 from cti.store.base import StoreError
 from cti.store.records import AgentRecord, CallRecord, ChannelRecord, DecisionRecord, SegmentRecord
@@ -77,12 +79,22 @@ class World:
         )
         self.channels = {"main": Channels(self.clock), "branch": Channels(self.clock)}
         self.tracker = Tracker(
-            self.calls, self.roster, self.clock.seconds, self.unseen, self.channels, self.unasked
+            self.calls,
+            self.roster,
+            self.clock.seconds,
+            self.unseen,
+            self.channels,
+            self.unasked,
+            WritingUp(
+                calls=self.calls, roster=self.roster, services=lambda: self.services, now=self.clock.seconds
+            ),
         )
         rules = compile_rules([{"name": "owner", "when": {"party.owner": "present"}, "dial": "owner"}])
         service = Service("sales", ("+494066969100",), mode, None, "old-context,s,1", rules)
         self.services = Services([service], NumberPlan("DE"))
         self.learned: list[str] = []
+        self.waited_for: list[tuple[tuple[str, ...], float]] = []
+        self.paint: Deferred[None] | None = None
         self.answer: Deferred[Identification] | None = None
         self.inbound = Inbound(
             calls=self.calls,
@@ -98,7 +110,13 @@ class World:
             pbxes={"main"},
             learn=lambda did, service: self.learned.append(did),
             stood_still=lambda: self.frozen,
+            painted=self.painted,
         )
+
+    async def painted(self, _call: Any, agents: Any, seconds: float) -> None:
+        self.waited_for.append((tuple(agents), seconds))
+        if self.paint is not None:
+            await self.paint
 
     def unasked(self, *dial: Any) -> Any:
         raise AssertionError("nobody dials here")
@@ -235,6 +253,58 @@ def test_asterisk_has_no_answer_before_it_is_durable_but_all_that_it_will_be_tol
     assert session.set["CTI_TARGET"] == "PJSIP/anna"
     world.commits[0].callback(())
     assert session.set["CTI_ACTION"] == "dial"
+
+
+def asked_for_the_card(world, lead):
+    world.services = Services([evolve(world.services.named("sales"), card_lead_ms=lead)], NumberPlan("DE"))
+
+
+def test_a_card_is_given_its_time_before_asterisk_is_answered():
+    world = World()
+    asked_for_the_card(world, 300)
+    world.paint = Deferred()
+    session = Session()
+    world.ask(session)
+
+    assert world.waited_for == [(("anna",), 0.3)]
+    assert "CTI_ACTION" not in session.set
+
+    world.paint.callback(None)
+    assert session.set["CTI_ACTION"] == "dial"
+
+
+def test_no_card_is_waited_for_where_the_service_does_not_want_it():
+    world = World()
+    session = Session()
+    world.ask(session)
+
+    assert world.waited_for == []
+    assert session.set["CTI_ACTION"] == "dial"
+
+
+def test_a_card_gets_no_more_than_is_left_of_the_answers_time():
+    world = World()
+    asked_for_the_card(world, 2000)
+    world.slow = True
+    session = Session()
+    world.ask(session)
+    world.clock.advance(1.0)
+    world.commits[0].callback(())
+
+    assert world.waited_for == [(("anna",), pytest.approx(0.4))]
+    assert session.set["CTI_ACTION"] == "dial"
+
+
+def test_who_hangs_up_while_the_card_is_painted_is_not_answered():
+    world = World()
+    asked_for_the_card(world, 300)
+    world.paint = Deferred()
+    session = Session()
+    world.ask(session)
+    world.tracker.on_event("main", an_end_of("1.0"))
+
+    world.paint.callback(None)
+    assert "CTI_ACTION" not in session.set
 
 
 @pytest.mark.parametrize("how", ["too late", "refused"])

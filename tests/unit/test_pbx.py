@@ -157,6 +157,111 @@ def begin(desk: Desk, case: Case, answer: Any = None) -> list[Any]:
     return desk.does(case.operation, *arguments)
 
 
+#: What the API calls it, and the method with arguments that are all right. What is done to the other side is not
+#: here: Control says whether there is one.
+OPERATIONS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "answer": ("answer_call", (ANNA,)),
+    "hold": ("hold_call", (ANNA,)),
+    "retrieve": ("retrieve_call", (ANNA,)),
+    "consult": ("consultation_call", (ANNA, "21")),
+    "alternate": ("alternate_call", (ANNA,)),
+    "reconnect": ("reconnect_call", (ANNA,)),
+    "complete": ("transfer_call", (ANNA,)),
+    "conference": ("conference_call", (ANNA, "room")),
+    "deflect": ("deflect_call", (ANNA, "queue,7,1")),
+    "clear": ("clear_connection", (ANNA,)),
+}
+
+
+def talking() -> Desk:
+    return Desk()
+
+
+def holding() -> Desk:
+    desk = Desk()
+    desk.holds()
+    return desk
+
+
+def consulting() -> Desk:
+    """Anna talks to Ben, while Katja hears music."""
+    desk = holding()
+    desk.hears("Newchannel", Uniqueid=BEN, Channel="PJSIP/ben-00000003", ChannelStateDesc="Up")
+    for uniqueid in (ANNA, BEN):
+        desk.hears("BridgeEnter", Uniqueid=uniqueid, BridgeUniqueid="c")
+    return desk
+
+
+def in_a_conference() -> Desk:
+    desk = Desk()
+    desk.hears("Newchannel", Uniqueid=BEN, Channel="PJSIP/ben-00000003", ChannelStateDesc="Up")
+    desk.hears("BridgeEnter", Uniqueid=BEN, BridgeUniqueid="b")
+    return desk
+
+
+def ringing(capable: bool = False) -> Desk:
+    desk = Desk(capable=lambda _: capable)
+    for uniqueid in (ANNA, KATJA):
+        desk.hears("Hangup", Uniqueid=uniqueid)
+    desk.hears("Newchannel", Uniqueid=KATJA, Channel="PJSIP/trunk-00000002", ChannelStateDesc="Ring")
+    desk.hears("Newchannel", Uniqueid=ANNA, Channel="PJSIP/anna-00000001", ChannelStateDesc="Ringing")
+    desk.hears(
+        "DialBegin", Uniqueid=KATJA, DestUniqueid=ANNA, DestChannel="PJSIP/anna-00000001", DialString="anna"
+    )
+    return desk
+
+
+def holding_by_phone(capable: bool = False) -> Desk:
+    desk = Desk(capable=lambda _: capable)
+    desk.hears("Hold", Uniqueid=ANNA)
+    return desk
+
+
+SITUATIONS: dict[str, Callable[[], Desk]] = {
+    "talking": talking,
+    "holding": holding,
+    "consulting": consulting,
+    "conference": in_a_conference,
+    "ringing": ringing,
+    "capable rings": lambda: ringing(capable=True),
+    "holding by the phone": holding_by_phone,
+    "holding by a capable phone": lambda: holding_by_phone(capable=True),
+    "a capable phone talks": lambda: Desk(capable=lambda _: True),
+}
+#: What is accepted and does nothing, as it is so already: no button is shown for it.
+NOTHING_TO_DO = {
+    ("answer", "talking"), ("answer", "holding"), ("answer", "consulting"), ("answer", "conference"),
+    ("answer", "holding by the phone"), ("answer", "holding by a capable phone"), ("answer", "a capable phone talks"),
+    ("hold", "holding by the phone"), ("hold", "holding by a capable phone"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_what_is_said_to_be_possible_is_what_would_be_done(operation: str, situation: str) -> None:
+    desk = SITUATIONS[situation]()
+    possible = desk.pbx.possible(ANNA)
+    desk.ami.answers.pop("Redirect", None)
+    desk.ami.variables[KATJA, "DIALPLAN_EXISTS(queue,7,1)"] = "1"
+
+    method, arguments = OPERATIONS[operation]
+    results = desk.does(method, *arguments)
+
+    accepted = not any(isinstance(result, NotPossible) for result in results)
+    assert (operation in possible) == (accepted and (operation, situation) not in NOTHING_TO_DO), results
+
+
+def test_who_is_held_is_known_again_after_a_restart():
+    before = holding()
+    desk = Desk()
+    desk.ami.variables = before.ami.variables
+    desk.hears("BridgeLeave", Uniqueid=ANNA, BridgeUniqueid="b")
+    desk.hears("BridgeLeave", Uniqueid=KATJA, BridgeUniqueid="b")
+    assert "retrieve" not in desk.pbx.possible(ANNA)
+    assert desk.does("recall", ANNA) == [True]
+    assert "retrieve" in desk.pbx.possible(ANNA)
+
+
 def hung_up(desk: Desk) -> list[str]:
     return [fields["Channel"] for fields in desk.ami.did("Hangup")]
 

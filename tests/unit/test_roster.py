@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cti.agents.roster import AgentNotReady, AgentUnknown, AgentView, PhoneOutOfSight, Roster
+from cti.agents.roster import AgentNotReady, AgentUnknown, AgentView, PhoneOutOfSight, PhoneUnknown, Roster
 from cti.agents.states import DEVICE_WHY_NOT, STEPS, Engagement, ImpossibleStep, Step, Wish, state, step
 from cti.store.records import AgentRecord, ReservationRecord
 
@@ -175,6 +175,20 @@ def test_offered_then_busy_then_free_and_last_in_the_line():
     assert released
     assert [view.state for view in told] == ["offered", "busy", "ready"]
     assert roster.agents["anna"].idle_since == 1060
+
+
+def test_a_state_is_as_old_as_its_beginning():
+    roster, hour, _ = a_roster()
+    began = hour.now
+    hour.now += 60
+    roster.reserve(["anna"], "c1", 1, hour.now + 30)
+    assert roster.view("anna").since == began + 60
+    hour.now += 5
+    roster.connect("anna", "c1", hour.now + 30)
+    assert roster.view("anna").since == began + 65
+    hour.now += 100
+    roster.release("anna", "c1")
+    assert roster.view("anna").since == began + 165
 
 
 def test_who_pauses_in_a_call_is_paused_after_it():
@@ -367,5 +381,47 @@ def test_who_answers_a_call_that_was_not_offered_to_them_is_busy_until_they_are_
     assert held == ReservationRecord("anna", "call-1", 0, 1090, connected=True)
     assert roster.view("anna").state == "busy"
     assert roster.connect("anna", "call-2", expires=1090) is None, "one call at a time"
+    assert roster.release("anna", "call-1")
+    assert roster.view("anna").state == "ready"
+
+
+def test_the_phone_that_an_agent_has_chosen_is_the_one_that_rings():
+    roster, _, _ = a_roster(an_agent("anna", phones=["PJSIP/desk", "PJSIP/home"]))
+    roster.device_state("main", "PJSIP/home", "NOT_INUSE")
+    roster.device_state("main", "PJSIP/desk", "UNAVAILABLE")
+    roster.has_told("main")
+    assert roster.agents["anna"].phones == ("PJSIP/desk", "PJSIP/home")
+    assert roster.agents["anna"].why_not is None
+
+    roster.choose_phone("anna", "PJSIP/desk")
+    assert roster.agents["anna"].phones == ("PJSIP/desk",)
+    assert roster.agents["anna"].why_not == "PJSIP/desk is not registered"
+    with pytest.raises(AgentNotReady):
+        roster.desk("anna")
+
+    roster.choose_phone("anna", "PJSIP/home")
+    assert roster.desk("anna") == ("main", "PJSIP/home")
+    assert roster.at_phone("PJSIP/desk") == "anna", "a call at the other one is hers, too"
+    roster.device_state("main", "PJSIP/desk", "INUSE")
+    assert roster.agents["anna"].why_not == "PJSIP/desk is in use"
+    with pytest.raises(PhoneUnknown):
+        roster.choose_phone("anna", "PJSIP/ben")
+
+
+def test_a_chosen_phone_that_is_the_agents_no_more_is_forgotten():
+    roster, _, _ = a_roster(an_agent("anna", phones=["PJSIP/desk"], phone="PJSIP/gone"))
+    assert roster.view("anna").phone is None
+    assert roster.agents["anna"].phones == ("PJSIP/desk",)
+
+
+def test_who_writes_up_is_held_until_they_are_let_go_and_not_by_a_lease():
+    roster, _, _ = a_roster()
+    roster.connect("anna", "call-1", expires=1090)
+    assert not roster.write_up("anna", "another", "another", 1030)
+    assert roster.write_up("anna", "call-1", "call-1", 1030)
+    assert roster.view("anna").state == "wrap_up"
+    with pytest.raises(AgentNotReady):
+        roster.reserve(["anna"], "call-2", 1, 1090)
+    assert roster.connect("anna", "call-1", expires=1090) is None
     assert roster.release("anna", "call-1")
     assert roster.view("anna").state == "ready"

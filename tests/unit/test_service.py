@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
@@ -14,8 +15,9 @@ from cti.asterisk.ami_parser import Event, Response
 from cti.calls.webhook import webhook_agent
 from cti.commands.configuration import read_settings
 from cti.service import CtiService
+from cti.settings import Desk
 from cti.store.base import CallDetail
-from cti.store.records import CallRecord
+from cti.store.records import AgentRecord, CallRecord
 
 SAMPLE = Path(__file__).parents[2] / "config" / "small.yaml"
 
@@ -132,3 +134,17 @@ def test_an_attempt_to_deliver_a_webhook_adds_no_line_to_the_log() -> None:
     finally:
         globalLogPublisher.removeObserver(observe)
     assert not [line for line in lines if "factory" in line.lower()]
+
+
+def test_where_a_desktop_is_needed_only_who_has_one_open_is_offered_calls(service: CtiService) -> None:
+    service.roster.load([AgentRecord("anna", "Anna", ["PJSIP/anna"], wish="ready")])
+    service.roster.device_state("main", "PJSIP/anna", "NOT_INUSE")
+    service.settings = evolve(service.settings, desk=Desk(ready_without_desktop=False))
+    service._look_at_desktops()
+    assert service.roster.agents["anna"].why_not is None, "the server has just started"
+    service._reactor.advance(20)
+    service._look_at_desktops()
+    assert service.roster.agents["anna"].why_not == "has no desktop open"
+    service.settings = evolve(service.settings, desk=Desk())
+    service._look_at_desktops()
+    assert service.roster.agents["anna"].why_not is None

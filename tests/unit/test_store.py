@@ -21,17 +21,23 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from cti.store import schema, sqlite
-from cti.store.base import CallFilter, StoreError, StoreFull
+from cti.store.base import CallbackFilter, CallFilter, StoreError, StoreFull
 from cti.store.records import (
     AgentRecord,
+    AuditRecord,
+    CallbackRecord,
     CallRecord,
     CardRecord,
     ChannelRecord,
     DecisionRecord,
+    GapRecord,
     ReservationRecord,
     SegmentRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
+    WrapUpRecord,
 )
 from cti.store.rows import RowUnit, iso_utc
 from cti.store.sqlite import SqliteStore, open_store_for_command
@@ -260,6 +266,120 @@ def test_a_token_is_found_by_its_digest_only(loop: Loop, store: SqliteStore) -> 
     assert store.token("ab" * 32) == token
     assert store.token("cd" * 32) is None
     assert store.tokens() == [token]
+
+
+def a_user(name: str = "anna", **changes: Any) -> UserRecord:
+    return evolve(UserRecord(name, "agent", "$argon2id$…", 100.0, 100.0, "anna", "de"), **changes)
+
+
+def a_session(digest: str, user: str = "anna", used: float = 100.0, expires: float = 900.0) -> SessionRecord:
+    return SessionRecord(digest, user, 100.0, used, expires)
+
+
+def test_a_user_is_kept_changed_and_removed(loop: Loop, store: SqliteStore) -> None:
+    for user in (a_user(), a_user("ben", agent=None, language=None, disabled=True), a_user(role="admin")):
+        unit = store.unit()
+        unit.put_user(user)
+        loop.result(store.commit(unit))
+    assert store.users() == [a_user(role="admin"), a_user("ben", agent=None, language=None, disabled=True)]
+    unit = store.unit()
+    unit.remove_user("anna")
+    loop.result(store.commit(unit))
+    assert store.user("anna") is None
+    assert store.user("ben") is not None
+
+
+def test_a_session_is_found_with_its_user_until_it_ends(loop: Loop, store: SqliteStore) -> None:
+    unit = store.unit()
+    unit.put_user(a_user())
+    unit.put_user(a_user("ben"))
+    for digest, user in (("a1", "anna"), ("a2", "anna"), ("b1", "ben"), ("g1", "gone")):
+        unit.put_session(a_session(digest, user))
+    unit.touch_session("a1", 150.0)
+    unit.end_session("a2")
+    loop.result(store.commit(unit))
+    assert store.session("a1") == (a_session("a1", used=150.0), a_user())
+    assert store.session("a2") is None
+    assert store.session("g1") is None
+    unit = store.unit()
+    unit.end_sessions("anna")
+    # Begun in the same moment: the new one stays.
+    unit.put_session(a_session("a3"))
+    loop.result(store.commit(unit))
+    assert store.session("a1") is None
+    assert store.session("a3") is not None
+    assert store.session("b1") is not None
+
+
+def test_sessions_that_ran_out_are_forgotten(loop: Loop, store: SqliteStore) -> None:
+    unit = store.unit()
+    unit.put_user(a_user())
+    for session in (
+        a_session("old", expires=199.0),
+        a_session("idle", used=149.0),
+        a_session("good", used=150.0),
+    ):
+        unit.put_session(session)
+    unit.forget_sessions(200.0, 150.0)
+    loop.result(store.commit(unit))
+    assert [store.session(digest) is not None for digest in ("old", "idle", "good")] == [False, False, True]
+
+
+def test_a_key_that_is_there_is_never_another(loop: Loop, store: SqliteStore) -> None:
+    for value in ("aa", "bb"):
+        unit = store.unit()
+        unit.put_key("cookies", value)
+        loop.result(store.commit(unit))
+    assert store.key("cookies") == "aa"
+    assert store.key("other") is None
+
+
+def test_the_audit_is_read_from_the_newest_by_page_and_filter(loop: Loop, store: SqliteStore) -> None:
+    entries = [
+        AuditRecord(100.0 + each, who, "user", "call.read", object, {"n": each}, "192.0.2.7")
+        for each, (who, object) in enumerate([("anna", "c1"), ("ben", "c1"), (None, None), ("anna", "c2")])
+    ]
+    unit = store.unit()
+    for entry in entries:
+        unit.add_audit(entry)
+    loop.result(store.commit(unit))
+
+    def read(**filters: Any) -> Any:
+        where = {"who": None, "object": None, "limit": 10, "before": None, **filters}
+        return loop.result(store.audit(**where))
+
+    assert read() == ([(id, entries[id - 1]) for id in (4, 3, 2, 1)], None)
+    assert read(limit=2) == ([(4, entries[3]), (3, entries[2])], 3)
+    assert read(limit=2, before=3) == ([(2, entries[1]), (1, entries[0])], None)
+    assert [id for id, _ in read(who="anna")[0]] == [4, 1]
+    assert [id for id, _ in read(object="c1", who="ben")[0]] == [2]
+
+
+def test_a_token_keeps_its_scopes(loop: Loop, store: SqliteStore) -> None:
+    token = TokenRecord("t1", "crm", "crm", "ab" * 32, 100.0, scopes=["calls", "read"])
+    unit = store.unit()
+    unit.put_token(token)
+    loop.result(store.commit(unit))
+    assert store.token("ab" * 32) == token
+
+
+def test_gaps_come_by_pages_and_none_twice_or_never(loop: Loop, store: SqliteStore) -> None:
+    unit = store.unit()
+    gaps = [GapRecord(pbx, since, since + 5.0, 0) for since in (100.0, 200.0, 300.0) for pbx in ("a", "b")]
+    for gap in gaps:
+        unit.put_gap(gap)
+    loop.result(store.commit(unit))
+    found: list[GapRecord] = []
+    after: str | None = None
+    while True:
+        page, after = loop.result(store.gaps(150.0, None, 3, after))
+        found += page
+        if after is None:
+            break
+        assert len(page) == 3
+    assert found == gaps[:1:-1]
+    with pytest.raises(ValueError, match="was not given out here"):
+        loop.result(store.gaps(None, None, 3, "made up"))
 
 
 def test_text_that_is_not_unicode_is_written_visibly_cleaned(loop: Loop, store: SqliteStore) -> None:
@@ -943,3 +1063,128 @@ def test_many_units_in_one_group_are_all_written_in_order(loop: Loop, store: Sql
         store.commit(a_unit(evolve(same, state=state)))
     commit(loop, store, a_unit())
     assert len(store.open_calls()) == 122
+
+
+# What people write
+
+
+def test_news_of_a_call_that_come_late_bring_no_old_notes_back(loop: Loop, store: SqliteStore) -> None:
+    commit(loop, store, a_unit(a_call()))
+    late = a_unit(a_call(state="ended", ended=200.0))
+    unit = RowUnit()
+    unit.put_written(a_call(notes="wants an offer", disposition="order", party={"adapter": "d", "id": "9"}))
+    unit.add_wrap_up("c1", 1, 12.5)
+    unit.add_wrap_up("c1", 2, 7.5)
+    commit(loop, store, unit)
+    commit(loop, store, late)
+
+    detail = loop.result(store.call("c1"))
+    assert detail is not None
+    call = detail.call
+    assert (call.ended, call.notes, call.disposition, call.wrap_up) == (
+        200.0,
+        "wants an offer",
+        "order",
+        20.0,
+    )
+
+
+def test_a_call_is_found_by_the_party_that_an_agent_chose(loop: Loop, store: SqliteStore) -> None:
+    commit(loop, store, a_unit(a_call(party={"adapter": "d", "id": "8"})))
+    unit = RowUnit()
+    unit.put_written(a_call(party={"adapter": "d", "id": "9", "match": "chosen"}))
+    commit(loop, store, unit)
+    for party, found in (("d:9", ["c1"]), ("d:8", [])):
+        (page, _) = loop.result(store.calls(CallFilter(party=party), 10))
+        assert [call.id for call in page] == found
+
+
+def test_a_wrap_up_is_kept_with_its_call_until_it_is_over(loop: Loop, store: SqliteStore) -> None:
+    unit = a_unit(a_call())
+    record = WrapUpRecord("anna", "c1", 1, 100.0, 130.0)
+    unit.put_wrap_up(record)
+    unit.put_wrap_up(evolve(record, until=190.0, added=60.0))
+    unit.put_wrap_up(WrapUpRecord("ben", "purged", 1, 100.0, 130.0))
+    commit(loop, store, unit)
+    ((kept, detail), (_, gone)) = store.wrap_ups()
+    assert (kept.until, kept.added, gone) == (190.0, 60.0, None)
+    assert detail is not None
+    assert detail.call.id == "c1"
+    unit = RowUnit()
+    unit.remove_wrap_up("anna")
+    commit(loop, store, unit)
+    assert [record.agent for record, _ in store.wrap_ups()] == ["ben"]
+
+
+def test_the_worklist_is_paged_and_what_is_written_leaves_it_for_everybody(
+    loop: Loop, store: SqliteStore
+) -> None:
+    unit = a_unit(*(a_call(f"c{number}") for number in range(5)))
+    for number in range(5):
+        unit.put_unwritten("anna", f"c{number}", 100.0 + number)
+        unit.put_unwritten("anna", f"c{number}", 999.0)
+    unit.put_unwritten("ben", "c3", 100.0)
+    commit(loop, store, unit)
+    assert (store.count_unwritten("anna"), store.count_unwritten("ben")) == (5, 1)
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page, cursor = loop.result(store.unwritten("anna", 2, cursor))
+        seen += [detail.call.id for detail in page]
+        if cursor is None:
+            break
+    assert seen == ["c4", "c3", "c2", "c1", "c0"]
+    unit = RowUnit()
+    unit.remove_unwritten("c3")
+    commit(loop, store, unit)
+    assert (store.count_unwritten("anna"), store.count_unwritten("ben")) == (4, 0)
+    with pytest.raises(ValueError, match="cursor"):
+        loop.result(store.unwritten("anna", 2, "made-up"))
+
+
+def a_callback(id: str, **changes: Any) -> CallbackRecord:
+    return CallbackRecord(id, 100.0, CUSTOMER, **changes)
+
+
+def test_each_agent_finds_the_callbacks_that_they_may_take(loop: Loop, store: SqliteStore) -> None:
+    unit = RowUnit()
+    for record in (
+        a_callback("1", owner="anna", party={"id": "9"}),
+        a_callback("2", owner="ben", agents=["anna"], groups=["sales"]),
+        a_callback("3", agents=["anna"]),
+        a_callback("4", groups=["sales", "support"]),
+        a_callback("5", agents=["cleo"], groups=["support"]),
+        a_callback("6", agents=["anna"], state="done"),
+    ):
+        unit.put_callback(record)
+    commit(loop, store, unit)
+
+    def found(**where: Any) -> str:
+        page, _ = loop.result(store.callbacks(CallbackFilter(**where), 10))
+        return "".join(record.id for record in page)
+
+    mine: dict[str, Any] = {"for_agent": "anna", "groups": ["sales"]}
+    assert found() == "654321"
+    assert found(state="open", **mine) == "431"
+    assert found(state="open", for_agent="anna") == "31", "in no group"
+    assert found(state="done", **mine) == "6"
+    assert found(owner="anna") == "1"
+    assert found(unowned=True, **mine) == "643"
+    assert [record.id for record in store.open_callbacks()] == ["1", "2", "3", "4", "5"]
+    one = store.callback("1")
+    assert one is not None
+    assert one.party == {"id": "9"}
+    assert store.callback("none") is None
+    first, cursor = loop.result(store.callbacks(CallbackFilter(), 4))
+    rest, after = loop.result(store.callbacks(CallbackFilter(), 4, cursor))
+    assert ("".join(each.id for each in (*first, *rest)), after) == ("654321", None)
+
+
+def test_the_chosen_phone_is_kept(loop: Loop, store: SqliteStore) -> None:
+    unit = RowUnit()
+    unit.put_agent(an_agent(phone=None))
+    commit(loop, store, unit)
+    unit = RowUnit()
+    unit.put_phone("anna", "PJSIP/anna")
+    commit(loop, store, unit)
+    assert [agent.phone for agent in store.agents()] == ["PJSIP/anna"]

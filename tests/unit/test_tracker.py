@@ -18,6 +18,7 @@ from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
 from cti.calls.unasked import Unasked
+from cti.calls.writing_up import WritingUp
 from cti.numbers import Number, NumberPlan
 from cti.store.records import AgentRecord, CallRecord, ReservationRecord
 from tests.unit.calls import CALL, RecordingUnit, a_call, an_offer
@@ -80,6 +81,9 @@ class House:
         self.identified: list[Number] = []
         self.presentation: str | None = "allowed_not_screened"
         unasked = Unasked(self.calls, self.roster, lambda: self.services, lambda: self, self._presentation)
+        self.writing_up = WritingUp(
+            calls=self.calls, roster=self.roster, services=lambda: self.services, now=self.clock.seconds
+        )
         self.tracker = Tracker(
             self.calls,
             self.roster,
@@ -87,6 +91,7 @@ class House:
             self._record_unseen,
             self.channels,
             unasked.begin,
+            self.writing_up,
         )
         self.call = a_call()
         self.calls.keep(self.call)

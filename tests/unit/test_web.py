@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from cti.agents.roster import AgentUnknown, AgentView
+from cti.agents.roster import AgentUnknown, AgentView, PhoneUnknown
 from cti.calls.control import (
     OPERATIONS,
     Asker,
@@ -30,12 +30,14 @@ from cti.calls.control import (
     TooMany,
 )
 from cti.calls.identification import Identification
-from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment
+from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment, with_display
 from cti.calls.recordings import NoRecording, RecordingAway
+from cti.calls.services import Services as CallServices
 from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
 from cti.store.base import CallDetail, CallFilter, StoreError
 from cti.store.records import (
+    AskedOnce,
     CallRecord,
     CardRecord,
     ChannelRecord,
@@ -45,17 +47,35 @@ from cti.store.records import (
     StoredEvent,
     TokenRecord,
 )
+from cti.store.rows import ASKED_ONCE, REMOVE_ASKED_ONCE, RowUnit
 from cti.web.api import ROUTES
+from cti.web.audit import Audit
 from cti.web.call_control import PROBLEMS
 from cti.web.download import PATIENCE_SECONDS
 from cti.web.events import EventHub
+from cti.web.login import Login
+from cti.web.passwords import Passwords
 from cti.web.routing_table import ANSWER_SECONDS
 from cti.web.server import Site, make_site
 from cti.web.services import Component, DryRun, Options, Services
+from cti.web.sessions import Sessions
 from cti.web.shapes import SCHEMAS
-from cti.web.tokens import ROLES, FailedAttempts, Tokens, digest_of, mint_token
+from cti.web.tokens import ROLES, FailedAttempts, Identity, Tokens, digest_of, mint_token
 from cti.web.transport import BODY_LIMIT, DRAIN_LIMIT, REQUEST_SECONDS, URL_LIMIT
+from routing.rules import Mode, Service
+from tests.unit.desktops import Behind
+from tests.unit.doors import PASSWORD, QUICK, FakeDoors, a_user, at_once
 
+SALES_DESK = Service(
+    "sales",
+    ("+494066969100",),
+    Mode.ROUTE,
+    None,
+    "old-context,s,1",
+    (),
+    wrap_up=30,
+    dispositions={"order": {"": "Order"}},
+)
 NOW = 1_770_110_100.25
 LOOPBACK = "127.0.0.1"
 ELSEWHERE = "192.0.2.7"
@@ -120,6 +140,8 @@ class FakeStore:
         self.filters: list[tuple[CallFilter, int, str | None]] = []
         self.broken = False
         self.lookups = 0
+        self.asked: dict[tuple[str, str], AskedOnce] = {}
+        self.pending: Deferred[None] | None = None
 
     def token(self, digest: str) -> TokenRecord | None:
         assert len(digest) == 64
@@ -139,10 +161,36 @@ class FakeStore:
     def call(self, id: str) -> "Deferred[CallDetail | None]":
         return succeed(self.details.get(id))
 
-    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
-        return succeed(
-            [gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)]
-        )
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
+        found = [
+            gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)
+        ]
+        return succeed((found[:limit], "more" if len(found) > limit else None))
+
+    def asked_once(self, who: str, key: str) -> AskedOnce | None:
+        return self.asked.get((who, key))
+
+    def unit(self) -> Any:
+        return RowUnit()
+
+    def commit(self, unit: Any) -> "Deferred[None]":
+        """Only what `Once` writes."""
+        if self.broken:
+            return fail(StoreError("the disk is full"))
+        for statement, row in unit.rows:
+            if statement is ASKED_ONCE.upsert:
+                record = ASKED_ONCE.load(row)
+                self.asked[record.who, record.key] = record
+            elif statement is REMOVE_ASKED_ONCE:
+                del self.asked[tuple(row)]
+        return succeed(None) if self.pending is None else self.pending
+
+    def unwritten(
+        self, agent: str, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]":
+        return succeed((list(self.details.values())[:limit], None))
 
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
         return [event for event in self.events if event.seq > seq][:limit]
@@ -155,6 +203,7 @@ class FakeAgents:
     def __init__(self) -> None:
         self.states = {"anna": "ready", "ben": "paused"}
         self.wishes: list[tuple[str, str, str | None, str]] = []
+        self.phones: dict[str, str | None] = {}
 
     def views(self) -> Sequence[AgentView]:
         return [
@@ -167,6 +216,12 @@ class FakeAgents:
             return fail(AgentUnknown(f"there is no agent {agent!r}"))
         self.states[agent] = wish
         self.wishes.append((agent, wish, reason, by))
+        return succeed(None)
+
+    def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
+        if phone not in (None, f"PJSIP/{agent}"):
+            return fail(PhoneUnknown(f"{phone} is no phone of {agent}; PJSIP/{agent}"))
+        self.phones[agent] = phone
         return succeed(None)
 
 
@@ -260,6 +315,7 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    fields: Sequence[tuple[str, str]] = ()
 
     @property
     def json(self) -> Any:
@@ -269,37 +325,58 @@ class Reply:
 class Web:
     """A site on a clock, spoken to in bytes, with all its services in reach."""
 
-    def __init__(self, options: Options | None = None, max_streams: int = 100) -> None:
+    def __init__(
+        self, options: Options | None = None, max_streams: int = 100, passwords: Passwords | None = None
+    ) -> None:
         self.clock = Clock()
         self.clock.rightNow = NOW
         self.store = FakeStore()
         self.agents = FakeAgents()
         self.identifier = FakeIdentifier()
         self.control = FakeControl()
+        self.behind = Behind()
+        # One log for both.
+        self.behind.details = self.store.details
         self.recordings = FakeRecordings()
         self.health = FakeHealth()
         self.explained: list[DryRun] = []
         self.explanation: Callable[[], Mapping[str, Any]] = lambda: {"action": "dial", "trace": []}
         self.tokens = Tokens(self.store, self.clock)
-        self.hub = EventHub(self.store, self.clock, valid=self.tokens.valid, max_streams=max_streams)
+        self.doors = FakeDoors()
+        self.sessions = Sessions(self.doors, self.clock)
+        self.audit = Audit(self.doors, self.clock)
+        self.passwords = passwords or Passwords(at_once, QUICK)
+        self.metrics = Metrics(services=["sales"])
+        self.hub = EventHub(self.store, self.clock, valid=self._still_valid, max_streams=max_streams)
         self.services = Services(
             calls=self.store,
+            answers=self.store,
             numbers=NumberPlan("DE"),
             identifier=self.identifier,
             agents=self.agents,
             control=self.control,
+            desktop=self.behind.desktop,
             recordings=self.recordings,
             explain=self._explain,
             health=self.health,
-            metrics=Metrics(services=["sales"]),
+            metrics=self.metrics,
             hub=self.hub,
             tokens=self.tokens,
+            users=self.doors,
+            sessions=self.sessions,
+            login=Login(
+                self.doors, self.sessions, self.passwords, self.audit, self.clock, self.metrics.logged_in
+            ),
+            audit=self.audit,
             clock=self.clock,
             in_thread=lambda render: succeed(render()),
             options=options or Options(),
         )
         self.site: Site = make_site(self.services)
         self.hub.start()
+
+    def _still_valid(self, identity: Identity) -> bool:
+        return (self.sessions if identity.user else self.tokens).valid(identity)
 
     async def _explain(self, what: DryRun) -> Mapping[str, Any]:
         self.explained.append(what)
@@ -359,8 +436,8 @@ def request_bytes(
 def parse(data: bytes) -> Reply:
     head, _, body = data.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in lines)
-    return Reply(int(status.split(" ")[1]), headers, body)
+    fields = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    return Reply(int(status.split(" ")[1]), dict(fields), body, fields)
 
 
 @pytest.fixture
@@ -393,9 +470,39 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
         for kind in ("listen", "whisper", "barge")
     },
     ("POST", "/api/v1/calls/c1/record"): dict.fromkeys(ROLES, 200),
+    # A token has no session.
+    ("GET", "/api/v1/session"): dict.fromkeys(ROLES, 403),
+    ("PATCH", "/api/v1/session"): dict.fromkeys(ROLES, 403),
+    ("DELETE", "/api/v1/session"): dict.fromkeys(ROLES, 403),
+    ("POST", "/api/v1/session/password"): dict.fromkeys(ROLES, 403),
+    ("GET", "/api/v1/users"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("POST", "/api/v1/users"): {**dict.fromkeys(ROLES, 403), "admin": 201},
+    ("PATCH", "/api/v1/users/ben"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("DELETE", "/api/v1/users/ben"): {**dict.fromkeys(ROLES, 403), "admin": 204},
+    ("GET", "/api/v1/audit"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("GET", "/api/v1/desk?agent=anna"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    ("GET", "/api/v1/desk/calls/c1"): {"agent": 200, "supervisor": 403, "admin": 403, "crm": 403},
+    ("GET", "/api/v1/colleagues"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    # Without an If-Match, and by who writes nothing up.
+    ("PATCH", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 428),
+    ("GET", "/api/v1/desk/unwritten?agent=anna"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    ("GET", "/api/v1/calls/c1/history"): dict.fromkeys(ROLES, 200),
+    ("GET", "/api/v1/callbacks"): dict.fromkeys(ROLES, 200),
+    ("POST", "/api/v1/callbacks"): dict.fromkeys(ROLES, 201),
+    ("PATCH", "/api/v1/callbacks/b1"): dict.fromkeys(ROLES, 428),
+    ("POST", "/api/v1/callbacks/b1/dial"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
+    # No adapter takes any.
+    ("POST", "/api/v1/parties"): dict.fromkeys(ROLES, 422),
+    ("POST", "/api/v1/calls/c1/card"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
+    ("POST", "/api/v1/calls/c1/wrap_up"): {"agent": 409, "supervisor": 403, "admin": 403, "crm": 403},
 }
 BODIES: Mapping[str, Any] = {
-    "PATCH": {"state": "paused", "reason": "lunch"},
+    "anna": {"state": "paused", "reason": "lunch"},
+    "ben": {"state": "paused", "reason": "lunch"},
+    "session": {"language": "de"},
+    "password": {"old": PASSWORD, "new": "another horse of mine"},
+    "users": {"name": "cleo", "role": "supervisor", "password": PASSWORD},
+    "users/ben": {"disabled": True},
     "explain": {"from": "015228817386", "to": "494066969100"},
     "calls": {"agent": "anna", "to": "015228817386"},
     "consult": {"to": "ben"},
@@ -403,18 +510,29 @@ BODIES: Mapping[str, Any] = {
     "deflect": {"to": "ben"},
     "digits": {"digits": "1"},
     "record": {"action": "start"},
+    "callbacks": {"number": "+4915228817386"},
+    "parties": {"type": "contact", "name": "Käthe Ørsted", "number": "+4915228817386"},
+    "card": {"attempt": 1},
+    "wrap_up": {"finish": True},
 }
 
 
 def body_for(method: str, path: str) -> Any:
     """What this route needs, None for nothing."""
-    return BODIES.get("PATCH" if method == "PATCH" else path.rpartition("/")[2]) if method != "GET" else None
+    if method not in ("POST", "PATCH"):
+        return None
+    if method == "PATCH" and path.startswith("/api/v1/calls/"):
+        return {"notes": "called back"}
+    if method == "PATCH" and path.startswith("/api/v1/callbacks/"):
+        return {"note": "not before noon"}
+    return BODIES["users/ben"] if path.endswith("users/ben") else BODIES.get(path.rpartition("/")[2])
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("method", "path"), EXPECTED)
 def test_each_role_may_ask_what_the_table_says(web: Web, method: str, path: str, role: str) -> None:
     web.store.details["c1"] = a_detail(a_call())
+    web.doors.add(a_user("ben"))
     token = web.token(role, "anna" if role == "agent" else None)
     assert web.ask(method, path, token, body_for(method, path)).status == EXPECTED[method, path][role]
 
@@ -430,7 +548,7 @@ def test_every_route_that_asks_for_a_token_is_in_the_table_of_this_test() -> Non
     protected = {(route.method, route.path) for route in ROUTES if route.roles is not None}
     tested = {(method, path.partition("?")[0]) for method, path in EXPECTED}
     for method, path in protected:
-        pattern = re.compile(re.escape(path).replace(r"\{id\}", "[^/]+"))
+        pattern = re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path)))
         assert any(method == asked and pattern.fullmatch(where) for asked, where in tested), path
 
 
@@ -540,10 +658,17 @@ def test_a_wrong_request_is_a_problem_that_says_what_would_be_right(
     assert len(reply.json["detail"]) > 10
 
 
+def test_options_names_the_methods_and_allows_no_other_site_anything(web: Web) -> None:
+    reply = web.ask("OPTIONS", "/api/v1/calls", headers={"Origin": "https://elsewhere.example"})
+    assert (reply.status, reply.body, reply.headers["Allow"]) == (204, b"", "GET, HEAD, OPTIONS, POST")
+    assert not [name for name in reply.headers if name.startswith("Access-Control")]
+    assert web.ask("OPTIONS", "/nowhere").status == 404
+
+
 def test_405_names_the_methods(web: Web) -> None:
-    assert web.ask("DELETE", "/api/v1/calls").headers["Allow"] == "GET, HEAD, POST"
-    assert web.ask("GET", "/api/v1/explain").headers["Allow"] == "POST"
-    assert web.ask("HEAD", "/api/v1/events").headers["Allow"] == "GET"
+    assert web.ask("DELETE", "/api/v1/calls").headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+    assert web.ask("GET", "/api/v1/explain").headers["Allow"] == "OPTIONS, POST"
+    assert web.ask("HEAD", "/api/v1/events").headers["Allow"] == "GET, OPTIONS"
 
 
 def test_every_fault_of_a_request_is_named_at_once(web: Web) -> None:
@@ -556,7 +681,7 @@ def test_every_fault_of_a_request_is_named_at_once(web: Web) -> None:
     [
         (b"{", {"Content-Type": "application/json"}, 400),
         (b"\xff\xfe", {"Content-Type": "application/json"}, 400),
-        (b"", {"Content-Type": "application/json"}, 400),
+        (b"", {"Content-Type": "application/json"}, 422),
         (b"[" * 2000, {"Content-Type": "application/json"}, 400),
         (b"state=ready", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
         (b"{}", {}, 415),
@@ -666,7 +791,7 @@ def test_a_client_that_leaves_stops_what_was_begun_for_it(web: Web) -> None:
 
 
 def test_every_answer_carries_the_security_headers(web: Web) -> None:
-    for path in ("/", "/api/v1/calls", "/nowhere"):
+    for path in ("/openapi.json", "/api/v1/calls", "/nowhere"):
         headers = web.ask("GET", path).headers
         assert headers["Server"] == "Cordboard"
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -791,7 +916,9 @@ def test_times_of_facts_and_deliveries_are_text_as_all_others(web: Web) -> None:
 
 def test_what_is_documented_of_a_call_is_what_is_shown(web: Web) -> None:
     web.store.details["c1"] = a_detail(a_call())
-    assert list(call_json(a_call())) == list(SCHEMAS["Call"]["properties"])
+    shown = with_display(call_json(a_call()), NumberPlan("DE").display)
+    assert list(shown) == list(SCHEMAS["Call"]["properties"])
+    assert shown["display"] == {"from": "01522 8817386", "to": "040 66969100"}
     shown = web.ask("GET", "/api/v1/calls/c1", web.token("admin")).json
     assert list(shown) == list(SCHEMAS["CallDetail"]["properties"])
     agent = web.ask("GET", "/api/v1/agents", web.token("admin")).json["agents"][0]
@@ -1108,3 +1235,143 @@ def test_a_time_in_which_an_asterisk_was_not_heard_is_told_with_what_was_made_up
             "why": "no call records are configured",
         }
     ]
+
+
+# The desk
+
+
+def behind_talks(web: Web) -> str:
+    """Anna talks; the call's id."""
+    web.behind.house.services = CallServices([SALES_DESK], NumberPlan("DE"))
+    web.behind.house.offered().dialled().tell(
+        "DialEnd", Uniqueid="1.0", DestUniqueid="1.1", DialStatus="ANSWER"
+    )
+    return web.behind.house.call.id
+
+
+def test_what_is_written_needs_the_tag_of_what_was_seen(web: Web) -> None:
+    id, token = behind_talks(web), web.token("agent", "anna")
+    (shown,) = web.ask("GET", "/api/v1/desk", token).json["calls"]
+    path, tag = f"/api/v1/calls/{id}", {"If-Match": shown["etag"]}
+
+    missing = web.ask("PATCH", path, token, {"notes": "hers"})
+    assert (missing.status, missing.json["type"].rpartition(":")[2]) == (428, "precondition-required")
+    written = web.ask("PATCH", path, token, {"notes": "hers"}, headers=tag)
+    assert (written.status, written.json["call"]["notes"]) == (200, "hers")
+    assert written.headers["ETag"] == written.json["etag"] != shown["etag"]
+
+    refused = web.ask("PATCH", path, web.token("admin"), {"notes": "the chief's"}, headers=tag)
+    assert (refused.status, refused.json["type"].rpartition(":")[2]) == (412, "changed")
+    assert (refused.json["call"]["notes"], refused.json["etag"]) == ("hers", written.json["etag"])
+    web.store.details[id] = a_detail(web.behind.house.call.record)
+    assert web.ask("GET", path, token).headers["ETag"] == written.json["etag"]
+    again = {"If-Match": refused.headers["ETag"]}
+    assert web.ask("PATCH", path, web.token("admin"), {"notes": "both"}, headers=again).status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"notes": "x" * 20_001}, 422),
+        ({"notes": "x" * 20_000}, 200),
+        ({"notes": None}, 200),
+        ({"disposition": "none of them"}, 422),
+        ({"disposition": "order"}, 200),
+        ({"party": {"adapter": "directory", "type": "contact", "id": "9"}}, 422),
+        ({"party": {"adapter": "directory"}}, 422),
+        ({"agent": "ben"}, 422),
+    ],
+)
+def test_what_may_be_written_of_a_call(web: Web, body: Mapping[str, Any], status: int) -> None:
+    id = behind_talks(web)
+    reply = web.ask("PATCH", f"/api/v1/calls/{id}", web.token("admin"), body, headers={"If-Match": "*"})
+    assert reply.status == status, reply.json
+
+
+def test_to_an_agent_the_desks_and_the_calls_of_others_are_not_there(web: Web) -> None:
+    id, ben = behind_talks(web), web.token("agent", "ben")
+    assert web.ask("GET", "/api/v1/desk?agent=anna", ben).status == 403
+    assert web.ask("GET", "/api/v1/desk/unwritten?agent=anna", ben).status == 403
+    assert web.ask("GET", "/api/v1/desk", ben).json["calls"] == []
+    assert (
+        web.ask("PATCH", f"/api/v1/calls/{id}", ben, {"notes": "x"}, headers={"If-Match": "*"}).status == 404
+    )
+    assert web.ask("POST", f"/api/v1/calls/{id}/card", ben, {"attempt": 1}).status == 404
+    assert web.ask("POST", f"/api/v1/calls/{id}/wrap_up", ben, {"finish": True}).status == 409
+    assert web.ask("GET", f"/api/v1/calls/{id}/history", ben).status == 404
+
+
+def test_a_painted_card_is_answered_without_a_body(web: Web) -> None:
+    reply = web.ask(
+        "POST", f"/api/v1/calls/{behind_talks(web)}/card", web.token("agent", "anna"), {"attempt": 1}
+    )
+    assert (reply.status, reply.body) == (204, b"")
+    assert "Content-Length" not in reply.headers
+    assert len(web.behind.painted) == 1
+
+
+def test_a_desk_that_is_nobodys_says_whose_is_meant(web: Web) -> None:
+    assert "agent" in web.ask("GET", "/api/v1/desk", web.token("admin")).json["detail"]
+    assert web.ask("GET", "/api/v1/desk?agent=zoe", web.token("admin")).status == 404
+    assert web.ask("GET", "/api/v1/desk", web.token("supervisor", "ben")).json["agent"]["id"] == "ben"
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"finish": False}, {"extend": 60, "finish": True}, {"extend": 0}, {"extend": 601}]
+)
+def test_a_wrap_up_is_either_extended_or_finished(web: Web, body: Mapping[str, Any]) -> None:
+    id, token = behind_talks(web), web.token("agent", "anna")
+    assert web.ask("POST", f"/api/v1/calls/{id}/wrap_up", token, body).status == 422
+
+
+def test_a_call_to_make_is_planned_taken_and_closed(web: Web) -> None:
+    token = web.token("agent", "anna")
+    made = web.ask(
+        "POST", "/api/v1/callbacks", token, {"number": "0152 28817386", "due": "2026-03-01T09:00:00Z"}
+    )
+    assert made.status == 201
+    entry = made.json
+    assert (entry["number"], entry["owner"], entry["due"]) == (
+        "+4915228817386",
+        "anna",
+        "2026-03-01T09:00:00.000Z",
+    )
+    assert made.headers["ETag"] == entry["etag"]
+    path, tag = f"/api/v1/callbacks/{entry['id']}", {"If-Match": entry["etag"]}
+    assert web.ask("PATCH", path, token, {"owner": "zoe"}, headers=tag).status == 422
+    assert web.ask("PATCH", path, web.token("agent", "ben"), {"note": "x"}, headers=tag).status == 404
+    changed = web.ask("PATCH", path, token, {"note": "after noon", "due": None}, headers=tag)
+    assert (changed.status, changed.json["note"], changed.json["due"]) == (200, "after noon", None)
+    refused = web.ask("PATCH", path, token, {"state": "done"}, headers=tag)
+    assert (refused.status, refused.json["callback"]["note"]) == (412, "after noon")
+    assert (
+        web.ask("PATCH", path, token, {"state": "done"}, headers={"If-Match": refused.headers["ETag"]}).status
+        == 200
+    )
+    for body in ({"number": "hello"}, {"number": "+4915228817386", "call": "c9"}):
+        assert web.ask("POST", "/api/v1/callbacks", token, body).status == 422
+
+
+def test_history_is_brief_for_an_agent_and_has_a_call_once(web: Web) -> None:
+    web.store.details["c1"] = a_detail(a_call())
+    web.store.records = [a_call(id="c0", started=NOW - 100), a_call(id="c00", started=NOW - 200)]
+    reply = web.ask("GET", "/api/v1/calls/c1/history", web.token("agent", "anna"))
+    assert [each["id"] for each in reply.json["calls"]] == ["c0", "c00"]
+    assert "from_raw" not in reply.json["calls"][0]
+    assert {(where.number, where.party, where.until) for where, _, _ in web.store.filters} == {
+        ("+4915228817386", None, NOW),
+        (None, "directory:17", NOW),
+    }
+    chief = web.ask("GET", "/api/v1/calls/c1/history?limit=1", web.token("supervisor"))
+    assert [each["from_raw"] for each in chief.json["calls"]] == ["0152 28817386"]
+
+
+def test_an_agent_chooses_one_of_their_phones(web: Web) -> None:
+    token = web.token("agent", "anna")
+    assert web.ask("PATCH", "/api/v1/agents/anna", token, {"phone": "PJSIP/anna"}).status == 200
+    assert web.agents.phones == {"anna": "PJSIP/anna"}
+    assert web.agents.wishes == []
+    assert web.ask("PATCH", "/api/v1/agents/anna", token, {"phone": "PJSIP/ben"}).status == 422
+    assert web.ask("PATCH", "/api/v1/agents/anna", token, {"phone": None}).status == 200
+    assert web.ask("PATCH", "/api/v1/agents/anna", token, {}).status == 422

@@ -1,0 +1,137 @@
+"""Builders for tests about the agents' desktop: what stands behind it, around a house with one call."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+
+from cti.calls.callbacks import Callbacks
+from cti.calls.control import Control
+from cti.calls.desk import Desk
+from cti.calls.painting import Painting
+from cti.calls.parties import Parties
+from cti.calls.written import Written
+from cti.dialling import DiallingRules
+from cti.numbers import NumberPlan
+from cti.settings import CallControl
+from cti.settings import Desk as DeskSettings
+from cti.store.base import CallDetail
+from cti.web.services import Desktop
+from tests.unit.test_tracker import House
+
+PLAN = NumberPlan("DE")
+
+
+class StillPbx:
+    """An Asterisk at which everything is possible that a test says."""
+
+    def __init__(self) -> None:
+        self.can: frozenset[str] = frozenset({"hold", "transfer", "clear"})
+
+    def possible(self, _agent: str) -> frozenset[str]:
+        return self.can
+
+
+class Behind:
+    """Everything behind the desktop; `details` is what the log has, `painted` what was measured."""
+
+    def __init__(self, house: House | None = None) -> None:
+        self.house = house = house or House()
+        self.details: dict[str, CallDetail] = {}
+        self.owed: dict[str, int] = {}
+        self.watched: set[str] = set()
+        self.painted: list[float] = []
+        self.pbx = StillPbx()
+        self.settings = DeskSettings(pause_reasons=("lunch",))
+        store: Any = house.store
+        store.call = self._detail
+        store.count_unwritten = lambda agent: self.owed.get(agent, 0)
+        store.unwritten = self._unwritten
+        self.control = Control(
+            calls=house.calls,
+            tracker=house.tracker,
+            roster=house.roster,
+            services=lambda: house.services,
+            identifier=lambda: house,  # type: ignore[arg-type, return-value]
+            pbxes={"main": self.pbx},  # type: ignore[dict-item]
+            mirrors=house.channels,
+            now=house.clock.seconds,
+            settings=CallControl(DiallingRules(PLAN)),
+            card_url=None,
+            observe=lambda operation, outcome: None,
+            writing_up=house.writing_up,
+        )
+        self.painting = Painting(
+            calls=house.calls,
+            clock=house.clock,
+            watched=lambda agent: agent in self.watched,
+            measure=self,
+            written_up=house.writing_up.call,
+        )
+        self.written = Written(
+            calls=house.calls,
+            writing_up=house.writing_up,
+            services=lambda: house.services,
+            now=house.clock.seconds,
+        )
+        self.desk = Desk(
+            calls=house.calls,
+            roster=house.roster,
+            services=lambda: house.services,
+            control=self.control,
+            writing_up=house.writing_up,
+            store=store,
+            settings=lambda: self.settings,
+            newest=lambda: 41,
+            missed=lambda agent: self.callbacks.count(agent),
+            now=house.clock.seconds,
+        )
+
+        self.callbacks = Callbacks(
+            calls=house.calls,
+            store=store,
+            roster=house.roster,
+            services=lambda: house.services,
+            control=self.control,
+            now=house.clock.seconds,
+        )
+        self.adapters: dict[str, Any] = {}
+        self.parties = Parties(
+            adapters=lambda: self.adapters,
+            calls=house.calls,
+            writing_up=house.writing_up,
+            written=self.written,
+        )
+        store.callbacks = lambda where, limit, after=None: succeed(([], None))
+        store.callback = lambda id: None
+        house.calls.on_news(self.callbacks.news)
+
+    @property
+    def desktop(self) -> Desktop:
+        return Desktop(
+            self.desk,
+            self.painting,
+            self.written,
+            self.house.writing_up,
+            self.callbacks,
+            self.parties,
+        )
+
+    def card_painted(self, seconds: float) -> None:
+        self.painted.append(seconds)
+
+    def _detail(self, id: str) -> "Deferred[CallDetail | None]":
+        return succeed(self.details.get(id))
+
+    def _unwritten(
+        self, _agent: str, limit: int, _after: str | None = None
+    ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]":
+        return succeed((list(self.details.values())[:limit], None))
+
+
+def settled(work: Any) -> Any:
+    """What a coroutine gave, or its error raised; it must not wait for anything."""
+    outcome: list[Any] = []
+    Deferred.fromCoroutine(work).addBoth(outcome.append)
+    (found,) = outcome
+    return found.raiseException() if hasattr(found, "raiseException") else found
