@@ -78,8 +78,10 @@ def _parser() -> ArgumentParser:
     _add_identify(commands)
     _add_explain(commands)
     _add_calls(commands)
+    _add_dial(commands)
     _add_contacts(commands)
     _add_agents(commands)
+    _add_users(commands)
     _add_tokens(commands)
     return parser
 
@@ -229,6 +231,33 @@ In CSV, a text that a spreadsheet would take for a formula has a ' in front.
     _format(parser, "table", "json", "csv")
 
 
+def _add_dial(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "dial",
+        _dial,
+        "have the server call somebody",
+        """\
+Asks the running server for a call: the agent's phone rings, and once it is picked up, the number. Takes numbers
+as people write them, the names of agents, groups and services, and the links tel:, callto: and sip:, so that it
+can be what a desktop opens such links with (docs/desktop.md).
+
+  export CORDBOARD_TOKEN=$(cti token add anna-links --role agent --agent anna -c cti.yaml)
+  cti dial tel:+4915228817386 -c cti.yaml
+  cti dial 0152 28817386 --url https://cti.example --token-file ~/.config/cordboard.token
+
+With --url no configuration is needed. The exit code is 1 if the server refuses; it says why.
+""",
+    )
+    parser.add_argument("number", metavar="NUMBER", nargs="+", help="or a link")
+    parser.add_argument("--url", metavar="URL", help="the server; by default that of the configuration")
+    parser.add_argument(
+        "--token-file", metavar="FILE", help="has the token, which else is read from CORDBOARD_TOKEN"
+    )
+    parser.add_argument("--agent", metavar="ID", help="who calls, for a token that belongs to nobody")
+    _format(parser, "text", "json")
+
+
 def _add_contacts(commands: Any) -> None:
     group = _group(commands, "contacts", "fill the embedded directory, and write it out")
     incoming = _command(
@@ -353,6 +382,55 @@ def _describes_agent(parser: ArgumentParser) -> None:
     parser.add_argument("--state", choices=("logged_out", "ready", "paused"))
 
 
+def _add_users(commands: Any) -> None:
+    group = _group(commands, "user", "who may log in, in a browser")
+    add = _command(
+        group,
+        "add",
+        _user_add,
+        "add somebody who may log in",
+        """\
+Asks for the password, twice. Nobody may log in until the first one is added here; an admin adds others in the API.
+
+  cti user add chief --role admin -c cti.yaml
+  cti user add anna --role agent --agent anna -c cti.yaml
+  pass show cordboard/ben | cti user add ben --role agent --agent ben --password-stdin -c cti.yaml
+
+A password has 10 to 200 characters, and is not the name nor one of those that are tried first.
+""",
+    )
+    add.add_argument("name", metavar="NAME", help="what they type to log in; capitals make no difference")
+    add.add_argument("--role", required=True, metavar="ROLE", help="agent, supervisor or admin")
+    add.add_argument("--agent", metavar="ID", help="whose calls are theirs; needed for the role agent")
+    add.add_argument("--password-stdin", action="store_true", help="read it from one line of standard input")
+    change = _command(
+        group,
+        "set",
+        _user_set,
+        "change somebody who may log in",
+        """\
+Where they are logged in, they are logged out within a second.
+
+  cti user set anna --password -c cti.yaml
+  cti user set ben --disabled yes -c cti.yaml
+""",
+    )
+    change.add_argument("name", metavar="NAME")
+    change.add_argument("--password", action="store_true", help="ask for a new one, twice")
+    change.add_argument(
+        "--password-stdin", action="store_true", help="read it from one line of standard input"
+    )
+    change.add_argument("--role", metavar="ROLE", help="agent, supervisor or admin")
+    change.add_argument("--agent", metavar="ID", help='whose calls are theirs; "" for nobody\'s')
+    change.add_argument("--disabled", choices=("yes", "no"), help="yes: may not log in")
+    listing = _command(group, "list", _user_list, "show who may log in", "")
+    _format(listing, "table", "json")
+    remove = _command(
+        group, "remove", _user_remove, "let somebody log in no more", "They are logged out within a second.\n"
+    )
+    remove.add_argument("name", metavar="NAME")
+
+
 def _add_tokens(commands: Any) -> None:
     group = _group(commands, "token", "who may use the API")
     add = _command(
@@ -370,6 +448,12 @@ Prints the token and nothing else. The store keeps only its digest: it cannot be
     add.add_argument("name", metavar="NAME", help="who or what uses it")
     add.add_argument("--role", required=True, metavar="ROLE", help="agent, supervisor, admin or crm")
     add.add_argument("--agent", metavar="ID", help="whose it is; needed for the role agent")
+    add.add_argument(
+        "--scope",
+        action="append",
+        metavar="NAME",
+        help="good for this only, of what its role may: read, events, recordings, calls, agents, …; repeatable",
+    )
     add.add_argument(
         "--days", type=_positive, metavar="N", help="how long it works; without it, until revoked"
     )
@@ -478,6 +562,12 @@ def _calls(arguments: Namespace) -> int:
     return list_calls(arguments)
 
 
+def _dial(arguments: Namespace) -> int:
+    from cti.commands.dial import dial
+
+    return dial(arguments)
+
+
 def _import_contacts(arguments: Namespace) -> int:
     from cti.commands.contacts import import_contacts
 
@@ -524,6 +614,30 @@ def _export_agents(arguments: Namespace) -> int:
     from cti.commands.agents import export_agents
 
     return export_agents(arguments)
+
+
+def _user_add(arguments: Namespace) -> int:
+    from cti.commands.users import add_user
+
+    return add_user(arguments)
+
+
+def _user_set(arguments: Namespace) -> int:
+    from cti.commands.users import set_user
+
+    return set_user(arguments)
+
+
+def _user_list(arguments: Namespace) -> int:
+    from cti.commands.users import list_users
+
+    return list_users(arguments)
+
+
+def _user_remove(arguments: Namespace) -> int:
+    from cti.commands.users import remove_user
+
+    return remove_user(arguments)
 
 
 def _token_add(arguments: Namespace) -> int:

@@ -152,9 +152,9 @@ class DiallingRules:
 
 
 class Allowance:
-    """How many calls may be started for each who asks: `limit` in any 60 s, for the `size` seen last.
+    """How often something may be done for each who asks: `limit` times in any 60 s, for the `size` seen last.
 
-    A bucket of `limit` calls that fills up again evenly, so that no boundary of a minute lets twice as many pass.
+    A bucket of `limit` that fills up again evenly, so that no boundary of a minute lets twice as many pass.
     """
 
     def __init__(self, now: Callable[[], float], limit: int, *, size: int = 10_000) -> None:
@@ -164,7 +164,7 @@ class Allowance:
         self._spent: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, *who: str) -> float:
-        """Count one call for each of these; if one of them has had too many, for none: seconds to wait, else 0."""
+        """Count one for each of these; if one of them has had too many, for none: seconds to wait, else 0."""
         now = self._now()
         spent = {each: self._still_spent(each, now) for each in who}
         wait = max(spent.values()) + 1 - self._limit

@@ -58,6 +58,8 @@ OPERATIONS: Final = frozenset(
         "clear",
     }
 )
+#: What came of a log-in: done, name or password wrong, refused for too many wrong ones, too many at once.
+LOGIN_OUTCOMES: Final = frozenset({"ok", "wrong", "slowed", "busy"})
 OPERATION_OUTCOMES: Final = frozenset({"done", "refused", "failed"})
 AGENT_STATES: Final = ("logged_out", "ready", "paused", "offered", "busy", "wrap_up")
 
@@ -175,6 +177,12 @@ class Metrics:
             "cti_operations_total",
             "What was asked to be done to calls, and what came of it.",
             ("operation", "outcome"),
+            registry=registry,
+        )
+        self._logins_total = Counter(
+            "cti_logins_total",
+            "Log-ins with a password, and what came of them.",
+            ("outcome",),
             registry=registry,
         )
         self._event_streams = Gauge("cti_event_streams", "Open event streams.", registry=registry)
@@ -309,6 +317,10 @@ class Metrics:
         self._operations_total.labels(
             _known(operation, OPERATIONS), _known(outcome, OPERATION_OUTCOMES)
         ).inc()
+
+    def logged_in(self, outcome: str) -> None:
+        """Somebody tried to log in; `outcome` is one of `LOGIN_OUTCOMES`."""
+        self._logins_total.labels(_known(outcome, LOGIN_OUTCOMES)).inc()
 
     def shed(self) -> None:
         """A request got the fallback, or was not taken, because too many others waited."""

@@ -125,6 +125,15 @@ class NumberPlan:
             return Number(_cleaned(raw), NumberKind.UNKNOWN)
         return self._cached(raw)
 
+    def display(self, number: str | None) -> str | None:
+        """A number as people here write it (see `display`); what is not in E.164 form, as it is."""
+        if number is None or not number.startswith("+"):
+            return number
+        try:
+            return display(number, self.region)
+        except ValueError:
+            return number
+
     def warm_up(self) -> None:
         """Load every country's table now; the first number of each would otherwise pay for it on a call."""
         for region in phonenumbers.SUPPORTED_REGIONS:

@@ -6,7 +6,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from attrs import define
 from twisted.application.service import Service
@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from adapters.base import AdapterContext, AdapterError, IAdapter, load_adapter_kinds
 from cti.agents.presence import Presence
@@ -53,17 +54,26 @@ from cti.settings import Address, Settings
 from cti.store.base import IStore, StoreError
 from cti.store.records import AgentRecord, CallRecord
 from cti.store.sqlite import SqliteStore
+from cti.web.audit import Audit
 from cti.web.events import EventHub
+from cti.web.login import Login
+from cti.web.masking import Masking
+from cti.web.passwords import Passwords
 from cti.web.server import Site, make_site
 from cti.web.services import Component, Desktop, DryRun, Options
 from cti.web.services import Services as WebServices
-from cti.web.tokens import Tokens
+from cti.web.sessions import Lifetime, Sessions
+from cti.web.tls import ServerTls
+from cti.web.tokens import Identity, Tokens
 from routing.rules import Service as RoutedService
 
 log = get_logger("cti.service")
+T = TypeVar("T")
 
 #: Seconds that sessions with Asterisk may take to finish when the server stops.
 DRAIN: Final = 3.0
+#: Seconds between two looks at the files of the certificate.
+CERTIFICATES: Final = 5.0
 #: Seconds between two beats of the reactor; without a turn for so many, the guards of the dialplan have fired;
 #: and so long after that, questions may still be read that were asked before.
 BEAT: Final = 0.5
@@ -72,6 +82,8 @@ THAWING: Final = 1.0
 #: Seconds for which AMI's events may wait for each other: longer than the bursts in which a call makes them, and
 #: nobody waits for what they tell.
 GATHER_EVENTS: Final = 0.01
+#: Seconds between two times that answers kept for their Idempotency-Key are looked through.
+FORGET: Final = 600.0
 
 
 def make_adapters(settings: Settings, reactor: Any) -> dict[str, IAdapter]:
@@ -164,7 +176,22 @@ class CtiService(Service):
             measure=self.metrics.ami_gap,
         )
         self.tokens = Tokens(self.store, reactor)
-        self.hub = EventHub(self.store, reactor, valid=self.tokens.valid)
+        kept = settings.http.session
+        self.sessions = Sessions(
+            self.store, reactor, Lifetime(kept.idle_hours * 3600.0, kept.days * 86_400.0)
+        )
+        self._masking = Masking(settings.http.masking)
+        self.audit = Audit(self.store, reactor)
+        self._password_thread = ThreadPool(0, 1, "cti-passwords")
+        self.login = Login(
+            self.store,
+            self.sessions,
+            Passwords(self._in_password_thread),
+            self.audit,
+            reactor,
+            self.metrics.logged_in,
+        )
+        self.hub = EventHub(self.store, reactor, valid=self._still_valid, masking=self._masking)
         self.painting = Painting(
             calls=self.calls,
             clock=reactor,
@@ -281,6 +308,7 @@ class CtiService(Service):
         self._thawed = 0.0
         self._ports: list[IListeningPort] = []
         self._site: Site | None = None
+        self._tls: ServerTls | None = None
         self._loops: list[LoopingCall] = []
         self._stopping = False
 
@@ -289,7 +317,7 @@ class CtiService(Service):
     def startService(self) -> None:
         """Come up: the store first, then the listeners, then what we do of our own accord.
 
-        Raises `StoreError`, `CannotListenError`.
+        Raises `StoreError`, `CannotListenError`, `CertificateUnusable`.
         """
         super().startService()  # type: ignore[no-untyped-call]
         # Before anybody asks: the first number of each country would otherwise load its table during a call.
@@ -308,6 +336,7 @@ class CtiService(Service):
         for adapter in self._adapters.values():
             self._background("an adapter does not start", adapter.start(), adapter=adapter.name)
         # Before anything goes out: a second server on the same store ends here, at the first one's ports.
+        self._password_thread.start()
         self._listen()
         self.outbox.startService()
         for pbx in self._pbxes.values():
@@ -319,12 +348,19 @@ class CtiService(Service):
         self._every(LOOK, self._look)
         self._every(5.0, self._look_at_adapters)
         self._every(5.0, self._count_outbox)
+        self._every(CERTIFICATES, self._refresh_certificate)
+        self._every(FORGET, self._forget_answers)
         self.metrics.at_scrape(self._feed_gauges)
 
     def _listen(self) -> None:
         http, agi = self.settings.http, self.settings.fastagi
         self._site = self._make_site()
-        self._ports.append(self._reactor.listenTCP(http.listen.port, self._site, interface=http.listen.host))
+        where = {"port": http.listen.port, "factory": self._site, "interface": http.listen.host}
+        if http.tls is None:
+            self._ports.append(self._reactor.listenTCP(**where))
+        else:
+            self._tls = ServerTls(http.tls.certificate, http.tls.key)
+            self._ports.append(self._reactor.listenSSL(**where, contextFactory=self._tls))
         self._ports.append(listen(self._reactor, self._agi, agi.listen.host, agi.listen.port))
         log.info("ready", fastagi=_shown(agi.listen), http=_shown(http.listen))
 
@@ -350,6 +386,7 @@ class CtiService(Service):
             await _done(pbx.client.stopService())
         if self._site is not None:
             self._site.close()
+        self._password_thread.stop()
         await _done(self.outbox.stopService())
         for adapter in self._adapters.values():
             await adapter.stop()
@@ -363,6 +400,7 @@ class CtiService(Service):
         """Take over services, rules and adapters from now on; calls in progress are not touched."""
         old = self._adapters
         self._use(settings)
+        self._refresh_certificate(asked=True)
         self.control.use(settings.call_control)
         for name, adapter in self._adapters.items():
             if old.get(name) is not adapter:
@@ -509,6 +547,13 @@ class CtiService(Service):
 
     # Regular work.
 
+    def _refresh_certificate(self, *, asked: bool = False) -> None:
+        tls = self._tls
+        if tls is not None:
+            # In a thread: the disk may hang.
+            refreshed = self._in_thread(lambda: tls.refresh(asked=asked))
+            self._background("the certificate could not be looked at", refreshed)
+
     def _every(self, seconds: float, work: Callable[[], object]) -> None:
         def guarded() -> None:
             try:
@@ -583,6 +628,10 @@ class CtiService(Service):
         counted.addCallback(lambda pending: self.metrics.outbox(pending, self._now()))
         self._background("the outbox could not be counted", counted)
 
+    def _forget_answers(self) -> None:
+        if self._site is not None:
+            self._background("old answers could not be removed", self._site.once.forget())
+
     def _feed_gauges(self) -> None:
         counts: dict[str, int] = {}
         for view in self.roster.views():
@@ -619,6 +668,8 @@ class CtiService(Service):
         known = {id: self.roster.record(id).wish_since for id in self.roster.agents}
         self._end_wrap_ups(r.id for r in records if r.wish_since != known.get(r.id, r.wish_since))
         self.roster.load([self.roster.record(r.id) if r.id in newer else r for r in records])
+        self.tokens.forget()
+        self.sessions.forget()
         self.hub.poke()
 
     def _end_wrap_ups(self, agents: Iterable[str]) -> None:
@@ -663,6 +714,7 @@ class CtiService(Service):
         return make_site(
             WebServices(
                 calls=self.store,
+                answers=self.store,
                 numbers=self.settings.plan,
                 identifier=self,
                 agents=self,
@@ -681,14 +733,27 @@ class CtiService(Service):
                 metrics=self.metrics,
                 hub=self.hub,
                 tokens=self.tokens,
+                users=self.store,
+                sessions=self.sessions,
+                login=self.login,
+                audit=self.audit,
                 clock=self._reactor,
                 in_thread=self._in_thread,
+                masking=self._masking,
                 options=Options(
                     behind_proxy=http.behind_proxy,
+                    url=http.url,
                     metrics_allow=http.metrics_allow,
+                    requests_per_minute=http.requests_per_minute,
                 ),
             )
         )
+
+    def _still_valid(self, identity: Identity) -> bool:
+        return (self.sessions if identity.user else self.tokens).valid(identity)
+
+    def _in_password_thread(self, work: Callable[[], T]) -> "Deferred[T]":
+        return deferToThreadPool(self._reactor, self._password_thread, work)
 
     def _in_thread(self, work: Callable[[], Any]) -> "Deferred[Any]":
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)

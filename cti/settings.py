@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -72,6 +73,23 @@ SEED_STATES: Final = ("logged_out", "ready", "paused")
 SUPERVISION: Final = ("listen", "whisper", "barge")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+ROLES: Final = ("agent", "supervisor", "admin", "crm")
+#: What of a customer may be hidden from a role.
+MASKABLE: Final = (
+    "name",
+    "company",
+    "url",
+    "owner",
+    "tier",
+    "language",
+    "tags",
+    "cases",
+    "last_contacts",
+    "notes",
+    "number",
+)
+_RENEW_DAYS: Final = 7
+
 _MODES: Final = tuple(mode for mode in Mode if mode not in LATER_MODES)
 _LOOPBACK: Final[tuple[Network, ...]] = (
     ipaddress.ip_network("127.0.0.0/8"),
@@ -106,16 +124,38 @@ class FastAgi:
 
 
 @frozen
+class ServerCertificate:
+    """The PEM files of the certificate, with those above it, and of its key."""
+
+    certificate: Path
+    key: Path
+
+
+@frozen
+class SessionSettings:
+    """A session ends when it was not used for `idle_hours`, and after `days` in any case."""
+
+    idle_hours: int = 12
+    days: int = 7
+
+
+@frozen
 class Http:
     """`behind_proxy`: a proxy in front keeps TLS. `metrics_allow`: who reads /metrics without a token.
 
-    `url`: the address under which browsers come here, without a slash at the end; None if nobody has said it.
+    `url`: the address under which browsers come here, without a slash at the end; None if nobody has said it. `tls`:
+    None for a connection without. `session`: how long people stay logged in. `masking`: role → what of a customer
+    it does not see. `requests_per_minute`: of each who asks.
     """
 
     listen: Address = Address("127.0.0.1", 8470)
     behind_proxy: bool = False
     metrics_allow: tuple[Network, ...] = _LOOPBACK
     url: str | None = None
+    tls: ServerCertificate | None = None
+    session: SessionSettings = SessionSettings()
+    masking: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    requests_per_minute: int = 1200
 
 
 @frozen
@@ -397,22 +437,82 @@ class _Reader:
         )
 
     def _http(self, place: Place | None) -> Http:
-        section = self._file.section(place, ("listen", "behind_proxy", "metrics_allow", "url"))
+        section = self._file.section(
+            place,
+            (
+                "listen",
+                "behind_proxy",
+                "metrics_allow",
+                "url",
+                "tls",
+                "session",
+                "masking",
+                "requests_per_minute",
+            ),
+        )
         listen = self._listen(section.get("listen"), Http().listen)
         where = section.get("listen")
         behind_proxy = self._file.yes_or_no(section.get("behind_proxy"), False)
-        if where is not None and not _is_loopback(listen.host) and not behind_proxy:
+        tls_place = section.get("tls")
+        if where is not None and not _is_loopback(listen.host) and not behind_proxy and tls_place is None:
             self._wrong(
                 where,
                 f"{quoted(listen.host)} is reachable from elsewhere without encryption; 127.0.0.1, or"
-                " `behind_proxy: true` beside it once a proxy does TLS, would be right",
+                " `tls: {certificate: FILE, key: FILE}` beside it, or `behind_proxy: true` once a proxy does TLS,"
+                " would be right",
             )
         return Http(
             listen,
             behind_proxy,
             self._networks(section.get("metrics_allow")),
             self._public_url(section.get("url")),
+            self._server_certificate(tls_place),
+            self._session(section.get("session")),
+            dict(self._masking(section.get("masking"))),
+            self._file.whole(section.get("requests_per_minute"), Http().requests_per_minute, 60, 1_000_000),
         )
+
+    def _server_certificate(self, place: Place | None) -> ServerCertificate | None:
+        if place is None:
+            return None
+        section = self._file.section(place, ("certificate", "key"))
+        places = [
+            section.need(name, f"/etc/cordboard/{file}")
+            for name, file in (("certificate", "tls.crt"), ("key", "tls.key"))
+        ]
+        names = [self._file.text(each, one_line=True) for each in places]
+        if names[0] is None or names[1] is None:
+            return None
+        # Its own tenth of a second, for those who use it.
+        from cti.certificates import CertificateUnusable, read_pair
+
+        found = ServerCertificate(self._file.base / names[0], self._file.base / names[1])
+        try:
+            pair = read_pair(found.certificate, found.key)
+        except CertificateUnusable as error:
+            wrong = 1 if error.of_key else 0
+            self._wrong(places[wrong] or place, f"{quoted(str(names[wrong]))} {error}")
+        else:
+            if pair.ends - datetime.now(UTC) < timedelta(days=_RENEW_DAYS):
+                self._file.advise(
+                    place, f"the certificate ends on {pair.ends:%Y-%m-%d}; a renewed one would be right"
+                )
+        return found
+
+    def _session(self, place: Place | None) -> SessionSettings:
+        section = self._file.section(place, ("idle_hours", "days"))
+        default = SessionSettings()
+        return SessionSettings(
+            self._file.whole(section.get("idle_hours"), default.idle_hours, 1, 24 * 7),
+            self._file.whole(section.get("days"), default.days, 1, 30),
+        )
+
+    def _masking(self, place: Place | None) -> Iterator[tuple[str, tuple[str, ...]]]:
+        for role, each in self._file.named(place):
+            if role not in ROLES:
+                self._wrong(each, unknown("role", role, ROLES))
+            fields = self._file.items(each, "[notes, tier]")
+            yield role, tuple(self._file.choice(field, MASKABLE[0], "field", MASKABLE) for field in fields)
 
     def _public_url(self, place: Place | None) -> str | None:
         text = self._url(place)

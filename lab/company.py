@@ -206,7 +206,7 @@ class Company:
             "region": "DE",
             "store": {"sqlite": "cti.db"},
             "fastagi": {"listen": f"127.0.0.1:{agi_port}"},
-            "http": {"listen": f"127.0.0.1:{http_port}", "url": DESKTOP},
+            "http": {"listen": f"127.0.0.1:{http_port}", "url": DESKTOP, "requests_per_minute": 1_000_000},
             "asterisks": {
                 name: {
                     "ami": f"127.0.0.1:{pbx.ami_port}",

@@ -188,8 +188,8 @@ class Daemon:
 
     # The command line.
 
-    def run(self, *arguments: str, status: int = 0) -> str:
-        """Run `cti …` on the same configuration; its standard output. Raises DaemonFailed."""
+    def run(self, *arguments: str, status: int = 0, typed: str | None = None) -> str:
+        """Run `cti …` on the same configuration, told `typed`; its standard output. Raises DaemonFailed."""
         done = subprocess.run(
             [sys.executable, "-m", "cti", *arguments, "-c", str(self.configuration)],
             capture_output=True,
@@ -198,6 +198,7 @@ class Daemon:
             cwd=self.directory,
             timeout=60,
             check=False,
+            input=typed,
         )
         if done.returncode != status:
             raise DaemonFailed(f"cti {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
@@ -211,14 +212,21 @@ class Daemon:
             self._tokens[role, agent] = self.run("token", "add", name, "--role", role, *more).strip()
         return self._tokens[role, agent]
 
+    def add_user(self, name: str, role: str, password: str, agent: str | None = None) -> None:
+        """Somebody who may log in, added by `cti user add`."""
+        more = ["--agent", agent] if agent else []
+        self.run("user", "add", name, "--role", role, *more, "--password-stdin", typed=f"{password}\n")
+
     # The API.
 
     def get(self, path: str, token: str | None = None, **query: str) -> Any:
         """The JSON answer of a GET, as admin unless a token is given. Raises HTTPError."""
         return self.request("GET", path + (f"?{urlencode(query)}" if query else ""), token=token)
 
-    def request(self, method: str, path: str, body: Any = None, token: str | None = None) -> Any:
-        """The JSON answer of a request. Raises HTTPError."""
+    def request(
+        self, method: str, path: str, body: Any = None, token: str | None = None, etag: str | None = None
+    ) -> Any:
+        """The JSON answer of a request, for the version `etag` of what it changes. Raises HTTPError."""
         request = Request(
             f"http://{LOOPBACK}:{self.http_port}{path}",
             data=None if body is None else json.dumps(body).encode(),
@@ -226,6 +234,7 @@ class Daemon:
             headers={
                 "Authorization": f"Bearer {token or self.token('admin')}",
                 "Content-Type": "application/json",
+                **({} if etag is None else {"If-Match": etag}),
             },
         )
         with urlopen(request, timeout=10) as answer:

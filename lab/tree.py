@@ -25,7 +25,7 @@ _ESSENTIAL_MODULES = ("chan_pjsip", "res_pjsip", "res_agi", "app_dial", "pbx_con
 
 
 class LabUnavailable(RuntimeError):
-    """No Asterisk or no SIPp can be had on this machine; the message says what to install or to do."""
+    """Asterisk, SIPp or Chromium cannot be had on this machine; the message says what to install or to do."""
 
 
 @frozen
@@ -168,6 +168,11 @@ def ensure_sipp() -> Path:
     return _ensure_program("sipp", "sip-tester")
 
 
+def ensure_chromium() -> Path:
+    """The path of Debian's Chromium, installed by apt if it is missing. Raises LabUnavailable."""
+    return _ensure_program("chromium", "chromium")
+
+
 def remove_cached_trees() -> list[Path]:
     """Removes every private copy of Asterisk from the cache; returns what was removed."""
     cache = cache_directory()
@@ -256,13 +261,14 @@ def _debian_mirrors() -> list[str]:
 
 
 def _ensure_program(program: str, package: str) -> Path:
-    if found := shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
-        return Path(found)
-    _require_debian_and_root(f"the program {program} (package {package})")
-    _say(f"installing {package}")
     log = cache_directory() / "apt.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    # Looked for under the lock, too: while somebody installs it the program is there before what it needs.
     with _locked(log.parent / "apt.lock"):
+        if found := _find_program(program):
+            return found
+        _require_debian_and_root(f"the program {program} (package {package})")
+        _say(f"installing {package}")
         for command in (
             ["apt-get", "update"],
             ["apt-get", "install", "-y", "--no-install-recommends", package],
@@ -273,22 +279,27 @@ def _ensure_program(program: str, package: str) -> Path:
                 raise LabUnavailable(
                     f"could not install {package}: {error}; run `apt-get install {package}` yourself"
                 ) from error
-    log.unlink()
-    if found := shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
-        return Path(found)
+        log.unlink()
+        if found := _find_program(program):
+            return found
     raise LabUnavailable(f"{package} is installed, yet there is no program {program} in the PATH")
+
+
+def _find_program(program: str) -> Path | None:
+    found = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    return Path(found) if found else None
 
 
 def _require_debian_and_root(what: str) -> None:
     if shutil.which("apt-get") is None:
         raise LabUnavailable(
             f"{what} is needed and can only be fetched on Debian. Install asterisk (16 or later, with "
-            "chan_pjsip) and SIPp with this system's package manager"
+            "chan_pjsip), SIPp and Chromium with this system's package manager"
         )
     if os.geteuid() != 0:
         raise LabUnavailable(
             f"{what} is needed and only root can fetch it. Run this once as root, or ask for "
-            "`apt-get install asterisk sip-tester`"
+            "`apt-get install asterisk sip-tester chromium`"
         )
 
 

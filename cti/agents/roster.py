@@ -46,6 +46,7 @@ class Lease:
 class _Agent:
     record: AgentRecord
     engagement: Engagement = Engagement.NONE
+    engaged_since: float = 0.0
     lease: Lease | None = None
     facts: AgentFacts = field(init=False)
 
@@ -352,6 +353,7 @@ class Roster:
     def _engage(self, agent: _Agent, what: Step, lease: Lease | None) -> None:
         before = self._word(agent)
         agent.engagement = step(agent.engagement, what)
+        agent.engaged_since = self._now()
         agent.lease = lease
         self._refresh(agent, before)
 
@@ -446,7 +448,7 @@ class Roster:
             name=record.name,
             state=self._word(agent),
             reason=record.reason,
-            since=max(record.wish_since, record.idle_since),
+            since=max(record.wish_since, record.idle_since, agent.engaged_since),
             phones=tuple(record.phones),
             groups=tuple(record.groups),
             call=agent.lease.call if agent.lease else None,

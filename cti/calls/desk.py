@@ -11,10 +11,9 @@ from cti.agents.roster import Roster
 from cti.calls.control import Control
 from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
-from cti.calls.present import CHOSEN, agent_json, call_json, etag_of, iso
+from cti.calls.present import CHOSEN, agent_json, call_json, etag_of, iso, with_display
 from cti.calls.services import Services
 from cti.calls.writing_up import WritingUp
-from cti.numbers import display
 from cti.settings import Desk as DeskSettings
 from cti.store.base import CallDetail, IStore
 from cti.store.records import ChannelRecord
@@ -83,13 +82,13 @@ class Desk:
         chosen = (record.party or {}).get("match") == CHOSEN
         choose = len(parties) > 1 and not chosen
         return {
-            "call": call_json(record),
+            "call": with_display(call_json(record), self._services().plan.display),
             "etag": etag_of(record),
             "status": "wrap_up" if mine is not None else self._status(call, agent),
             "can": list(IN_WRAP_UP) if mine is not None else self._control.possible(call, agent),
             "attempt": card.attempt if card is not None else record.attempt,
-            "card": None if body is None else {**body, "display": {"from": self._shown(body.get("from"))}},
-            "party": None if choose else record.party,
+            "card": None if body is None else dict(body),
+            "party": None if choose else _whole(record.party, parties),
             "choose": choose,
             "title": None if service is None else service.title or service.name,
             "dispositions": _dispositions(service),
@@ -106,11 +105,11 @@ class Desk:
         """Calls of the worklist; the one that they are at just now is on the desktop itself."""
         writing = self._writing_up.of(agent)
         at_it = None if writing is None else writing.record.call
-        return [
-            self.call(self._calls.get(detail.call.id) or LiveCall.restored(detail), agent)
-            for detail in details
-            if detail.call.id != at_it
-        ]
+        return [self.one(detail, agent) for detail in details if detail.call.id != at_it]
+
+    def one(self, detail: CallDetail, agent: str) -> dict[str, Any]:
+        """A call of the log, perhaps long past, as this agent's desktop shows it."""
+        return self.call(self._calls.get(detail.call.id) or LiveCall.restored(detail), agent)
 
     def colleagues(self) -> list[dict[str, Any]]:
         """Everybody, as far as it takes to pass a call on to them."""
@@ -162,12 +161,6 @@ class Desk:
         service = self._services().named(writing.call.record.service or "")
         return int(service is not None and service.disposition_required)
 
-    def _shown(self, number: str | None) -> str | None:
-        try:
-            return None if number is None else display(number, self._services().plan.region)
-        except ValueError:
-            return number
-
     @staticmethod
     def _may_create(
         service: Service | None, number: str | None, parties: Sequence[Any], chosen: bool
@@ -193,3 +186,12 @@ def _dispositions(service: Service | None) -> list[dict[str, Any]]:
         }
         for id, labels in service.dispositions.items()
     ]
+
+
+def _whole(party: Mapping[str, Any] | None, parties: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The party of a call with all that the card says of it; the call itself has only who it is."""
+    if party is None:
+        return None
+    who = [party.get(key) for key in ("adapter", "type", "id")]
+    found = (each for each in parties if [each.get(key) for key in ("adapter", "type", "id")] == who)
+    return next(found, party)

@@ -20,7 +20,7 @@ from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
 from cti.logs import get_logger
-from cti.numbers import Number, NumberKind
+from cti.numbers import Number, NumberKind, NumberPlan
 from cti.store.base import StoreError, Unit
 from cti.store.records import CallRecord, ChannelRecord, DecisionRecord
 from routing.decide import Action, Decision, decide
@@ -312,11 +312,13 @@ class Inbound:
             for reservation in self._roster.reserve(decision.agents, call.id, record.attempt, expires):
                 unit.put_reservation(reservation)
             call.action = str(decision.action)
-            call.offer_to(unit, at, decision, card_body(call, identified, asked.service))
+            call.offer_to(
+                unit, at, decision, card_body(call, identified, asked.service, self._services().plan)
+            )
         else:
             if asked.steered:
                 # Not shown yet: for an agent whom the company's own dialplan may ring.
-                call.card = card_body(call, identified, asked.service)
+                call.card = card_body(call, identified, asked.service, self._services().plan)
             call.send_elsewhere(unit, at, str(decision.action if asked.steered else Action.FALLBACK))
         unit.put_call(record)
 
@@ -555,12 +557,15 @@ def brief_party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def card_body(call: LiveCall, identified: Identification, service: Service | None) -> dict[str, Any]:
+def card_body(
+    call: LiveCall, identified: Identification, service: Service | None, plan: NumberPlan
+) -> dict[str, Any]:
     """The client card: everything that is known of the other side, and what the dialled service asks of the agent."""
+    numbers = {"from": call.record.from_number, "to": call.record.to_number}
     return {
-        "from": call.record.from_number,
+        **numbers,
+        "display": {side: plan.display(number) for side, number in numbers.items()},
         "from_kind": call.record.from_kind,
-        "to": call.record.to_number,
         "service": service.name if service is not None else None,
         "instruction": service.instruction if service is not None else None,
         "parties": [party.as_json(identified.owner_of(party)) for party in identified.parties],

@@ -187,7 +187,9 @@ class Outbound:
         agent = call.record.agent
         shown = agent is not None and (identified.party is not None or call.record.direction == "outbound")
         if shown and agent is not None:
-            call.show(unit, self._clock.seconds(), agent, card_body(call, identified, None))
+            call.show(
+                unit, self._clock.seconds(), agent, card_body(call, identified, None, self._services().plan)
+            )
         unit.put_call(call.record)
         if await self._written(told, call, unit) and shown:
             self._measure.card_offered(self._clock.seconds() - told.at)

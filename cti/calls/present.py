@@ -6,7 +6,7 @@ are the store's; formatting as a table or a CSV file is the command line's.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -164,6 +164,11 @@ def etag_of(record: CallRecord) -> str:
     who = [party.get(key) for key in ("adapter", "type", "id")] if party.get("match") == CHOSEN else None
     content = orjson.dumps([record.notes, record.disposition, who])
     return f'"{hashlib.blake2b(content, digest_size=9).hexdigest()}"'
+
+
+def with_display(call: Mapping[str, Any], display: Callable[[str | None], str | None]) -> dict[str, Any]:
+    """A call for people: with its numbers as they are written where this server stands."""
+    return {**call, "display": {side: display(call[side]) for side in ("from", "to")}}
 
 
 def call_detail_json(detail: CallDetail) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from cti.commands import CommandFailed, WrongConfiguration, WrongUse
 from cti.commands.agents_file import AgentEntry, as_yaml, problems_of, read_agents
 from cti.commands.configuration import configuration, reading, settings_with, writing
 from cti.commands.output import local, say, write_json, write_table
-from cti.commands.people import people, roster_of
+from cti.commands.people import noted, people, roster_of
 from cti.settings import Settings, SettingsError
 from cti.store.records import AgentRecord
 from routing.words import quoted, unknown
@@ -168,8 +168,10 @@ def _change(settings: Settings, change: Callable[[People], None]) -> None:
             # A fresh store is seeded here as the server would have done it, since it would not do so any more.
             if stored.get(id) != agent:
                 unit.put_agent(agent)
+                unit.add_audit(noted("agent.added" if id not in stored else "agent.changed", id))
         for id in stored.keys() - after.keys():
             unit.remove_agent(id)
+            unit.add_audit(noted("agent.removed", id))
         store.commit_now(unit)
 
 

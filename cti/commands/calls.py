@@ -84,9 +84,8 @@ def _write_json(found: _Found) -> None:
 
 def _say_gaps(reader: Reader, where: CallFilter) -> None:
     """What the list may lack, as far as anybody can say."""
-    open_gaps = [
-        gap for gap in reader.gaps(where.since, where.until, _GAPS_LOOKED_AT) if gap.recovered is None
-    ]
+    found, _ = reader.gaps(where.since, where.until, _GAPS_LOOKED_AT)
+    open_gaps = [gap for gap in found if gap.recovered is None]
     for gap in open_gaps[:_GAPS_SHOWN]:
         say(
             f"from {local(gap.since)} to {local(gap.until)} Asterisk {gap.pbx} was not heard: calls that did not"

@@ -1,12 +1,17 @@
-"""The agents as a command finds them in the store, or as the configuration will make them in a fresh one."""
+"""The agents as a command finds them in the store, or as the configuration will make them in a fresh one.
 
+And who typed the command, for the audit.
+"""
+
+import getpass
+import os
 import time
 from collections.abc import Mapping, Sequence
 
 from cti.agents.roster import Roster
 from cti.settings import Settings
 from cti.store.queries import Reader
-from cti.store.records import AgentRecord
+from cti.store.records import AgentRecord, AuditRecord
 
 
 def people(reader: Reader | None, settings: Settings) -> Sequence[AgentRecord]:
@@ -39,3 +44,12 @@ def roster_of(reader: Reader | None, settings: Settings) -> Roster:
         if wrap_up.until > now:
             roster.restore_wrap_up(wrap_up.agent, wrap_up.call, wrap_up.until)
     return roster
+
+
+def noted(action: str, object: str) -> AuditRecord:
+    """What is written down of a change by who typed this command, as the system knows them."""
+    try:
+        who = getpass.getuser()
+    except (KeyError, OSError):
+        who = str(os.getuid())
+    return AuditRecord(time.time(), who, "command", action, object)

@@ -13,6 +13,8 @@ from twisted.internet.defer import Deferred
 
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
+    AuditRecord,
     CallbackRecord,
     CallRecord,
     CardRecord,
@@ -23,8 +25,10 @@ from cti.store.records import (
     HeardRecord,
     ReservationRecord,
     SegmentRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
     WrapUpRecord,
 )
 
@@ -76,6 +80,29 @@ class Unit(Protocol):
     def put_heard(self, heard: HeardRecord) -> None: ...
     def put_gap(self, gap: GapRecord) -> None: ...
     def put_token(self, token: TokenRecord) -> None: ...
+    def put_asked_once(self, asked: AskedOnce) -> None: ...
+    def remove_asked_once(self, who: str, key: str) -> None: ...
+    def trim_asked_once(self, who: str, keep: int) -> None:
+        """Remove all of theirs but the newest `keep`."""
+
+    def forget_asked_once(self, before: float) -> None:
+        """Remove those that were asked before this time."""
+
+    def put_user(self, user: UserRecord) -> None: ...
+    def remove_user(self, name: str) -> None: ...
+    def put_session(self, session: SessionRecord) -> None: ...
+    def touch_session(self, digest: str, used: float) -> None: ...
+    def end_session(self, digest: str) -> None: ...
+    def end_sessions(self, user: str) -> None:
+        """All of this user's."""
+
+    def forget_sessions(self, expired: float, idle_since: float) -> None:
+        """Those that expired before, or were not used since."""
+
+    def put_key(self, name: str, value: str) -> None:
+        """Only if there is none of this name."""
+
+    def add_audit(self, entry: AuditRecord) -> None: ...
     def emit(
         self,
         type: str,
@@ -171,6 +198,16 @@ class IStore(Protocol):
     def reservations(self) -> Sequence[ReservationRecord]: ...
     def tokens(self) -> Sequence[TokenRecord]: ...
     def token(self, digest: str) -> TokenRecord | None: ...
+    def asked_once(self, who: str, key: str) -> AskedOnce | None: ...
+    def users(self) -> Sequence[UserRecord]: ...
+    def user(self, name: str) -> UserRecord | None: ...
+    def session(self, digest: str) -> tuple[SessionRecord, UserRecord] | None: ...
+    def key(self, name: str) -> str | None: ...
+    def audit(
+        self, who: str | None, object: str | None, limit: int, before: int | None
+    ) -> "Deferred[tuple[Sequence[tuple[int, AuditRecord]], int | None]]":
+        """Entries with their ids, newest first, those before id `before`; and the `before` of the next page."""
+
     def heard(self, pbx: str) -> float | None:
         """Until when this Asterisk was heard; None if it never was."""
 
@@ -201,8 +238,10 @@ class IStore(Protocol):
         """
 
     def call(self, id: str) -> "Deferred[CallDetail | None]": ...
-    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
-        """The gaps that overlap this time, newest first."""
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
+        """A page of the gaps that overlap this time, newest first, and the cursor of the next one."""
 
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]: ...
     def event_range(self) -> tuple[int, int]:

@@ -15,17 +15,23 @@ import orjson
 from cti.store.base import CallbackFilter, CallDetail, CallFilter, StoreError
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
+    AuditRecord,
     CallbackRecord,
     CallRecord,
     Delivery,
     GapRecord,
     ReservationRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
     WrapUpRecord,
 )
 from cti.store.rows import (
     AGENTS,
+    ASKED_ONCE,
+    AUDIT,
     CALLBACKS,
     CALLS,
     CARDS,
@@ -34,7 +40,9 @@ from cti.store.rows import (
     GAPS,
     RESERVATIONS,
     SEGMENTS,
+    SESSIONS,
     TOKENS,
+    USERS,
     WRAP_UPS,
     Row,
 )
@@ -98,6 +106,45 @@ class Reader:
         rows = self._all(f"SELECT {TOKENS.columns} FROM tokens WHERE digest = ?", (digest,))
         return TOKENS.load(rows[0]) if rows else None
 
+    def asked_once(self, who: str, key: str) -> AskedOnce | None:
+        rows = self._all(f"SELECT {ASKED_ONCE.columns} FROM asked_once WHERE who = ? AND key = ?", (who, key))
+        return ASKED_ONCE.load(rows[0]) if rows else None
+
+    def users(self) -> Sequence[UserRecord]:
+        return [_user(row) for row in self._all(f"SELECT {USERS.columns} FROM users ORDER BY name")]
+
+    def user(self, name: str) -> UserRecord | None:
+        rows = self._all(f"SELECT {USERS.columns} FROM users WHERE name = ?", (name,))
+        return _user(rows[0]) if rows else None
+
+    def session(self, digest: str) -> tuple[SessionRecord, UserRecord] | None:
+        rows = self._all(f"SELECT {SESSIONS.columns} FROM sessions WHERE digest = ?", (digest,))
+        if not rows:
+            return None
+        session = SESSIONS.load(rows[0])
+        user = self.user(session.user)
+        return None if user is None else (session, user)
+
+    def key(self, name: str) -> str | None:
+        rows = self._all("SELECT value FROM keys WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    def audit(
+        self, who: str | None, object: str | None, limit: int, before: int | None
+    ) -> tuple[Sequence[tuple[int, AuditRecord]], int | None]:
+        terms = [
+            (column, value)
+            for column, value in (("who =", who), ("object =", object), ("id <", before))
+            if value is not None
+        ]
+        where = " AND ".join(f"{column} ?" for column, _ in terms) or "1 = 1"
+        rows = self._all(
+            f"SELECT id, {AUDIT.columns} FROM audit WHERE {where} ORDER BY id DESC LIMIT ?",
+            (*(value for _, value in terms), limit + 1),
+        )
+        page = [(id, AUDIT.load(row)) for id, *row in rows[:limit]]
+        return page, page[-1][0] if len(rows) > limit else None
+
     def call_by_channel(self, pbx: str, uniqueid: str) -> str | None:
         rows = self._all("SELECT call FROM channels WHERE pbx = ? AND uniqueid = ?", (pbx, uniqueid))
         return rows[0][0] if rows else None
@@ -106,12 +153,17 @@ class Reader:
         rows = self._all("SELECT at FROM heard WHERE pbx = ?", (pbx,))
         return rows[0][0] if rows else None
 
-    def gaps(self, since: float | None, until: float | None, limit: int) -> Sequence[GapRecord]:
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> tuple[Sequence[GapRecord], str | None]:
+        place = (_FOR_EVER, "") if after is None else self._position(after)
         rows = self._all(
-            f"SELECT {GAPS.columns} FROM gaps WHERE until >= ? AND since < ? ORDER BY since DESC, pbx LIMIT ?",
-            (since or 0.0, _FOR_EVER if until is None else until, limit),
+            f"SELECT {GAPS.columns} FROM gaps WHERE until >= ? AND since < ? AND (since, pbx) < (?, ?)"
+            " ORDER BY since DESC, pbx DESC LIMIT ?",
+            (since or 0.0, _FOR_EVER if until is None else until, *place, limit + 1),
         )
-        return [GAPS.load(row) for row in rows]
+        page = [GAPS.load(row) for row in rows[:limit]]
+        return page, self._cursor(page[-1].since, page[-1].pbx) if len(rows) > limit else None
 
     def wrap_ups(self) -> Sequence[WrapUpRecord]:
         rows = self._all(f"SELECT {WRAP_UPS.columns} FROM wrap_ups ORDER BY agent")
@@ -304,6 +356,11 @@ class Reader:
             " WHERE state = 'waiting' GROUP BY destination"
         )
         return {destination: (count, oldest) for destination, count, oldest in rows}
+
+
+def _user(row: Row) -> UserRecord:
+    *values, disabled = row
+    return USERS.load((*values, bool(disabled)))
 
 
 def event_of(row: Row) -> StoredEvent:

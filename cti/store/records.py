@@ -251,6 +251,65 @@ class TokenRecord:
     agent: str | None = None
     expires: float | None = None
     revoked: float | None = None
+    scopes: Sequence[str] | None = None
+
+
+@frozen
+class UserRecord:
+    """A person who logs in, and the agent whom they are, if any.
+
+    `password` is argon2id's text, and `changed` when it was set.
+    """
+
+    name: str
+    role: str
+    password: str = field(repr=False)
+    created: float
+    changed: float
+    agent: str | None = None
+    language: str | None = None
+    disabled: bool = False
+
+
+@frozen
+class SessionRecord:
+    """A browser that somebody has logged in with; only the SHA-256 digest (hex) of its id is kept.
+
+    `used` is when it was last used, to the minute; at `expires` it ends however much it is used.
+    """
+
+    digest: str
+    user: str
+    created: float
+    used: float
+    expires: float
+
+
+@frozen
+class AuditRecord:
+    """One thing that somebody looked at or changed. `kind` says what `who` is: `user`, `token` or `command`."""
+
+    at: float
+    who: str | None
+    kind: str
+    action: str
+    object: str | None = None
+    detail: Json | None = None
+    address: str | None = None
+
+
+@frozen
+class AskedOnce:
+    """A request with an Idempotency-Key and its answer; `status` is None while nobody knows what became of it."""
+
+    who: str
+    key: str
+    digest: str
+    at: float
+    status: int | None = None
+    media_type: str | None = None
+    headers: Mapping[str, str] | None = None
+    body: str | None = None
 
 
 @frozen

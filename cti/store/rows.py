@@ -16,6 +16,8 @@ from attrs import define, field
 
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
+    AuditRecord,
     CallbackRecord,
     CallRecord,
     CardRecord,
@@ -25,8 +27,10 @@ from cti.store.records import (
     HeardRecord,
     ReservationRecord,
     SegmentRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
     WrapUpRecord,
 )
 
@@ -133,11 +137,17 @@ DECISIONS = Table(
 CARDS = Table("cards", CardRecord, key=["call", "attempt", "agent"], json=["body"])
 AGENTS = Table("agents", AgentRecord, key=["id"], json=["phones", "groups", "crm"])
 RESERVATIONS = Table("reservations", ReservationRecord, key=["agent", "call"])
-TOKENS = Table("tokens", TokenRecord, key=["id"])
+TOKENS = Table("tokens", TokenRecord, key=["id"], json=["scopes"])
+USERS = Table("users", UserRecord, key=["name"])
+SESSIONS = Table("sessions", SessionRecord, key=["digest"])
 WRAP_UPS = Table("wrap_ups", WrapUpRecord, key=["agent"])
 CALLBACKS = Table("callbacks", CallbackRecord, key=["id"], json=["agents", "groups", "party"])
 HEARD = Table("heard", HeardRecord, key=["pbx"])
+ASKED_ONCE = Table("asked_once", AskedOnce, key=["who", "key"], json=["headers"])
 GAPS = Table("gaps", GapRecord, key=["pbx", "since"])
+
+AUDIT = Table("audit", AuditRecord, key=["id"], json=["detail"])
+ADD_AUDIT = inserting("audit", AUDIT.columns.split(", "))
 
 WISH_AGENT = alone(
     "agents", "UPDATE agents SET wish = ?, reason = ?, wish_since = ?, idle_since = ? WHERE id = ?"
@@ -154,7 +164,20 @@ OWE = inserting("unwritten", ["agent", "call", "since"], " ON CONFLICT (agent, c
 OWE_NOTHING = alone("unwritten", "DELETE FROM unwritten WHERE call = ?")
 TOUCH_AGENT = alone("agents", "UPDATE agents SET idle_since = ? WHERE id = ?")
 REMOVE_AGENT = alone("agents", "DELETE FROM agents WHERE id = ?")
+REMOVE_ASKED_ONCE = alone("asked_once", "DELETE FROM asked_once WHERE who = ? AND key = ?")
+FORGET_ASKED_ONCE = alone("asked_once", "DELETE FROM asked_once WHERE at < ?")
+TRIM_ASKED_ONCE = alone(
+    "asked_once",
+    "DELETE FROM asked_once WHERE who = ? AND at <"
+    " (SELECT at FROM asked_once WHERE who = ? ORDER BY at DESC LIMIT 1 OFFSET ?)",
+)
 REMOVE_RESERVATION = alone("reservations", "DELETE FROM reservations WHERE agent = ? AND call = ?")
+REMOVE_USER = alone("users", "DELETE FROM users WHERE name = ?")
+TOUCH_SESSION = alone("sessions", "UPDATE sessions SET used = ? WHERE digest = ?")
+END_SESSION = alone("sessions", "DELETE FROM sessions WHERE digest = ?")
+END_SESSIONS = alone("sessions", "DELETE FROM sessions WHERE user = ?")
+FORGET_SESSIONS = alone("sessions", "DELETE FROM sessions WHERE expires < ? OR used < ?")
+PUT_KEY = alone("keys", "INSERT INTO keys (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING")
 
 
 def run_in_groups(execute: Execute, rows: Iterable[tuple[Statement, Row]]) -> None:
@@ -262,6 +285,45 @@ class RowUnit:
 
     def put_token(self, token: TokenRecord) -> None:
         self.rows.append((TOKENS.upsert, TOKENS.values(token)))
+
+    def put_asked_once(self, asked: AskedOnce) -> None:
+        self.rows.append((ASKED_ONCE.upsert, ASKED_ONCE.values(asked)))
+
+    def remove_asked_once(self, who: str, key: str) -> None:
+        self.rows.append((REMOVE_ASKED_ONCE, (who, key)))
+
+    def trim_asked_once(self, who: str, keep: int) -> None:
+        self.rows.append((TRIM_ASKED_ONCE, (who, who, keep - 1)))
+
+    def forget_asked_once(self, before: float) -> None:
+        self.rows.append((FORGET_ASKED_ONCE, (before,)))
+
+    def put_user(self, user: UserRecord) -> None:
+        self.rows.append((USERS.upsert, USERS.values(user)))
+
+    def remove_user(self, name: str) -> None:
+        self.rows.append((REMOVE_USER, (name,)))
+
+    def put_session(self, session: SessionRecord) -> None:
+        self.rows.append((SESSIONS.upsert, SESSIONS.values(session)))
+
+    def touch_session(self, digest: str, used: float) -> None:
+        self.rows.append((TOUCH_SESSION, (used, digest)))
+
+    def end_session(self, digest: str) -> None:
+        self.rows.append((END_SESSION, (digest,)))
+
+    def end_sessions(self, user: str) -> None:
+        self.rows.append((END_SESSIONS, (user,)))
+
+    def forget_sessions(self, expired: float, idle_since: float) -> None:
+        self.rows.append((FORGET_SESSIONS, (expired, idle_since)))
+
+    def put_key(self, name: str, value: str) -> None:
+        self.rows.append((PUT_KEY, (name, value)))
+
+    def add_audit(self, entry: AuditRecord) -> None:
+        self.rows.append((ADD_AUDIT, AUDIT.values(entry)))
 
     def emit(
         self,

@@ -27,13 +27,17 @@ from cti.store.base import CallbackFilter, CallDetail, CallFilter, StoreError, S
 from cti.store.queries import Reader, events_between
 from cti.store.records import (
     AgentRecord,
+    AskedOnce,
+    AuditRecord,
     CallbackRecord,
     CallRecord,
     Delivery,
     GapRecord,
     ReservationRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
     WrapUpRecord,
 )
 from cti.store.rows import Execute, Row, RowUnit, Statement, alone, inserting, json_text, run_in_groups
@@ -552,6 +556,26 @@ class SqliteStore:
     def token(self, digest: str) -> TokenRecord | None:
         return self._read.token(digest)
 
+    def asked_once(self, who: str, key: str) -> AskedOnce | None:
+        return self._read.asked_once(who, key)
+
+    def users(self) -> Sequence[UserRecord]:
+        return self._read.users()
+
+    def user(self, name: str) -> UserRecord | None:
+        return self._read.user(name)
+
+    def session(self, digest: str) -> tuple[SessionRecord, UserRecord] | None:
+        return self._read.session(digest)
+
+    def key(self, name: str) -> str | None:
+        return self._read.key(name)
+
+    def audit(
+        self, who: str | None, object: str | None, limit: int, before: int | None
+    ) -> "Deferred[tuple[Sequence[tuple[int, AuditRecord]], int | None]]":
+        return self._in_thread(lambda reader: reader.audit(who, object, limit, before))
+
     def heard(self, pbx: str) -> float | None:
         return self._read.heard(pbx)
 
@@ -612,8 +636,10 @@ class SqliteStore:
         # Of a reactor it uses only `callFromThread`, which a type checker cannot read off a zope interface.
         return deferToThreadPool(self._reactor, self._pool, ask).addBoth(asked)  # type: ignore[arg-type]
 
-    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
-        return self._in_thread(lambda reader: reader.gaps(since, until, limit))
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
+        return self._in_thread(lambda reader: reader.gaps(since, until, limit, after))
 
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
         return self._read.events_after(seq, limit)

@@ -12,24 +12,29 @@ import orjson
 from cti import __version__
 from cti.agents.roster import AgentUnknown, AgentView, PhoneUnknown
 from cti.calls.control import took_part
-from cti.calls.present import agent_json, call_detail_json, call_json, etag_of, gap_json, moment
+from cti.calls.present import (
+    agent_json,
+    call_detail_json,
+    call_json,
+    etag_of,
+    gap_json,
+    moment,
+    with_display,
+)
 from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
 from cti.store.base import CallFilter
-from cti.web import call_control, callbacks, desk, openapi
+from cti.web import call_control, callbacks, desk, doors, openapi, page
 from cti.web.events import Reader
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
+from cti.web.schema import Schema
 from cti.web.services import Component, DryRun, Services
 from cti.web.shapes import NUMBER, SCHEMAS, STRING, TEXT, TIME, named
 from cti.web.tokens import ADMIN, AGENT, CRM, SUPERVISOR, Address, Identity
 
 _LAST_SEQ: Final = 2**53
-
-
-async def front(_services: Services, _asked: Asked) -> Answer:
-    return Answer(b"Cordboard. What this server can be asked is described at /openapi.json\n", 200, _TEXT)
 
 
 async def description(_services: Services, _asked: Asked) -> Answer:
@@ -68,10 +73,11 @@ async def calls(services: Services, asked: Asked) -> Answer:
         outcome=query.get("outcome"),
     )
     try:
-        page, following = await services.calls.calls(where, query["limit"], query.get("cursor"))
+        found, following = await services.calls.calls(where, query["limit"], query.get("cursor"))
     except ValueError as error:
-        raise Problem(422, f"cursor: {error}; take `next` from the page before", kind="cursor") from error
-    return _json({"calls": [call_json(call) for call in page], "next": following})
+        raise _not_given_out(error) from error
+    shown = [with_display(call_json(call), services.numbers.display) for call in found]
+    return _json({"calls": shown, "next": following})
 
 
 async def call(services: Services, asked: Asked) -> Answer:
@@ -86,8 +92,12 @@ async def call(services: Services, asked: Asked) -> Answer:
 
 async def gaps(services: Services, asked: Asked) -> Answer:
     query = asked.query
-    found = await services.calls.gaps(_time(query.get("since")), _time(query.get("until")), query["limit"])
-    return _json({"gaps": [gap_json(gap) for gap in found]})
+    since, until = _time(query.get("since")), _time(query.get("until"))
+    try:
+        found, following = await services.calls.gaps(since, until, query["limit"], query.get("cursor"))
+    except ValueError as error:
+        raise _not_given_out(error) from error
+    return _json({"gaps": [gap_json(gap) for gap in found], "next": following})
 
 
 async def agents(services: Services, asked: Asked) -> Answer:
@@ -133,7 +143,11 @@ async def events(services: Services, asked: Asked) -> None:
     if chosen is not None and not chosen <= frozenset(EVENT_TYPES):
         unknown = ", ".join(sorted(chosen - frozenset(EVENT_TYPES)))
         raise Problem(422, f"types: {unknown} unknown; known are {', '.join(EVENT_TYPES)}")
-    services.hub.open(asked.http, Reader(who, chosen), _resume_after(asked))
+    after = _resume_after(asked)
+    if who.role != AGENT:
+        # Everybody's cards; an agent's own are in the log already, as offered to them.
+        await services.audit.note(who, "GET /api/v1/events", None, asked.address, asked.query)
+    services.hub.open(asked.http, Reader(who, chosen), after)
 
 
 def metrics_reader(services: Services, address: Address | None) -> bool:
@@ -143,14 +157,18 @@ def metrics_reader(services: Services, address: Address | None) -> bool:
     return address.is_loopback or any(address in network for network in services.options.metrics_allow)
 
 
-_TEXT: Final = "text/plain; charset=utf-8"
 _EVERYBODY: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
 _STAFF: Final = frozenset({AGENT, SUPERVISOR, ADMIN})
 
+_LIMIT: Final = Parameter(
+    "limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "how many"
+)
+_CURSOR: Final = Parameter("cursor", TEXT, "`next` of the page before")
+_SEQ: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": _LAST_SEQ}
 _BAD: Final = "something in the request is not as described here"
 
 ROUTES: Final[tuple[Route, ...]] = (
-    Route("GET", "/", front, "Where to look", answers=(_TEXT, STRING)),
+    *page.ROUTES,
     Route("GET", "/openapi.json", description, "This document"),
     Route(
         "GET",
@@ -176,6 +194,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Figures for Prometheus",
         "From loopback and the networks in `metrics_allow` no token is asked for.",
         roles=_EVERYBODY,
+        scope="metrics",
         without_token=metrics_reader,
         answers=(CONTENT_TYPE, STRING),
     ),
@@ -186,6 +205,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Who has this number",
         "Nobody found is 200 with no parties. An adapter that failed is among `adapters`, not an error.",
         roles=_EVERYBODY,
+        audited=True,
         query=(Parameter("number", NUMBER, "as people write it", required=True),),
         answers=("application/json", named("Identification")),
         problems={422: "not a telephone number"},
@@ -197,6 +217,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The call log, newest first",
         "An agent gets the calls that they talked in or were offered.",
         roles=_EVERYBODY,
+        audited=True,
         query=(
             Parameter(
                 "since", TIME, "calls that started then or later; a time or a date, UTC without a zone"
@@ -211,8 +232,8 @@ ROUTES: Final[tuple[Route, ...]] = (
                 {"type": "string", "enum": [*SCHEMAS["Call"]["properties"]["outcome"]["enum"][:-1]]},
                 "what came of it",
             ),
-            Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "how many"),
-            Parameter("cursor", TEXT, "`next` of the page before"),
+            _LIMIT,
+            _CURSOR,
         ),
         answers=("application/json", named("CallPage")),
         problems={422: _BAD},
@@ -223,6 +244,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         call,
         "One call with all that belongs to it",
         roles=_EVERYBODY,
+        audited=True,
         answers=("application/json", named("CallDetail")),
         problems={404: "no such call, or an agent who took no part in it"},
     ),
@@ -236,7 +258,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=(
             Parameter("since", TIME, "gaps that ended then or later"),
             Parameter("until", TIME, "gaps that began before"),
-            Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "how many"),
+            _LIMIT,
+            _CURSOR,
         ),
         answers=("application/json", named("Gaps")),
         problems={422: _BAD},
@@ -280,19 +303,26 @@ ROUTES: Final[tuple[Route, ...]] = (
         " starts with a `reset` that names the oldest event there is. Without it the stream begins now. Agents"
         " get what is meant for them, a CRM `call.*`, others all.",
         roles=_EVERYBODY,
+        scope="events",
         query=(
+            Parameter("after", _SEQ, "the number of the last event received"),
             Parameter(
-                "after",
-                {"type": "integer", "minimum": 0, "maximum": _LAST_SEQ},
-                "the number of the last event received; the header `Last-Event-ID` goes before it",
+                "types",
+                {"type": "string", "minLength": 1, "maxLength": 400, "examples": ["call.ended,call.missed"]},
+                "only these, by commas",
             ),
-            Parameter("types", {"type": "string", "minLength": 1, "maxLength": 400}, "only these, by commas"),
+        ),
+        headers=(
+            Parameter(
+                "Last-Event-ID", _SEQ, "the same; browsers send it by themselves, and it goes before `after`"
+            ),
         ),
         answers=("text/event-stream", named("Event")),
         problems={422: _BAD, 503: "too many streams"},
     ),
     *call_control.ROUTES,
     *desk.ROUTES,
+    *doors.ROUTES,
     *callbacks.ROUTES,
 )
 
@@ -338,6 +368,10 @@ def _number(services: Services, raw: str | None) -> str | None:
     return number.dialable
 
 
+def _not_given_out(error: ValueError) -> Problem:
+    return Problem(422, f"cursor: {error}; take `next` from the page before", kind="cursor")
+
+
 def _not_a_number() -> Problem:
     return Problem(
         422,
@@ -349,10 +383,5 @@ def _not_a_number() -> Problem:
 
 def _resume_after(asked: Asked) -> int | None:
     # A browser that connects again repeats the URL with its old `after`, and knows better by the header.
-    given = asked.http.getHeader("Last-Event-ID")
-    if given is None:
-        after: int | None = asked.query.get("after")
-        return after
-    if not (given.isascii() and given.isdigit() and len(given) <= 16 and int(given) <= _LAST_SEQ):
-        raise Problem(422, "Last-Event-ID must be the `id` of the last event received, a whole number")
-    return int(given)
+    last: int | None = asked.headers.get("Last-Event-ID", asked.query.get("after"))
+    return last

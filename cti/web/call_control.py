@@ -229,6 +229,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "For agents only their own calls, and only with `call_control.own_recordings`. That it was heard stays among"
         " the call's events.",
         roles=_DESK,
+        audited=True,
+        scope="recordings",
         query=(
             Parameter(
                 "part",
@@ -252,6 +254,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers=("application/json", named("Call")),
         status=202,
         seconds=_SLOW,
+        idempotent=True,
         problems={**WHY, 429: "too many calls in a minute, by this token or for this agent"},
     ),
     *(
@@ -265,6 +268,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             body=_body(row.needs),
             answers=("application/json", named("Call")),
             seconds=row.seconds,
+            idempotent=True,
             problems=WHY
             if row.needs is not _TO
             else {**WHY, 429: "too many calls in a minute to the outside"},

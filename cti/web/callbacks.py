@@ -9,6 +9,7 @@ from cti.calls.callbacks import STATES, CallbackChanged, CallbackUnknown, callba
 from cti.calls.control import BadTarget, CallUnknown
 from cti.calls.present import call_json, moment
 from cti.numbers import NumberKind
+from cti.store.records import CallbackRecord
 from cti.web.call_control import WHY, asker, told
 from cti.web.desk import precondition
 from cti.web.problems import Problem
@@ -33,7 +34,7 @@ async def callbacks(services: Services, asked: Asked) -> Answer:
         )
     except ValueError as error:
         raise Problem(422, f"cursor: {error}; take `next` from the page before", kind="cursor") from error
-    return _json({"callbacks": [callback_json(each) for each in page], "next": following})
+    return _json({"callbacks": [_shown(services, each) for each in page], "next": following})
 
 
 async def plan(services: Services, asked: Asked) -> Answer:
@@ -45,7 +46,7 @@ async def plan(services: Services, asked: Asked) -> Answer:
         made = await services.desktop.callbacks.plan(asker(asked.identity), number.dialable, _given(body))
     except (BadTarget, CallUnknown) as error:
         raise Problem(422, str(error)) from error
-    return _with_etag(callback_json(made), 201)
+    return _with_etag(_shown(services, made), 201)
 
 
 async def change(services: Services, asked: Asked) -> Answer:
@@ -65,9 +66,9 @@ async def change(services: Services, asked: Asked) -> Answer:
             str(error),
             kind="changed",
             headers={"ETag": callback_etag(error.record)},
-            more={"callback": callback_json(error.record)},
+            more={"callback": _shown(services, error.record)},
         ) from error
-    return _with_etag(callback_json(changed), 200)
+    return _with_etag(_shown(services, changed), 200)
 
 
 async def dial(services: Services, asked: Asked) -> Answer:
@@ -88,6 +89,10 @@ def _given(body: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
+def _shown(services: Services, callback: CallbackRecord) -> dict[str, Any]:
+    return {**callback_json(callback), "display": services.numbers.display(callback.number)}
+
+
 def _with_etag(callback: Mapping[str, Any], status: int) -> Answer:
     return Answer(orjson.dumps(callback), status, headers={"ETag": callback["etag"]})
 
@@ -106,6 +111,7 @@ _CALLBACK: Final = record(
         "id": STRING,
         "created": TIME,
         "number": STRING,
+        "display": {**STRING, "description": "the number as people write it where this server stands"},
         "state": {"type": "string", "enum": list(STATES)},
         "service": maybe(STRING),
         "owner": maybe(STRING),

@@ -12,7 +12,7 @@ from adapters.base import AdapterError, NewParty
 from cti.agents.roster import AgentUnknown
 from cti.calls.control import CallUnknown, took_part
 from cti.calls.parties import NoCreator
-from cti.calls.present import call_json, etag_of
+from cti.calls.present import call_json, etag_of, with_display
 from cti.calls.writing_up import (
     MAX_EXTENSION,
     DispositionMissing,
@@ -36,10 +36,21 @@ _EVERYBODY: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
 
 async def desk(services: Services, asked: Asked) -> Answer:
     agent = _whose(asked)
+    if agent != asked.identity.agent:
+        # Somebody else's cards; one's own are in the log already, as offered.
+        await services.audit.note(asked.identity, "GET /api/v1/desk", agent, asked.address)
     try:
         return _json(services.desktop.desk.snapshot(agent))
     except AgentUnknown as error:
         raise Problem(404, f"{error}; GET /api/v1/agents lists them") from error
+
+
+async def desk_call(services: Services, asked: Asked) -> Answer:
+    agent = own_agent(asked.identity)
+    detail = await services.calls.call(asked.path["id"])
+    if detail is None or not took_part(detail, agent):
+        raise Problem(404, "there is no such call, or you had no part in it", kind="no-such-call")
+    return _json(services.desktop.desk.one(detail, agent))
 
 
 async def card_painted(services: Services, asked: Asked) -> Answer:
@@ -117,7 +128,8 @@ async def history(services: Services, asked: Asked) -> Answer:
         found.update({each.id: each for each in page})
     newest = sorted(found.values(), key=lambda each: (each.started, each.id), reverse=True)[:limit]
     fields = _BRIEF if who.role == AGENT else None
-    return _json({"calls": [_brief(call_json(each), fields) for each in newest]})
+    shown = (with_display(call_json(each), services.numbers.display) for each in newest)
+    return _json({"calls": [_brief(each, fields) for each in shown]})
 
 
 async def create_party(services: Services, asked: Asked) -> Answer:
@@ -191,6 +203,7 @@ def _body(properties: Mapping[str, Schema], *needed: str) -> Schema:
 #: What an agent gets to see of a call of others with the same party.
 _BRIEF: Final = (
     "id",
+    "display",
     "direction",
     "from",
     "to",
@@ -261,6 +274,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         problems={404: "no such agent", 422: "whose desk is meant"},
     ),
     Route(
+        "GET",
+        "/api/v1/desk/calls/{id}",
+        desk_call,
+        "One of an agent's own calls as the desk shows it, past ones too",
+        roles=_STAFF,
+        answers=("application/json", _DESK_CALL),
+        problems={404: "no such call, or an agent who took no part in it"},
+    ),
+    Route(
         "POST",
         "/api/v1/calls/{id}/card",
         card_painted,
@@ -294,10 +316,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers=("application/json", _WRITTEN),
         problems={
             404: "no such call, or an agent who did not talk in it",
-            412: "somebody else has written meanwhile",
             422: "no such disposition or party",
-            428: "no If-Match",
         },
+        etag=True,
     ),
     Route(
         "POST",
@@ -318,6 +339,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             409: "the agent does not write up this call, or its disposition is missing",
             422: "neither of both, or extended enough",
         },
+        idempotent=True,
     ),
     Route(
         "GET",
@@ -337,6 +359,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Earlier calls with the same party or number, newest first",
         "For whoever may see the call. An agent gets the main fields of each.",
         roles=_EVERYBODY,
+        audited=True,
         query=(
             Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "how many"),
         ),

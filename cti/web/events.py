@@ -14,12 +14,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cti.logs import get_logger
 from cti.reactors import Clock, DelayedCall
 from cti.store.base import StoreError
 from cti.store.records import StoredEvent
+from cti.web.masking import Masking
 from cti.web.problems import Problem
 from cti.web.tokens import AGENT, CRM, Identity
 from cti.web.transport import StreamRequest
@@ -64,7 +65,7 @@ class EventHub:
     """All open streams.
 
     `valid` tells whether an identity still holds; it is asked at each heartbeat, so that a revoked token's
-    stream ends. `start` before the first event, with the store open.
+    stream ends. `masking`: what of an event a role does not see. `start` before the first event, with the store open.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class EventHub:
         clock: Clock,
         *,
         valid: Callable[[Identity], bool],
+        masking: Masking | None = None,
         max_streams: int = MAX_STREAMS,
     ) -> None:
         self._store = store
         self._clock = clock
         self._valid = valid
+        self._masking = masking or Masking()
         self._max_streams = max_streams
         self._published = 0
         self._streams: set[_Stream] = set()
@@ -133,9 +136,11 @@ class EventHub:
                 self._flush()
         self.recheck()
 
-    def recheck(self) -> None:
-        """End the streams whose token was revoked or has expired."""
+    def recheck(self, of: str | None = None) -> None:
+        """End the streams whose token or session has ended; only those `of` one `Identity.token`, if it is given."""
         for stream in tuple(self._streams):
+            if of is not None and stream.reader.identity.token != of:
+                continue
             if not self._valid(stream.reader.identity):
                 stream.end()
 
@@ -171,15 +176,24 @@ class EventHub:
         return self._published
 
     def _fan_out(self, event: StoredEvent) -> None:
-        rendered: bytes | None = None
+        rendered: dict[str, bytes] = {}
         for stream in self._candidates(event):
             if stream.wants(event):
-                if rendered is None:
-                    rendered = render(event)
+                # One for all who see the same.
+                role = stream.reader.identity.role
+                view = role if self._masking.hides(role) else ""
+                if view not in rendered:
+                    rendered[view] = self.rendered(event, role)
                 if not stream.has_unsent:
                     self._unsent.append(stream)
-                stream.offer(event, rendered)
+                stream.offer(event, rendered[view])
         self._published = event.seq
+
+    def rendered(self, event: StoredEvent, role: str) -> bytes:
+        """The event as somebody of this role gets it."""
+        if self._masking.hides(role):
+            event = evolve(event, data=self._masking.masked(role, event.data))
+        return render(event)
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
@@ -339,7 +353,7 @@ class _Stream:
         for event in page:
             self._position = event.seq
             if self.reader.sees(event):
-                self._request.write(render(event))
+                self._request.write(self._hub.rendered(event, self.reader.identity.role))
                 if self._paused_since is not None:
                     return
         if len(page) < PAGE:
@@ -377,6 +391,8 @@ def _tune(transport: Any) -> None:
     By itself it holds an event back until the one before is acknowledged, which the other side may put off for
     200 ms, and it takes a quarter of an hour to notice a death.
     """
+    # Below TLS is the connection itself.
+    transport = getattr(transport, "transport", transport)
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,11 +1,12 @@
 """What a row of the route table is, and how a request finds its row. The rows themselves are in `api`."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
 from attrs import field, frozen
 
+from cti.web.etags import same
 from cti.web.problems import Problem
 from cti.web.schema import Schema
 from cti.web.services import Services
@@ -20,19 +21,25 @@ _SEGMENT_LIMIT: Final = 16
 
 @frozen
 class Answer:
-    """A whole answer. What only API answers need (`Cache-Control`, …) is added where it is sent."""
+    """A whole answer. What only API answers need (`Cache-Control`, …) is added where it is sent.
+
+    `etag`: the version of what is answered, in its quotes. Who asks for it again with `If-None-Match` gets 304.
+    """
 
     body: bytes
     status: int = 200
     content_type: str = JSON
     headers: Mapping[str, str] = field(factory=dict)
+    etag: str | None = None
 
 
 @frozen
 class Asked:
-    """A request, checked against its row: `path`, `query` and `body` hold what the schemas there allow.
+    """A request, checked against its row: `path`, `query`, `headers` and `body` hold what the schemas there
+    allow.
 
-    `who` is None only where the row demands no token.
+    `who` is None only where the row demands no token. `if_match`: the versions that a change is meant for, in rows
+    with `etag` that change something.
     """
 
     http: Request
@@ -41,7 +48,23 @@ class Asked:
     who: Identity | None
     path: Mapping[str, str]
     query: Mapping[str, Any]
+    headers: Mapping[str, Any]
     body: Any
+    if_match: Collection[str] = ()
+
+    def must_be(self, etag: str, **current: Any) -> None:
+        """See that a change is meant for the version that is there, as of now: change it in the same turn.
+
+        Raises `Problem` 412, which carries `current` for the client to put its change into.
+        """
+        if not same(self.if_match, etag):
+            raise Problem(
+                412,
+                "somebody has changed it since you read it; this problem has what is there now, and its ETag",
+                kind="changed",
+                headers={"ETag": etag},
+                more={**current, "etag": etag},
+            )
 
     @property
     def identity(self) -> Identity:
@@ -67,7 +90,7 @@ Handler = Callable[[Services, Asked], Coroutine[Any, Any, Answer | None]]
 
 @frozen
 class Parameter:
-    """A query parameter; absent unless `schema` has a default."""
+    """A parameter in the query or a header; absent unless `schema` has a default."""
 
     name: str
     schema: Schema
@@ -82,7 +105,11 @@ class Route:
     `roles`: whose token is taken, None if none is asked for. `without_token`: who needs none although `roles`
     are given. `answers`: the media type and the schema of what is answered with `status`, and with
     the statuses in `also`. `seconds`: an answer that takes longer is given up. A body all of whose parts may be left
-    out may be left out itself.
+    out may be left out itself. `audited`: whether it is written down who asked; None: where it changes something.
+    `scope`: the group of routes that a token may be limited to; without it, it follows from method and path.
+    `etag`: the answer carries the version of what it shows, and if the row changes something, the request has to say
+    by `If-Match` which version it is meant for; the handler asks `must_be`. `idempotent`: it makes something, and an
+    `Idempotency-Key` makes sure that this is done once. Not for rows whose answer holds a secret: answers are kept.
     """
 
     method: str
@@ -93,12 +120,28 @@ class Route:
     roles: frozenset[str] | None = None
     without_token: Callable[[Services, Address | None], bool] | None = None
     query: Sequence[Parameter] = ()
+    headers: Sequence[Parameter] = ()
     body: Schema | None = None
     answers: tuple[str, Schema] = (JSON, {"type": "object"})
     status: int = 200
     seconds: float = ANSWER_SECONDS
+    audited: bool | None = None
+    scope: str = ""
     also: Mapping[int, str] = field(factory=dict)
     problems: Mapping[int, str] = field(factory=dict)
+    etag: bool = False
+    idempotent: bool = False
+
+    @property
+    def changes(self) -> bool:
+        return self.method not in ("GET", "HEAD")
+
+    @property
+    def group(self) -> str:
+        """What a token needs among its scopes: `read` for all that changes nothing, else the path's first word."""
+        if self.scope or self.method == "GET":
+            return self.scope or "read"
+        return self.path.removeprefix("/api/v1/").partition("/")[0]
 
     @property
     def body_needed(self) -> bool:
@@ -121,17 +164,22 @@ class Table:
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
         """The row and the values in the path. Raises `Problem` 404 or 405."""
+        rows, values = self._at(path)
+        route = rows.get("GET" if method == "HEAD" else method)
+        if route is None or (method == "HEAD" and route.answers[0] == "text/event-stream"):
+            allow = _allow(rows)
+            raise Problem(405, f"this path takes {allow}", headers={"Allow": allow})
+        return route, values
+
+    def allow(self, path: str) -> str:
+        """The methods that a path takes, as `Allow` lists them. Raises `Problem` 404."""
+        return _allow(self._at(path)[0])
+
+    def _at(self, path: str) -> tuple[Mapping[str, Route], Mapping[str, str]]:
         rows, values = self._rows(path)
         if rows is None:
             raise Problem(404, "there is nothing at this path; /openapi.json lists what there is")
-        route = rows.get("GET" if method == "HEAD" else method)
-        if route is None or (method == "HEAD" and route.answers[0] == "text/event-stream"):
-            allowed = set(rows)
-            if any(row.method == "GET" and row.answers[0] != "text/event-stream" for row in rows.values()):
-                allowed.add("HEAD")
-            allow = ", ".join(sorted(allowed))
-            raise Problem(405, f"this path takes {allow}", headers={"Allow": allow})
-        return route, values
+        return rows, values
 
     def _rows(self, path: str) -> tuple[Mapping[str, Route] | None, Mapping[str, str]]:
         if path in self._plain:
@@ -142,6 +190,13 @@ class Table:
             if values is not None:
                 return rows, values
         return None, {}
+
+
+def _allow(rows: Mapping[str, Route]) -> str:
+    allowed = {"OPTIONS", *rows}
+    if any(row.method == "GET" and row.answers[0] != "text/event-stream" for row in rows.values()):
+        allowed.add("HEAD")
+    return ", ".join(sorted(allowed))
 
 
 def _match(pattern: Sequence[str], segments: Sequence[str]) -> Mapping[str, str] | None:

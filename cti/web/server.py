@@ -4,38 +4,70 @@ What the answers are is `api`'s, and everything that they are made of is passed 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
+from math import ceil
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl
 
 import orjson
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web import http
 
+from cti.dialling import Allowance
 from cti.logs import get_logger
 from cti.store.base import StoreError
 from cti.web.api import ROUTES
+from cti.web.etags import known, tags_of
+from cti.web.once import Once, key_of
 from cti.web.problems import MEDIA_TYPE, Problem
-from cti.web.routing_table import JSON, Answer, Asked, Route, Table
+from cti.web.routing_table import JSON, Answer, Asked, Parameter, Route, Table
 from cti.web.schema import errors, from_text
 from cti.web.services import Services
+from cti.web.sessions import SAFE, is_secure, refuse_foreign, refuse_forged, session_id
 from cti.web.tokens import Address, Identity
 from cti.web.transport import BODY_LIMIT, IDLE_SECONDS, URL_LIMIT, Channel, Request
 
 _PARAMETER_LIMIT: Final = 32
 _BEARER: Final = re.compile(r"Bearer +([A-Za-z0-9._~+/-]+=*) *", re.IGNORECASE)
+#: What a page of ours may do: nothing but with what comes from here, and nothing written into it is run.
+_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        *(f"{each}-src 'self'" for each in ("script", "style", "font", "connect", "media", "manifest")),
+        "img-src 'self' data:",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+    )
+)
+_FEATURES: Final = (
+    "camera",
+    "geolocation",
+    "microphone",
+    "payment",
+    "usb",
+    "display-capture",
+    "browsing-topics",
+)
 _HEADERS: Final[Mapping[str, str]] = {
     "Server": "Cordboard",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": ", ".join(f"{feature}=()" for feature in _FEATURES),
 }
+_HSTS: Final = f"max-age={365 * 86_400}"
 _log = get_logger(__name__)
 
 
@@ -54,8 +86,10 @@ class Site(http.HTTPFactory):
     def __init__(self, services: Services, table: Table) -> None:
         super().__init__(timeout=IDLE_SECONDS, reactor=cast(IReactorTime, services.clock))
         self.channels: set[Channel] = set()
+        self.once = Once(services.answers, services.clock)
         self._services = services
         self._table = table
+        self._allowance = Allowance(services.clock.seconds, services.options.requests_per_minute)
         self._closing = False
 
     def buildProtocol(self, addr: Any) -> Any:
@@ -81,6 +115,8 @@ class Site(http.HTTPFactory):
         began = self._services.clock.seconds()
         for name, value in _HEADERS.items():
             request.setHeader(name, value)  # type: ignore[no-untyped-call]
+        if is_secure(request, self._services.options.behind_proxy):
+            request.setHeader("Strict-Transport-Security", _HSTS)  # type: ignore[no-untyped-call]
         request.setHeader("Date", http.datetimeToString())  # type: ignore[no-untyped-call]
         working = Deferred.fromCoroutine(self._work(request))
         if request.method in (b"GET", b"HEAD"):
@@ -98,22 +134,92 @@ class Site(http.HTTPFactory):
         except UnicodeDecodeError:
             raise Problem(400, "a URL is ASCII; encode anything else by percent signs") from None
         path, _, query = uri.partition("?")
+        if method == "OPTIONS":
+            return Answer(b"", 204, headers={"Allow": self._table.allow(path)})
         route, values = self._table.find(method, path)
         request.route = route.path
         address = _address(request, self._services.options.behind_proxy)
         who = self._authorise(request, route, address)
-        asked = Asked(request, route, address, who, values, _query(route, query), _body(route, request))
-        handling: Deferred[Answer | None] = Deferred.fromCoroutine(route.handler(self._services, asked))
-        return await handling.addTimeout(route.seconds, cast(IReactorTime, self._services.clock))
+        if who is not None:
+            self._count(who)
+        asked = Asked(
+            request,
+            route,
+            address,
+            who,
+            values,
+            _query(route, query),
+            _headers(route, request),
+            _body(route, request),
+            _if_match(route, request),
+        )
+        request.role = None if who is None else who.role
+        if route.audited:
+            # Before it is answered: no look without its line, and one that was refused has one, too.
+            action, object, detail = _told(asked)
+            await self._services.audit.note(who, action, object, address, detail)
+        key = key_of(request.requestHeaders.getRawHeaders("Idempotency-Key", []))
+        if key is None or not route.idempotent:
+            answer = await self._handled(asked)
+        else:
+            answer = await self.once.answer(asked, key, lambda: self._handled(asked))
+        if route.audited is None and who is not None and request.method not in SAFE:
+            await self._write_down(asked)
+        return answer if answer is None or answer.etag is None else _versioned(answer, request)
+
+    async def _write_down(self, asked: Asked) -> None:
+        action, object, detail = _told(asked)
+        try:
+            await self._services.audit.note(asked.who, action, object, asked.address, detail)
+        except StoreError as error:
+            # It has been done, and who asked must hear of that.
+            _log.error(
+                "a change is not in the audit", action=action, by=asked.identity.name, error=str(error)
+            )
+
+    def _handled(self, asked: Asked) -> "Deferred[Answer | None]":
+        handling: Deferred[Answer | None] = Deferred.fromCoroutine(asked.route.handler(self._services, asked))
+        return handling.addTimeout(asked.route.seconds, cast(IReactorTime, self._services.clock))
 
     def _authorise(self, request: Request, route: Route, address: Address | None) -> Identity | None:
         if route.roles is None:
             return None
         given = request.requestHeaders.getRawHeaders("Authorization")
-        if not given:
-            if route.without_token is not None and route.without_token(self._services, address):
-                return None
-            raise Problem(401, "send Authorization: Bearer TOKEN", headers={"WWW-Authenticate": _REALM})
+        secure = is_secure(request, self._services.options.behind_proxy)
+        id = session_id(request, secure)
+        if given:
+            who = self._by_token(given, address)
+        elif id is not None:
+            who = self._by_session(request, id, secure)
+        elif route.without_token is not None and route.without_token(self._services, address):
+            return None
+        else:
+            raise Problem(
+                401, "log in, or send Authorization: Bearer TOKEN", headers={"WWW-Authenticate": _REALM}
+            )
+        if who.role not in route.roles:
+            raise Problem(403, f"this is for the roles {', '.join(sorted(route.roles))}; yours is {who.role}")
+        if who.scopes is not None and route.group not in who.scopes:
+            scopes = ", ".join(sorted(who.scopes))
+            raise Problem(403, f"this token is for {scopes}; {route.group} would be needed", kind="scope")
+        return who
+
+    def _by_session(self, request: Request, id: str, secure: bool) -> Identity:
+        sessions = self._services.sessions
+        who = sessions.identify(id)
+        if who is None:
+            raise Problem(
+                401,
+                "this session has ended; log in again",
+                kind="session-ended",
+                headers={"WWW-Authenticate": _REALM},
+            )
+        refuse_foreign(request, secure, self._services.options.url)
+        if request.method not in SAFE:
+            refuse_forged(request, sessions.csrf(who))
+        return who
+
+    def _by_token(self, given: Sequence[str], address: Address | None) -> Identity:
         found = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
         if found is None:
             self._count_failure(address)
@@ -128,11 +234,19 @@ class Site(http.HTTPFactory):
                 "this token is unknown, expired or revoked; `cti token add` makes one",
                 headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
             )
-        if who.role not in route.roles:
-            raise Problem(
-                403, f"this is for the roles {', '.join(sorted(route.roles))}; the token's is {who.role}"
-            )
         return who
+
+    def _count(self, who: Identity) -> None:
+        """One request of theirs. Nobody who asks without a pause takes the turns of those who call."""
+        wait = self._allowance.take(who.token)
+        if wait > 0:
+            seconds = str(max(1, ceil(wait)))
+            raise Problem(
+                429,
+                f"too many requests; the next is answered in {seconds} s (http.requests_per_minute)",
+                kind="too-many-requests",
+                headers={"Retry-After": seconds},
+            )
 
     def _count_failure(self, address: Address | None) -> None:
         wait = self._services.failures.record(address)
@@ -148,6 +262,8 @@ class Site(http.HTTPFactory):
             problem = Problem(503, "the request was given up")
         elif isinstance(error, Problem):
             problem = error
+            if error.status == HTTPStatus.FORBIDDEN:
+                _log.warning("a request was refused", route=request.route, role=request.role, why=error.kind)
         elif isinstance(error, DeferredTimeout):
             problem = Problem(504, "no answer in time; try again")
         elif isinstance(error, StoreError):
@@ -161,11 +277,16 @@ class Site(http.HTTPFactory):
     def _send(self, answer: Answer | None, request: Request, began: float) -> None:
         if answer is None or request.gone:
             return
+        if request.role is not None and answer.content_type in (JSON, MEDIA_TYPE):
+            answer = evolve(answer, body=self._services.masking.masked(request.role, answer.body))
         for name, value in answer.headers.items():
             request.setHeader(name, value)  # type: ignore[no-untyped-call]
-        if answer.status != HTTPStatus.NO_CONTENT:
+        if answer.status not in http.NO_BODY_CODES:
             request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
             request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
+        if answer.content_type in (JSON, MEDIA_TYPE):
+            # For programs: opened as a page, it is saved and never shown.
+            request.setHeader("Content-Disposition", 'attachment; filename="api.json"')  # type: ignore[no-untyped-call]
         # Twisted does not know all of them by itself.
         request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
         request.write(answer.body)  # type: ignore[no-untyped-call]
@@ -184,6 +305,20 @@ class Site(http.HTTPFactory):
         _log.error("an answer could not be sent", route=request.route, exception=failure.getTraceback())
         if not request.gone:
             request.connection.abortConnection()
+
+
+#: Of a body, what is written down as it is; of the rest, such as notes, only that it was there.
+_IN_WORDS: Final = frozenset(
+    {"state", "reason", "agent", "to", "from", "action", "owner", "phone", "disposition"}
+)
+
+
+def _told(asked: Asked) -> tuple[str, str | None, Mapping[str, Any]]:
+    """What is written down of a request: the action, whose it is about, and what was asked."""
+    body = asked.body if isinstance(asked.body, dict) else {}
+    given = {key: value if key in _IN_WORDS else "…" for key, value in body.items()}
+    action = f"{asked.route.method} {asked.route.path}"
+    return action, next(iter(asked.path.values()), None), {**asked.query, **given}
 
 
 _REALM: Final = 'Bearer realm="cordboard"'
@@ -208,26 +343,63 @@ def _address(request: Request, behind_proxy: bool) -> Address | None:
     return mapped or address
 
 
+def _if_match(route: Route, request: Request) -> Collection[str]:
+    if not (route.etag and route.changes):
+        return ()
+    wanted = tags_of(request.requestHeaders.getRawHeaders("If-Match", []), "If-Match")
+    if wanted is None:
+        raise Problem(
+            428,
+            "send If-Match with the ETag of what you have read, so that nobody's change is lost",
+            kind="precondition-required",
+        )
+    return wanted
+
+
+def _versioned(answer: Answer, request: Request) -> Answer:
+    """The answer with its ETag, or 304 for who has it already."""
+    etag = str(answer.etag)
+    headers = {**answer.headers, "ETag": etag}
+    if request.method in (b"GET", b"HEAD") and answer.status == 200:
+        has = tags_of(request.requestHeaders.getRawHeaders("If-None-Match", []), "If-None-Match")
+        if known(has, etag):
+            return Answer(b"", 304, headers=headers)
+    return evolve(answer, headers=headers)
+
+
 def _query(route: Route, text: str) -> Mapping[str, Any]:
-    known = {parameter.name: parameter for parameter in route.query}
-    found: dict[str, Any] = {
-        name: parameter.schema["default"]
-        for name, parameter in known.items()
-        if "default" in parameter.schema
-    }
-    faults: list[str] = []
-    seen: set[str] = set()
-    for name, value in _pairs(text):
-        if name not in known:
-            names = f"known are {', '.join(known)}" if known else "this path takes none"
-            faults.append(f"{name[:40]} is no parameter here; {names}")
-        elif name in seen:
-            faults.append(f"{name} is given twice")
-        else:
-            found[name], wrong = from_text(known[name].schema, value, name)
+    names = [parameter.name for parameter in route.query]
+    pairs = _pairs(text)
+    listed = f"known are {', '.join(names)}" if names else "this path takes none"
+    unknown = dict.fromkeys(name[:40] for name, _ in pairs if name not in names)
+    return _parameters(route.query, pairs, [f"{name} is no parameter here; {listed}" for name in unknown])
+
+
+def _headers(route: Route, request: Request) -> Mapping[str, Any]:
+    given = [
+        (each.name, value)
+        for each in route.headers
+        for value in request.requestHeaders.getRawHeaders(each.name, [])
+    ]
+    return _parameters(route.headers, given, [])
+
+
+def _parameters(
+    known: Sequence[Parameter], given: Sequence[tuple[str, str]], faults: list[str]
+) -> Mapping[str, Any]:
+    """The values by the parameters' names. Raises `Problem` 422 with these faults and all others."""
+    found: dict[str, Any] = {}
+    for parameter in known:
+        name, texts = parameter.name, [value for name, value in given if name == parameter.name]
+        if len(texts) > 1:
+            faults.append(f"{name} is given {len(texts)} times")
+        elif texts:
+            found[name], wrong = from_text(parameter.schema, texts[0], name)
             faults += wrong
-        seen.add(name)
-    faults += [f"{name} is missing" for name, each in known.items() if each.required and name not in seen]
+        elif parameter.required:
+            faults.append(f"{name} is missing")
+        elif "default" in parameter.schema:
+            found[name] = parameter.schema["default"]
     _refuse(faults)
     return found
 

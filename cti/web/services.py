@@ -20,9 +20,13 @@ from cti.calls.written import Written
 from cti.metrics import Metrics
 from cti.numbers import Number
 from cti.reactors import Clock
-from cti.store.base import CallDetail, CallFilter
-from cti.store.records import CallRecord, GapRecord
+from cti.store.base import CallDetail, CallFilter, Unit
+from cti.store.records import AskedOnce, AuditRecord, CallRecord, GapRecord, StoredEvent, UserRecord
+from cti.web.audit import Audit
 from cti.web.events import EventHub
+from cti.web.login import Login
+from cti.web.masking import Masking
+from cti.web.sessions import Sessions
 from cti.web.tokens import FailedAttempts, Tokens
 
 
@@ -37,14 +41,35 @@ class ICallLog(Protocol):
         self, agent: str, limit: int, after: str | None = None
     ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]": ...
     def gaps(
-        self, since: float | None, until: float | None, limit: int
-    ) -> "Deferred[Sequence[GapRecord]]": ...
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]": ...
+
+
+class IAnswers(Protocol):
+    """What is needed of a store to answer a request that is sent again."""
+
+    def asked_once(self, who: str, key: str) -> AskedOnce | None: ...
+    def unit(self) -> Unit: ...
+    def commit(self, unit: Unit) -> "Deferred[Any]": ...
+
+
+class IUsers(Protocol):
+    """Who may log in, and what was written down of them: of a store."""
+
+    def users(self) -> Sequence[UserRecord]: ...
+    def user(self, name: str) -> UserRecord | None: ...
+    def audit(
+        self, who: str | None, object: str | None, limit: int, before: int | None
+    ) -> "Deferred[tuple[Sequence[tuple[int, AuditRecord]], int | None]]": ...
+    def unit(self) -> Unit: ...
+    def commit(self, unit: Unit, *, at_leisure: bool = False) -> "Deferred[Sequence[StoredEvent]]": ...
 
 
 class INumbers(Protocol):
     """The number plan."""
 
     def parse(self, raw: str | None) -> Number: ...
+    def display(self, number: str | None) -> str | None: ...
 
 
 class IIdentifier(Protocol):
@@ -135,14 +160,17 @@ class IHealth(Protocol):
 class Options:
     """How the site is configured.
 
-    `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `metrics_allow`: networks that read
-    `/metrics` without a token, beside loopback.
+    `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `url`: our own address, as browsers know
+    it, where somebody has said it. `metrics_allow`: networks that read `/metrics` without a token, beside loopback.
+    `requests_per_minute`: of each who asks.
     """
 
     behind_proxy: bool = False
+    url: str | None = None
     metrics_allow: Sequence[IPv4Network | IPv6Network] = ()
     access_log: bool = False
     max_connections: int = 12_000
+    requests_per_minute: int = 1200
 
 
 @frozen
@@ -150,6 +178,7 @@ class Services:
     """Everything that the handlers use. `in_thread` runs a function outside of the reactor."""
 
     calls: ICallLog
+    answers: IAnswers
     numbers: INumbers
     identifier: IIdentifier
     agents: IAgents
@@ -161,9 +190,14 @@ class Services:
     metrics: Metrics
     hub: EventHub
     tokens: Tokens
+    users: IUsers
+    sessions: Sessions
+    login: Login
+    audit: Audit
     clock: Clock
     in_thread: Callable[[Callable[[], bytes]], "Deferred[bytes]"]
     options: Options = field(factory=Options)
+    masking: Masking = field(factory=Masking)
     failures: FailedAttempts = field(init=False)
 
     @failures.default

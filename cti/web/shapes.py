@@ -8,7 +8,13 @@ from cti.metrics import ACTIONS, AGENT_STATES, DIRECTIONS, IDENTIFY_OUTCOMES, OU
 from cti.web.schema import Schema
 
 TIME: Final[Schema] = {"type": "string", "format": "date-time", "maxLength": 40}
-NUMBER: Final[Schema] = {"type": "string", "format": "telephone", "minLength": 1, "maxLength": 64}
+NUMBER: Final[Schema] = {
+    "type": "string",
+    "format": "telephone",
+    "minLength": 1,
+    "maxLength": 64,
+    "examples": ["+4915228817386"],
+}
 TEXT: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 200}
 STRING: Final[Schema] = {"type": "string"}
 WISHES: Final = ("logged_out", "ready", "paused")
@@ -36,6 +42,30 @@ _SECONDS: Final[Schema] = {"type": "number", "description": "decimal seconds"}
 _WHOLE: Final[Schema] = {"type": "integer"}
 _OBJECT: Final[Schema] = {"type": "object"}
 
+_USER: Final = record(
+    {
+        "name": STRING,
+        "role": STRING,
+        "agent": maybe(STRING),
+        "language": maybe(STRING),
+        "disabled": {"type": "boolean"},
+        "created": TIME,
+        "changed": {**TIME, "description": "when the password was set"},
+    }
+)
+_AUDIT: Final = record(
+    {
+        "id": _WHOLE,
+        "at": TIME,
+        "who": {"type": ["string", "null"], "description": "null: nobody who is known"},
+        "kind": {"type": "string", "enum": ["user", "token", "command"]},
+        "action": STRING,
+        "object": maybe(STRING),
+        "detail": maybe(_OBJECT),
+        "address": maybe(STRING),
+    }
+)
+
 _CALL: Final[Mapping[str, Schema]] = {
     "id": STRING,
     "parent": maybe(STRING),
@@ -47,6 +77,7 @@ _CALL: Final[Mapping[str, Schema]] = {
     "service": maybe(STRING),
     "party": {
         "type": ["object", "null"],
+        "description": "who a CRM says the other side is; what a role may not see is left out",
         "properties": {key: maybe(STRING) for key in ("adapter", "type", "id", "name", "url")},
     },
     "agent": maybe(STRING),
@@ -77,6 +108,45 @@ _CALL: Final[Mapping[str, Schema]] = {
     "linkedid": maybe(STRING),
 }
 
+_SEGMENT: Final[Mapping[str, Schema]] = {
+    "number": _WHOLE,
+    "attempt": _WHOLE,
+    "service": maybe(STRING),
+    "agents": listed(STRING),
+    "agent": maybe(STRING),
+    "target": STRING,
+    "rule": maybe(STRING),
+    "reason": STRING,
+    "offered": TIME,
+    "ringing": maybe(TIME),
+    "answered": maybe(TIME),
+    "ended": maybe(TIME),
+    "rang": maybe(_SECONDS),
+    "talk": maybe(_SECONDS),
+    "wrap_up": maybe(_SECONDS),
+    "result": maybe(STRING),
+}
+_CHANNEL: Final[Mapping[str, Schema]] = {
+    "pbx": STRING,
+    "uniqueid": STRING,
+    "device": STRING,
+    "role": STRING,
+    "segment": {"type": ["integer", "null"]},
+    "agent": maybe(STRING),
+    "began": TIME,
+    "answered": maybe(TIME),
+    "ended": maybe(TIME),
+    "cause": {"type": ["integer", "null"], "description": "Q.850"},
+}
+
+_GAP: Final[Mapping[str, Schema]] = {
+    "pbx": STRING,
+    "since": TIME,
+    "until": TIME,
+    "recovered": {"type": ["integer", "null"]},
+    "why": maybe(STRING),
+}
+
 _TARGET: Final[Schema] = {
     "type": "string",
     "minLength": 1,
@@ -92,11 +162,11 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         "description": "RFC 9457; `detail` says what would be right",
         "required": ["type", "title", "status", "detail"],
         "properties": {
-            "type": STRING,
+            "type": {"type": "string", "description": "`urn:problem-type:cordboard:KIND`, or `about:blank`"},
             "title": STRING,
             "status": _WHOLE,
             "detail": STRING,
-            "errors": listed(STRING),
+            "errors": {**listed(STRING), "description": "each begins with the place, such as `body.to`"},
         },
     },
     "Health": record(
@@ -114,7 +184,9 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         "properties": {
             "number": STRING,
             "e164": maybe(STRING),
-            "parties": listed(_OBJECT),
+            "kind": STRING,
+            "ambiguous": {"type": "boolean", "description": "several parties have the number"},
+            "parties": listed(named("Party")),
             "adapters": listed(
                 {
                     "type": "object",
@@ -130,13 +202,33 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "ms": {"type": "number"},
         },
     },
-    "Call": record(_CALL),
+    "Party": {
+        "type": "object",
+        "description": "who a CRM says somebody is; what a role may not see is left out",
+        "properties": {
+            **dict.fromkeys(("adapter", "type", "id", "name", "company", "match", "notes"), STRING),
+            **{key: maybe(STRING) for key in ("url", "owner", "owner_user", "tier", "language")},
+            "tags": listed(STRING),
+            "cases": listed(_OBJECT),
+            "last_contacts": listed(_OBJECT),
+        },
+    },
+    "Call": {
+        **record(_CALL),
+        "properties": {
+            **_CALL,
+            "display": {
+                "type": "object",
+                "description": "`from` and `to` as people write them where this server stands; in lists and on desks",
+            },
+        },
+    },
     "CallPage": record({"calls": listed(named("Call")), "next": maybe(STRING)}),
     "CallDetail": record(
         {
             **_CALL,
-            "segments": listed(_OBJECT),
-            "channels": listed(_OBJECT),
+            "segments": listed(record(_SEGMENT)),
+            "channels": listed(record(_CHANNEL)),
             "events": listed(named("Event")),
             "card": {"type": ["object", "null"]},
             "cards": listed(_OBJECT),
@@ -144,21 +236,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "crm": listed(_OBJECT),
         }
     ),
-    "Gaps": record(
-        {
-            "gaps": listed(
-                record(
-                    {
-                        "pbx": STRING,
-                        "since": TIME,
-                        "until": TIME,
-                        "recovered": {"type": ["integer", "null"]},
-                        "why": maybe(STRING),
-                    }
-                )
-            )
-        }
-    ),
+    "Gaps": record({"gaps": listed(record(_GAP)), "next": maybe(STRING)}),
     "Agent": record(
         {
             "id": STRING,
@@ -186,7 +264,23 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 "description": "one of theirs; null: all of them ring",
             },
         },
+        "examples": [{"state": "paused", "reason": "lunch"}, {"state": "ready"}],
     },
+    "Session": record(
+        {
+            "user": record(
+                {"name": STRING, "role": STRING, "agent": maybe(STRING), "language": maybe(STRING)}
+            ),
+            "csrf": {
+                "type": "string",
+                "description": "for the header X-CSRF-Token of all that changes something",
+            },
+            "expires": {**TIME, "description": "unless it is used again"},
+        }
+    ),
+    "User": _USER,
+    "Users": record({"users": listed(named("User"))}),
+    "AuditPage": record({"audit": listed(_AUDIT), "next": maybe(_WHOLE)}),
     "Target": _TARGET,
     "MakeCall": {
         "type": "object",
@@ -196,6 +290,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "agent": {**TEXT, "description": "who calls; an agent's token needs none"},
             "to": _TARGET,
         },
+        "examples": [{"agent": "anna", "to": "+49 152 28817386"}],
     },
     "DryRun": {
         "type": "object",
@@ -206,12 +301,30 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "to": {"type": "string", "minLength": 1, "maxLength": 64},
             "at": {"type": ["string", "null"], "format": "date-time", "maxLength": 40},
         },
+        "examples": [{"from": "+49 152 28817386", "to": "+49 40 66969100"}],
     },
-    "Explanation": {
-        "type": "object",
-        "description": "the decision with its whole trace",
-        "properties": {"action": {"type": "string", "enum": sorted(ACTIONS)}},
-    },
+    "Explanation": record(
+        {
+            "at": TIME,
+            "from": record({"raw": STRING, "e164": maybe(STRING), "kind": STRING}),
+            "to": record({"raw": STRING, "e164": maybe(STRING)}),
+            "service": maybe(STRING),
+            "mode": maybe(STRING),
+            "identification": named("Identification"),
+            "decision": record(
+                {
+                    "action": {"type": "string", "enum": sorted(ACTIONS)},
+                    "agents": listed(STRING),
+                    "target": STRING,
+                    "then": STRING,
+                    "timeout": {"type": "number"},
+                    "rule": maybe(STRING),
+                    "reason": STRING,
+                    "trace": listed(_OBJECT),
+                }
+            ),
+        }
+    ),
     "Event": {
         "type": "object",
         "required": ["seq", "type", "at"],

@@ -37,13 +37,20 @@ class ITokenStore(Protocol):
 
 @frozen
 class Identity:
-    """Whom a token stands for. `agent` is the agent's id, for tokens that belong to one."""
+    """Who asks: whom a token or a session stands for.
+
+    `token` tells them from all others, `digest` is of the token or of the session's id. `agent` is the agent's id,
+    for those that belong to one. `user`: a person, in a session. `scopes`: to what a token is limited; None: to what
+    its role may.
+    """
 
     token: str
     name: str
     role: str
     digest: str
     agent: str | None = None
+    user: bool = False
+    scopes: frozenset[str] | None = None
 
 
 def mint_token() -> tuple[str, str]:
@@ -75,6 +82,10 @@ class Tokens:
         """Whether the token behind an identity found earlier is still good, and for the same."""
         return self._identity(identity.digest) == identity
 
+    def forget(self) -> None:
+        """Ask the store again from now on: it has changed."""
+        self._cached.clear()
+
     def _identity(self, digest: str) -> Identity | None:
         now = self._clock.seconds()
         cached = self._cached.get(digest)
@@ -95,7 +106,8 @@ class Tokens:
         expired = record.expires is not None and record.expires <= now
         if expired or record.revoked is not None:
             return None
-        return Identity(record.id, record.name, record.role, digest, record.agent)
+        scopes = None if record.scopes is None else frozenset(record.scopes)
+        return Identity(record.id, record.name, record.role, digest, record.agent, scopes=scopes)
 
 
 class FailedAttempts:
@@ -114,7 +126,7 @@ class FailedAttempts:
 
     def record(self, address: Address | None) -> float | None:
         """Count one; seconds until the next is answered normally if these are too many, else None."""
-        key = _network(address)
+        key = network_of(address)
         now = self._clock.seconds()
         began, count = self._counts.pop(key, (now, 0))
         if not 0 <= now - began < self._seconds:
@@ -125,8 +137,8 @@ class FailedAttempts:
         return None if count < self._limit else began + self._seconds - now
 
 
-def _network(address: Address | None) -> str:
-    # Who has one IPv6 address has the other 2^64 of its network, too.
+def network_of(address: Address | None) -> str:
+    """What belongs to one client: who has an IPv6 address has the other 2^64 of its network, too."""
     if isinstance(address, IPv6Address):
         return str(ip_network((address, 64), strict=False))
     return str(address)

@@ -51,7 +51,8 @@ class StreamRequest(Protocol):
 class Request(http.Request):
     """A request whose body is bounded; `too_large` says that it was longer, and is not there.
 
-    `gone` becomes True when the client has left; `route` is the path's pattern in the table, once found.
+    `gone` becomes True when the client has left; `route` is the path's pattern in the table, once found, and `role`
+    that of who asks.
     """
 
     def __init__(self, channel: "Channel", queued: object = None) -> None:
@@ -59,6 +60,7 @@ class Request(http.Request):
         self.too_large = False
         self.gone = False
         self.route: str | None = None
+        self.role: str | None = None
         self._received = 0
         self._refused = False
 

@@ -2,6 +2,7 @@
 
 import random
 import re
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from twisted.trial.unittest import TestCase
 
 from cti.store.base import StoreError
 from cti.store.records import StoredEvent
-from cti.web.events import HEARTBEAT_SECONDS, PAGE, PATIENCE_SECONDS
+from cti.web.events import HEARTBEAT_SECONDS, PAGE, PATIENCE_SECONDS, _tune
 from cti.web.tokens import digest_of
 from tests.unit.test_web import NOW, Web, request_bytes
 
@@ -29,7 +30,7 @@ def an_event(seq: int, type: str = "call.routed", agents: Sequence[str] = (), si
 class Stream:
     """A reader of `/api/v1/events`, who takes what the transport got."""
 
-    def __init__(self, web: Web, token: str, path: str = "/api/v1/events", **headers: str) -> None:
+    def __init__(self, web: Web, token: str | None, path: str = "/api/v1/events", **headers: str) -> None:
         self.web = web
         self.channel, self.transport = web.connect()
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -397,6 +398,25 @@ class OverSockets(TestCase):
         assert ids == list(range(1, 3001))
         reader.transport.abortConnection()  # type: ignore[attr-defined]
         await self.wait_until(lambda: web.hub.count == 0)
+
+
+def test_events_are_sent_at_once_over_tls_too() -> None:
+    with socket.socket() as plain:
+
+        class Connection:
+            def getHandle(self) -> socket.socket:
+                return plain
+
+        class OverTls:
+            transport = Connection()
+
+            def getHandle(self) -> object:
+                return object()
+
+        for connection in (Connection(), OverTls()):
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+            _tune(connection)
+            assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_desktop_is_open_as_long_as_one_stream_shows_the_agent_their_cards(web: Web) -> None:

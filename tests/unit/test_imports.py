@@ -26,10 +26,12 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.reactors": set(),
     "cti.event_types": set(),
     "cti.secret": {"routing.words"},
+    "cti.certificates": set(),
     "cti.yaml_file": {"routing.rules", "routing.words"},
     "cti.settings": {
         "routing",
         "cti.asterisk.cdr",
+        "cti.certificates",
         "cti.dialling",
         "cti.event_types",
         "cti.numbers",
@@ -40,7 +42,16 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.store": LEAVES,
     "cti.agents": {"routing.facts", "cti.store.records", "cti.numbers"},
     "cti.calls": {"cti.asterisk", "cti.agents", "routing", "adapters", "cti.store", "cti.settings"} | LEAVES,
-    "cti.web": {"cti.calls", "cti.agents", "routing", "adapters", "cti.store", "cti.settings"} | LEAVES,
+    "cti.web": {
+        "cti.calls",
+        "cti.agents",
+        "cti.certificates",
+        "routing",
+        "adapters",
+        "cti.store",
+        "cti.settings",
+    }
+    | LEAVES,
     # The entry points plug the rooms together.
     "cti.service": ALL,
     "cti.tap": ALL,

@@ -195,6 +195,13 @@ def test_display_is_national_at_home_and_international_abroad() -> None:
     assert display("+442079460123", "DE") == "+44 20 7946 0123"
 
 
+def test_what_is_no_e164_number_is_displayed_as_it_is() -> None:
+    plan = NumberPlan("DE")
+    assert plan.display("+4915228817386") == "01522 8817386"
+    for other in (None, "200", "+", "anonymous"):
+        assert plan.display(other) == other
+
+
 @pytest.mark.parametrize("wrong", ["", "0152", "+", "anonymous"])
 def test_only_e164_has_spellings_and_a_display_form(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"E\.164"):

@@ -177,6 +177,20 @@ def test_offered_then_busy_then_free_and_last_in_the_line():
     assert roster.agents["anna"].idle_since == 1060
 
 
+def test_a_state_is_as_old_as_its_beginning():
+    roster, hour, _ = a_roster()
+    began = hour.now
+    hour.now += 60
+    roster.reserve(["anna"], "c1", 1, hour.now + 30)
+    assert roster.view("anna").since == began + 60
+    hour.now += 5
+    roster.connect("anna", "c1", hour.now + 30)
+    assert roster.view("anna").since == began + 65
+    hour.now += 100
+    roster.release("anna", "c1")
+    assert roster.view("anna").since == began + 165
+
+
 def test_who_pauses_in_a_call_is_paused_after_it():
     roster, _, told = a_roster()
     roster.reserve(["anna"], "call-1", 1, expires=1030)

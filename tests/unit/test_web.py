@@ -30,13 +30,14 @@ from cti.calls.control import (
     TooMany,
 )
 from cti.calls.identification import Identification
-from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment
+from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment, with_display
 from cti.calls.recordings import NoRecording, RecordingAway
 from cti.calls.services import Services as CallServices
 from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
 from cti.store.base import CallDetail, CallFilter, StoreError
 from cti.store.records import (
+    AskedOnce,
     CallRecord,
     CardRecord,
     ChannelRecord,
@@ -46,18 +47,24 @@ from cti.store.records import (
     StoredEvent,
     TokenRecord,
 )
+from cti.store.rows import ASKED_ONCE, REMOVE_ASKED_ONCE, RowUnit
 from cti.web.api import ROUTES
+from cti.web.audit import Audit
 from cti.web.call_control import PROBLEMS
 from cti.web.download import PATIENCE_SECONDS
 from cti.web.events import EventHub
+from cti.web.login import Login
+from cti.web.passwords import Passwords
 from cti.web.routing_table import ANSWER_SECONDS
 from cti.web.server import Site, make_site
 from cti.web.services import Component, DryRun, Options, Services
+from cti.web.sessions import Sessions
 from cti.web.shapes import SCHEMAS
-from cti.web.tokens import ROLES, FailedAttempts, Tokens, digest_of, mint_token
+from cti.web.tokens import ROLES, FailedAttempts, Identity, Tokens, digest_of, mint_token
 from cti.web.transport import BODY_LIMIT, DRAIN_LIMIT, REQUEST_SECONDS, URL_LIMIT
 from routing.rules import Mode, Service
 from tests.unit.desktops import Behind
+from tests.unit.doors import PASSWORD, QUICK, FakeDoors, a_user, at_once
 
 SALES_DESK = Service(
     "sales",
@@ -133,6 +140,8 @@ class FakeStore:
         self.filters: list[tuple[CallFilter, int, str | None]] = []
         self.broken = False
         self.lookups = 0
+        self.asked: dict[tuple[str, str], AskedOnce] = {}
+        self.pending: Deferred[None] | None = None
 
     def token(self, digest: str) -> TokenRecord | None:
         assert len(digest) == 64
@@ -152,15 +161,36 @@ class FakeStore:
     def call(self, id: str) -> "Deferred[CallDetail | None]":
         return succeed(self.details.get(id))
 
+    def gaps(
+        self, since: float | None, until: float | None, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
+        found = [
+            gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)
+        ]
+        return succeed((found[:limit], "more" if len(found) > limit else None))
+
+    def asked_once(self, who: str, key: str) -> AskedOnce | None:
+        return self.asked.get((who, key))
+
+    def unit(self) -> Any:
+        return RowUnit()
+
+    def commit(self, unit: Any) -> "Deferred[None]":
+        """Only what `Once` writes."""
+        if self.broken:
+            return fail(StoreError("the disk is full"))
+        for statement, row in unit.rows:
+            if statement is ASKED_ONCE.upsert:
+                record = ASKED_ONCE.load(row)
+                self.asked[record.who, record.key] = record
+            elif statement is REMOVE_ASKED_ONCE:
+                del self.asked[tuple(row)]
+        return succeed(None) if self.pending is None else self.pending
+
     def unwritten(
         self, agent: str, limit: int, after: str | None = None
     ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]":
         return succeed((list(self.details.values())[:limit], None))
-
-    def gaps(self, since: float | None, until: float | None, limit: int) -> "Deferred[Sequence[GapRecord]]":
-        return succeed(
-            [gap for gap in self.found_gaps if gap.until >= (since or 0.0) and gap.since < (until or 1e18)]
-        )
 
     def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
         return [event for event in self.events if event.seq > seq][:limit]
@@ -285,6 +315,7 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    fields: Sequence[tuple[str, str]] = ()
 
     @property
     def json(self) -> Any:
@@ -294,7 +325,9 @@ class Reply:
 class Web:
     """A site on a clock, spoken to in bytes, with all its services in reach."""
 
-    def __init__(self, options: Options | None = None, max_streams: int = 100) -> None:
+    def __init__(
+        self, options: Options | None = None, max_streams: int = 100, passwords: Passwords | None = None
+    ) -> None:
         self.clock = Clock()
         self.clock.rightNow = NOW
         self.store = FakeStore()
@@ -309,9 +342,15 @@ class Web:
         self.explained: list[DryRun] = []
         self.explanation: Callable[[], Mapping[str, Any]] = lambda: {"action": "dial", "trace": []}
         self.tokens = Tokens(self.store, self.clock)
-        self.hub = EventHub(self.store, self.clock, valid=self.tokens.valid, max_streams=max_streams)
+        self.doors = FakeDoors()
+        self.sessions = Sessions(self.doors, self.clock)
+        self.audit = Audit(self.doors, self.clock)
+        self.passwords = passwords or Passwords(at_once, QUICK)
+        self.metrics = Metrics(services=["sales"])
+        self.hub = EventHub(self.store, self.clock, valid=self._still_valid, max_streams=max_streams)
         self.services = Services(
             calls=self.store,
+            answers=self.store,
             numbers=NumberPlan("DE"),
             identifier=self.identifier,
             agents=self.agents,
@@ -320,15 +359,24 @@ class Web:
             recordings=self.recordings,
             explain=self._explain,
             health=self.health,
-            metrics=Metrics(services=["sales"]),
+            metrics=self.metrics,
             hub=self.hub,
             tokens=self.tokens,
+            users=self.doors,
+            sessions=self.sessions,
+            login=Login(
+                self.doors, self.sessions, self.passwords, self.audit, self.clock, self.metrics.logged_in
+            ),
+            audit=self.audit,
             clock=self.clock,
             in_thread=lambda render: succeed(render()),
             options=options or Options(),
         )
         self.site: Site = make_site(self.services)
         self.hub.start()
+
+    def _still_valid(self, identity: Identity) -> bool:
+        return (self.sessions if identity.user else self.tokens).valid(identity)
 
     async def _explain(self, what: DryRun) -> Mapping[str, Any]:
         self.explained.append(what)
@@ -388,8 +436,8 @@ def request_bytes(
 def parse(data: bytes) -> Reply:
     head, _, body = data.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in lines)
-    return Reply(int(status.split(" ")[1]), headers, body)
+    fields = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    return Reply(int(status.split(" ")[1]), dict(fields), body, fields)
 
 
 @pytest.fixture
@@ -415,14 +463,25 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("GET", "/api/v1/calls/c1/recording"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403},
     **{
         ("POST", f"/api/v1/calls/c1/{operation}"): {**dict.fromkeys(ROLES, 200), "crm": 403}
-        for operation in OPERATIONS.keys() - {"listen", "whisper", "barge", "record"}
+        for operation in sorted(OPERATIONS.keys() - {"listen", "whisper", "barge", "record"})
     },
     **{
         ("POST", f"/api/v1/calls/c1/{kind}"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403}
         for kind in ("listen", "whisper", "barge")
     },
     ("POST", "/api/v1/calls/c1/record"): dict.fromkeys(ROLES, 200),
+    # A token has no session.
+    ("GET", "/api/v1/session"): dict.fromkeys(ROLES, 403),
+    ("PATCH", "/api/v1/session"): dict.fromkeys(ROLES, 403),
+    ("DELETE", "/api/v1/session"): dict.fromkeys(ROLES, 403),
+    ("POST", "/api/v1/session/password"): dict.fromkeys(ROLES, 403),
+    ("GET", "/api/v1/users"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("POST", "/api/v1/users"): {**dict.fromkeys(ROLES, 403), "admin": 201},
+    ("PATCH", "/api/v1/users/ben"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("DELETE", "/api/v1/users/ben"): {**dict.fromkeys(ROLES, 403), "admin": 204},
+    ("GET", "/api/v1/audit"): {**dict.fromkeys(ROLES, 403), "admin": 200},
     ("GET", "/api/v1/desk?agent=anna"): {**dict.fromkeys(ROLES, 200), "crm": 403},
+    ("GET", "/api/v1/desk/calls/c1"): {"agent": 200, "supervisor": 403, "admin": 403, "crm": 403},
     ("GET", "/api/v1/colleagues"): {**dict.fromkeys(ROLES, 200), "crm": 403},
     # Without an If-Match, and by who writes nothing up.
     ("PATCH", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 428),
@@ -438,7 +497,12 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("POST", "/api/v1/calls/c1/wrap_up"): {"agent": 409, "supervisor": 403, "admin": 403, "crm": 403},
 }
 BODIES: Mapping[str, Any] = {
-    "PATCH": {"state": "paused", "reason": "lunch"},
+    "anna": {"state": "paused", "reason": "lunch"},
+    "ben": {"state": "paused", "reason": "lunch"},
+    "session": {"language": "de"},
+    "password": {"old": PASSWORD, "new": "another horse of mine"},
+    "users": {"name": "cleo", "role": "supervisor", "password": PASSWORD},
+    "users/ben": {"disabled": True},
     "explain": {"from": "015228817386", "to": "494066969100"},
     "calls": {"agent": "anna", "to": "015228817386"},
     "consult": {"to": "ben"},
@@ -455,17 +519,20 @@ BODIES: Mapping[str, Any] = {
 
 def body_for(method: str, path: str) -> Any:
     """What this route needs, None for nothing."""
+    if method not in ("POST", "PATCH"):
+        return None
     if method == "PATCH" and path.startswith("/api/v1/calls/"):
         return {"notes": "called back"}
     if method == "PATCH" and path.startswith("/api/v1/callbacks/"):
         return {"note": "not before noon"}
-    return BODIES.get("PATCH" if method == "PATCH" else path.rpartition("/")[2]) if method != "GET" else None
+    return BODIES["users/ben"] if path.endswith("users/ben") else BODIES.get(path.rpartition("/")[2])
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("method", "path"), EXPECTED)
 def test_each_role_may_ask_what_the_table_says(web: Web, method: str, path: str, role: str) -> None:
     web.store.details["c1"] = a_detail(a_call())
+    web.doors.add(a_user("ben"))
     token = web.token(role, "anna" if role == "agent" else None)
     assert web.ask(method, path, token, body_for(method, path)).status == EXPECTED[method, path][role]
 
@@ -481,7 +548,7 @@ def test_every_route_that_asks_for_a_token_is_in_the_table_of_this_test() -> Non
     protected = {(route.method, route.path) for route in ROUTES if route.roles is not None}
     tested = {(method, path.partition("?")[0]) for method, path in EXPECTED}
     for method, path in protected:
-        pattern = re.compile(re.escape(path).replace(r"\{id\}", "[^/]+"))
+        pattern = re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path)))
         assert any(method == asked and pattern.fullmatch(where) for asked, where in tested), path
 
 
@@ -591,10 +658,17 @@ def test_a_wrong_request_is_a_problem_that_says_what_would_be_right(
     assert len(reply.json["detail"]) > 10
 
 
+def test_options_names_the_methods_and_allows_no_other_site_anything(web: Web) -> None:
+    reply = web.ask("OPTIONS", "/api/v1/calls", headers={"Origin": "https://elsewhere.example"})
+    assert (reply.status, reply.body, reply.headers["Allow"]) == (204, b"", "GET, HEAD, OPTIONS, POST")
+    assert not [name for name in reply.headers if name.startswith("Access-Control")]
+    assert web.ask("OPTIONS", "/nowhere").status == 404
+
+
 def test_405_names_the_methods(web: Web) -> None:
-    assert web.ask("DELETE", "/api/v1/calls").headers["Allow"] == "GET, HEAD, POST"
-    assert web.ask("GET", "/api/v1/explain").headers["Allow"] == "POST"
-    assert web.ask("HEAD", "/api/v1/events").headers["Allow"] == "GET"
+    assert web.ask("DELETE", "/api/v1/calls").headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+    assert web.ask("GET", "/api/v1/explain").headers["Allow"] == "OPTIONS, POST"
+    assert web.ask("HEAD", "/api/v1/events").headers["Allow"] == "GET, OPTIONS"
 
 
 def test_every_fault_of_a_request_is_named_at_once(web: Web) -> None:
@@ -717,7 +791,7 @@ def test_a_client_that_leaves_stops_what_was_begun_for_it(web: Web) -> None:
 
 
 def test_every_answer_carries_the_security_headers(web: Web) -> None:
-    for path in ("/", "/api/v1/calls", "/nowhere"):
+    for path in ("/openapi.json", "/api/v1/calls", "/nowhere"):
         headers = web.ask("GET", path).headers
         assert headers["Server"] == "Cordboard"
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -842,7 +916,9 @@ def test_times_of_facts_and_deliveries_are_text_as_all_others(web: Web) -> None:
 
 def test_what_is_documented_of_a_call_is_what_is_shown(web: Web) -> None:
     web.store.details["c1"] = a_detail(a_call())
-    assert list(call_json(a_call())) == list(SCHEMAS["Call"]["properties"])
+    shown = with_display(call_json(a_call()), NumberPlan("DE").display)
+    assert list(shown) == list(SCHEMAS["Call"]["properties"])
+    assert shown["display"] == {"from": "01522 8817386", "to": "040 66969100"}
     shown = web.ask("GET", "/api/v1/calls/c1", web.token("admin")).json
     assert list(shown) == list(SCHEMAS["CallDetail"]["properties"])
     agent = web.ask("GET", "/api/v1/agents", web.token("admin")).json["agents"][0]

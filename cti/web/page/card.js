@@ -1,0 +1,290 @@
+// The client card: who the other side is. All of it is data from a CRM, shown as text and in its own direction.
+
+import { openBeside, webAddress } from "./alerts.js";
+import { icon } from "./icons.js";
+import { isParty, otherSide } from "./state.js";
+import { h } from "./view.js";
+import { day, languageName, moment, t } from "./words.js";
+
+const CLIPPED = 400;
+const OPENED = "cordboard.opened";
+const open = new Set();
+
+/** Text of a CRM's, in whatever direction it is written, without turning what stands around it. */
+export function foreign(text) {
+  return h("bdi", {}, String(text));
+}
+
+/** Long text with a button for the rest. Numbers in it that the CRM marked as `tel:` or `callto:` can be dialled. */
+export function longText(app, id, text) {
+  const whole = open.has(id) || text.length <= CLIPPED;
+  return h(
+    "div",
+    { class: "text", dir: "auto" },
+    withNumbers(app, whole ? text : `${text.slice(0, CLIPPED).trimEnd()}…`),
+    text.length > CLIPPED &&
+      h(
+        "button",
+        {
+          class: "link",
+          type: "button",
+          "aria-expanded": String(whole),
+          onclick: () => {
+            if (whole) open.delete(id);
+            else open.add(id);
+            app.render();
+          },
+        },
+        t(whole ? "text.less" : "text.more"),
+      ),
+  );
+}
+
+function withNumbers(app, text) {
+  const found = /\b(?:tel|callto):\+?[0-9()./ -]{3,30}[0-9]/gi;
+  const parts = [];
+  let at = 0;
+  for (const match of text.matchAll(found)) {
+    parts.push(text.slice(at, match.index), dialButton(app, match[0].replace(/^\w+:/, "")));
+    at = match.index + match[0].length;
+  }
+  return [...parts, text.slice(at)];
+}
+
+export function dialButton(app, number, display = number) {
+  return h(
+    "button",
+    { class: "link number", type: "button", onclick: () => app.dial(number), "aria-label": t("dial.call", { number: display }) },
+    icon("dial"),
+    foreign(display),
+  );
+}
+
+export function card(app, each) {
+  const party = each.party;
+  const side = otherSide(each.call, each.card, party);
+  return h(
+    "section",
+    { class: "card", "data-test": "card", "data-call": each.call.id, "aria-label": t("card.title"), key: `card-${each.call.id}` },
+    h(
+      "div",
+      { class: "who" },
+      h("span", { class: "portrait", "aria-hidden": "true" }, initials(side.name) ?? icon("person")),
+      h(
+        "div",
+        { class: "who-text" },
+        h("h1", { class: "who-name", id: "who", "data-test": "card-name" }, foreign(side.name ?? side.number ?? t(nobody(each)))),
+        h(
+          "p",
+          { class: "who-line" },
+          party?.company && party.company !== side.name && h("span", {}, foreign(party.company)),
+          side.name && side.number && h("span", { class: "number" }, foreign(side.number)),
+          !side.name && h("span", {}, t(each.choose ? "card.several" : "card.unknown")),
+        ),
+        badges(app, party),
+      ),
+      party?.url && webAddress(party.url) && h("div", { class: "who-more" }, crmLink(app, each, party)),
+    ),
+    app.blocked === each.call.id && h("p", { class: "notice warn" }, icon("warning"), t("card.blocked")),
+  );
+}
+
+function nobody(each) {
+  return each.card?.from_kind === "withheld" ? "card.withheld" : "card.no-number";
+}
+
+function initials(name) {
+  if (!name) return null;
+  const words = name.split(/\s+/).filter((word) => /^\p{L}/u.test(word));
+  return words.length === 0 ? null : [...new Set([words[0], words.at(-1)])].map((word) => [...word][0]).join("").toLocaleUpperCase();
+}
+
+function badges(app, party) {
+  if (!party) return null;
+  const all = [
+    party.type && party.type !== "contact" && h("span", { class: "badge" }, t(`party.${party.type}`)),
+    party.tier && h("span", { class: "badge gold" }, foreign(party.tier)),
+    party.language && h("span", { class: "badge" }, foreign(languageName(party.language))),
+    party.owner && h("span", { class: "badge" }, icon("person"), t("card.owner", { who: app.nameOf(party.owner) })),
+    ...(party.tags ?? []).map((tag) => h("span", { class: "badge quiet" }, foreign(tag))),
+  ].filter(Boolean);
+  return all.length > 0 && h("p", { class: "badges" }, all);
+}
+
+function crmLink(app, each, party) {
+  return h(
+    "a",
+    {
+      class: "button",
+      href: webAddress(party.url),
+      target: "_blank",
+      rel: "noopener noreferrer",
+      "data-test": "crm",
+      id: "crm-link",
+      onclick: () => {
+        if (app.blocked === each.call.id) app.blocked = null;
+      },
+    },
+    icon("open"),
+    t("card.open"),
+  );
+}
+
+/** Whether no tab has opened the CRM's page for this call yet, neither before a reload. */
+function firstTime(call) {
+  let opened = [];
+  try {
+    opened = JSON.parse(localStorage.getItem(OPENED) ?? "[]");
+  } catch {
+    // What cannot be read is as if nothing had been opened.
+  }
+  if (opened.includes(call)) return false;
+  try {
+    localStorage.setItem(OPENED, JSON.stringify([...opened, call].slice(-20)));
+  } catch {
+    // A full storage costs a page that is opened a second time.
+  }
+  return true;
+}
+
+/** Open the CRM's page by the service's wish, if nobody did for this call already. */
+export function openCrm(app, each) {
+  if (!each.party?.url || !firstTime(each.call.id)) return;
+  if (!openBeside(each.party.url)) {
+    app.blocked = each.call.id;
+    app.render();
+  }
+}
+
+/** What the dialled service asks of the agent. */
+export function instruction(each) {
+  const text = each.card?.instruction;
+  return text && h("p", { class: "notice", "data-test": "instruction", dir: "auto" }, icon("note"), h("span", {}, foreign(text)));
+}
+
+/** Several have this number: who is it? */
+export function partyChoice(app, each) {
+  if (!each.choose && !app.choosing) return null;
+  const parties = each.card?.parties ?? [];
+  return h(
+    "section",
+    { class: "panel", "data-test": "party-choice", "aria-labelledby": "choice-title" },
+    h("h2", { class: "panel-title", id: "choice-title" }, t("choice.title", { count: parties.length })),
+    h(
+      "ul",
+      { class: "choices" },
+      parties.map((party) =>
+        h(
+          "li",
+          {},
+          h(
+            "button",
+            { class: "choice", type: "button", "aria-pressed": String(isParty(party, each.party)), onclick: () => app.choose(each, party) },
+            h("strong", {}, foreign(party.name || party.company || party.id)),
+            h("span", { class: "muted" }, foreign([party.company !== party.name && party.company, party.tier, party.adapter].filter(Boolean).join(" · "))),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+/** Whoever calls is in no CRM: make them known, in one line. */
+export function quickCreate(app, each) {
+  if (!each.quick_create || each.party || each.choose) return null;
+  return h(
+    "form",
+    { class: "panel", "data-test": "quick-create", onsubmit: (event) => create(app, each, event), key: `create-${each.call.id}` },
+    h("h2", { class: "panel-title" }, t("create.title")),
+    h(
+      "div",
+      { class: "row" },
+      field("create.name", { name: "name", required: true, maxlength: "200", autocomplete: "off", "data-test": "create-name" }),
+      field("create.company", { name: "company", maxlength: "200", autocomplete: "off", "data-test": "create-company" }),
+      h("button", { class: "button primary", type: "submit", "data-test": "create" }, t("create.save")),
+    ),
+  );
+}
+
+export function field(words, attributes) {
+  return h("label", { class: "field grow" }, h("span", { class: "label" }, t(words)), h("input", { class: "input", ...attributes }));
+}
+
+async function create(app, each, event) {
+  event.preventDefault();
+  const form = event.target;
+  const { name, company } = form.elements;
+  await app.run(async () => {
+    await app.ask("POST", "parties", {
+      body: {
+        type: "contact",
+        name: name.value.trim(),
+        ...(company.value.trim() ? { company: company.value.trim() } : {}),
+        number: otherSide(each.call, null, null).address,
+        call: each.call.id,
+      },
+      key: app.keyFor(`create-${each.call.id}`),
+    });
+    app.say(t("create.done", { name: name.value.trim() }));
+    app.reread();
+  });
+}
+
+/** The card's sections: open cases, last contacts, the CRM's notes. */
+export function sections(app, each) {
+  const party = each.party;
+  if (!party) return null;
+  return [
+    party.notes &&
+      section("card.notes", "notes", longText(app, `notes-${each.call.id}`, party.notes)),
+    party.cases?.length > 0 &&
+      section(
+        "card.cases",
+        "cases",
+        h(
+          "ul",
+          { class: "lines" },
+          party.cases.map((found) =>
+            h(
+              "li",
+              { class: "line" },
+              h(
+                "span",
+                { class: "line-main" },
+                webAddress(found.url)
+                  ? h("a", { href: webAddress(found.url), target: "_blank", rel: "noopener noreferrer" }, foreign(found.title || found.id))
+                  : foreign(found.title || found.id),
+              ),
+              h("span", { class: "muted" }, [found.status && foreign(found.status), found.opened && ` · ${day(found.opened)}`]),
+            ),
+          ),
+        ),
+      ),
+    party.last_contacts?.length > 0 &&
+      section(
+        "card.contacts",
+        "contacts",
+        h(
+          "ul",
+          { class: "lines" },
+          party.last_contacts.map((contact, index) =>
+            h(
+              "li",
+              { class: "line" },
+              h("span", { class: "muted" }, moment(contact.at), contact.kind && [" · ", foreign(contact.kind)], contact.user && [" · ", foreign(contact.user)]),
+              contact.summary && longText(app, `contact-${each.call.id}-${index}`, contact.summary),
+            ),
+          ),
+        ),
+      ),
+  ];
+}
+
+export function section(words, name, ...content) {
+  return h(
+    "section",
+    { class: "panel", "aria-labelledby": `section-${name}`, key: `section-${name}` },
+    h("h2", { class: "panel-title", id: `section-${name}` }, t(words)),
+    content,
+  );
+}

@@ -1,0 +1,248 @@
+// The line to the server: one tab holds the event stream and the desk's truth, and tells the others of both.
+
+import { ask, Problem } from "./api.js";
+import { eachSecond } from "./clock.js";
+
+const LOCK = "cordboard.leader";
+const CHANNEL = "cordboard";
+/** The server says something every 15 s; without a word for so long, the line is dead. */
+const SILENCE = 35_000;
+/** After sleep a line that has said nothing for so long is not trusted any more. */
+const DOUBT = 3_000;
+const REREAD = 60;
+const LONGEST_WAIT = 10_000;
+
+/** Bytes of an event stream become events (WHATWG HTML, 9.2.6); `feed` answers with those that are complete. */
+export class EventParser {
+  constructor() {
+    this.text = "";
+  }
+
+  feed(text) {
+    this.text += text;
+    const blocks = this.text.split(/\r?\n\r?\n/);
+    this.text = blocks.pop();
+    return blocks.map(parseBlock).filter((event) => event !== null);
+  }
+}
+
+function parseBlock(block) {
+  const event = { id: null, type: "message", data: "", retry: null };
+  for (const line of block.split(/\r?\n/)) {
+    const colon = line.indexOf(":");
+    if (colon < 1) continue;
+    const value = line.slice(colon + 1).replace(/^ /, "");
+    const name = line.slice(0, colon);
+    if (name === "data") event.data += event.data === "" ? value : `\n${value}`;
+    else if (name === "event") event.type = value;
+    else if (name === "id") event.id = Number(value);
+    else if (name === "retry") event.retry = Number(value);
+  }
+  return event.data === "" && event.retry === null ? null : event;
+}
+
+/**
+ * `onDesk(desk)`, `onEvent(event)`, `onLine(state)` with `live`, `connecting` or `offline`; `onWord(message)` is what
+ * another tab says beside that. `leads` is true in the one tab that may notify, make a sound or open windows.
+ */
+export class Line {
+  constructor({ onDesk, onEvent, onLine, onWord }) {
+    this.onDesk = onDesk;
+    this.onEvent = onEvent;
+    this.onLine = onLine;
+    this.onWord = onWord;
+    this.leads = false;
+    this.state = "connecting";
+    this.desk = null;
+    this.seq = 0;
+    this.running = false;
+    this.failures = 0;
+    this.retry = 1000;
+    this.heard = 0;
+    this.channel = new BroadcastChannel(CHANNEL);
+    this.channel.onmessage = ({ data }) => this.#told(data);
+    eachSecond((gap) => this.#tick(gap));
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.wake());
+    window.addEventListener("online", () => this.wake());
+    window.addEventListener("offline", () => this.#set("offline"));
+    window.addEventListener("pageshow", ({ persisted }) => persisted && this.wake());
+  }
+
+  /** Begin, once somebody has logged in; also after a new log-in. */
+  start() {
+    if (this.running) {
+      this.wake();
+      return;
+    }
+    this.running = true;
+    this.say({ kind: "hello" });
+    if (!navigator.locks) {
+      this.#lead();
+      return;
+    }
+    this.resign = new AbortController();
+    navigator.locks
+      .request(LOCK, { signal: this.resign.signal }, () => this.running && this.#lead())
+      .catch((error) => {
+        if (error.name !== "AbortError") throw error;
+      });
+  }
+
+  /** End: somebody has logged out. */
+  stop() {
+    this.running = false;
+    this.leads = false;
+    this.resign?.abort();
+    this.reading?.abort();
+    this.release?.();
+    clearTimeout(this.timer);
+    clearTimeout(this.rereading);
+    this.desk = null;
+    this.seq = 0;
+  }
+
+  /** Tell the other tabs. */
+  say(message) {
+    this.channel.postMessage(message);
+  }
+
+  /** Read the desk again soon: several reasons at once cost one request. */
+  reread() {
+    if (!this.leads) {
+      this.say({ kind: "reread" });
+      return;
+    }
+    clearTimeout(this.rereading);
+    this.rereading = setTimeout(() => this.#read(), REREAD);
+  }
+
+  /** The machine may have slept, or the network changed: look now, and do not trust an old line. */
+  wake() {
+    if (!this.running) return;
+    if (!this.leads) {
+      this.say({ kind: "reread" });
+      return;
+    }
+    if (Date.now() - this.heard > DOUBT || this.state !== "live") this.#connect();
+    else this.#read();
+  }
+
+  #lead() {
+    this.leads = true;
+    this.onWord({ kind: "leads" });
+    this.#connect();
+    return new Promise((resolve) => {
+      this.release = resolve;
+    });
+  }
+
+  async #read() {
+    try {
+      const { body } = await ask("GET", "desk", { patience: 5000 });
+      this.desk = body;
+      this.onDesk(body);
+      this.say({ kind: "desk", desk: body });
+      return body;
+    } catch (problem) {
+      if (problem.status === 0 || problem.status >= 500) this.#lost();
+      else if (problem.status !== 401) this.onWord({ kind: "refused", problem });
+      return null;
+    }
+  }
+
+  /** The desk first, then what happened since: so nothing is missed, and nothing old is shown. */
+  async #connect() {
+    clearTimeout(this.timer);
+    this.reading?.abort();
+    const reading = new AbortController();
+    this.reading = reading;
+    const desk = await this.#read();
+    if (desk === null || reading.signal.aborted || !this.running) return;
+    this.seq = Math.max(this.seq, desk.seq);
+    try {
+      const answer = await fetch(`/api/v1/events?after=${desk.seq}`, {
+        headers: { Accept: "text/event-stream" },
+        credentials: "same-origin",
+        cache: "no-store",
+        signal: reading.signal,
+      });
+      if (!answer.ok) throw new Problem(answer.status, {}, Number(answer.headers.get("Retry-After")) || null);
+      this.failures = 0;
+      this.#heard();
+      this.#set("live");
+      await this.#follow(answer.body, reading.signal);
+    } catch (problem) {
+      if (reading.signal.aborted) return;
+      if (problem.status === 401) await this.#read();
+    }
+    if (!reading.signal.aborted) this.#lost();
+  }
+
+  async #follow(body, signal) {
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    const parser = new EventParser();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || signal.aborted) return;
+      this.#heard();
+      for (const event of parser.feed(value)) this.#take(event);
+    }
+  }
+
+  #take({ id, type, data, retry }) {
+    if (retry) this.retry = retry;
+    if (data === "") return;
+    if (type === "reset") {
+      this.#read();
+      return;
+    }
+    if (id !== null && id <= this.seq) return;
+    this.seq = id ?? this.seq;
+    const event = JSON.parse(data);
+    this.onEvent(event);
+    this.say({ kind: "event", event });
+  }
+
+  #lost() {
+    if (!this.running || !this.leads) return;
+    this.reading?.abort();
+    this.#set("offline");
+    this.failures += 1;
+    // Spread over the time that the server names: after its restart everybody comes back at once.
+    const wait = Math.min(LONGEST_WAIT, 250 * 2 ** this.failures) * (0.5 + Math.random() / 2);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#connect(), this.failures === 1 ? Math.random() * this.retry : wait);
+  }
+
+  #tick(gap) {
+    if (!this.running) return;
+    if (gap > 5000) this.wake();
+    else if (this.leads && this.state === "live" && Date.now() - this.heard > SILENCE) this.#connect();
+  }
+
+  #heard() {
+    this.heard = Date.now();
+  }
+
+  #set(state) {
+    if (this.state === state) return;
+    this.state = state;
+    this.onLine(state);
+    if (this.leads) this.say({ kind: "line", state });
+  }
+
+  #told(message) {
+    if (message.kind === "signedOut" || message.kind === "signedIn") this.onWord(message);
+    else if (!this.running) return;
+    else if (this.leads && message.kind === "hello") {
+      if (this.desk !== null) this.say({ kind: "desk", desk: this.desk });
+      this.say({ kind: "line", state: this.state });
+    } else if (this.leads && message.kind === "reread") this.wake();
+    else if (!this.leads && message.kind === "desk") this.onDesk(message.desk);
+    else if (!this.leads && message.kind === "event") this.onEvent(message.event);
+    else if (!this.leads && message.kind === "line") {
+      this.state = message.state;
+      this.onLine(message.state);
+    } else this.onWord(message);
+  }
+}
