@@ -415,7 +415,7 @@ def test_a_chosen_phone_that_is_the_agents_no_more_is_forgotten():
 
 
 def test_who_writes_up_is_held_until_they_are_let_go_and_not_by_a_lease():
-    roster, _, _ = a_roster()
+    roster, hour, _ = a_roster()
     roster.connect("anna", "call-1", expires=1090)
     assert not roster.write_up("anna", "another", "another", 1030)
     assert roster.write_up("anna", "call-1", "call-1", 1030)
@@ -423,5 +423,7 @@ def test_who_writes_up_is_held_until_they_are_let_go_and_not_by_a_lease():
     with pytest.raises(AgentNotReady):
         roster.reserve(["anna"], "call-2", 1, 1090)
     assert roster.connect("anna", "call-1", expires=1090) is None
+    hour.now += 3600
+    assert roster.expire() == [], "its end is written down, which the roster does not do"
     assert roster.release("anna", "call-1")
     assert roster.view("anna").state == "ready"
