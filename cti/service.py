@@ -70,6 +70,9 @@ from routing.rules import Service as RoutedService
 log = get_logger("cti.service")
 T = TypeVar("T")
 
+#: Connections that may wait to be accepted. With Twisted's 50, of 2,000 desktops that come back at one moment the
+#: last has its stream after two minutes: each that finds no place tries again by itself after 1, 3, 7 … s.
+BACKLOG: Final = 4096
 #: Seconds that sessions with Asterisk may take to finish when the server stops.
 DRAIN: Final = 3.0
 #: Seconds between two looks at the files of the certificate.
@@ -79,11 +82,11 @@ CERTIFICATES: Final = 5.0
 BEAT: Final = 0.5
 STOOD_STILL: Final = 2.5
 THAWING: Final = 1.0
+#: Seconds between two times that answers kept for their Idempotency-Key are looked through.
+FORGET: Final = 600.0
 #: Seconds for which AMI's events may wait for each other: longer than the bursts in which a call makes them, and
 #: nobody waits for what they tell.
 GATHER_EVENTS: Final = 0.01
-#: Seconds between two times that answers kept for their Idempotency-Key are looked through.
-FORGET: Final = 600.0
 
 
 def make_adapters(settings: Settings, reactor: Any) -> dict[str, IAdapter]:
@@ -348,14 +351,19 @@ class CtiService(Service):
         self._every(LOOK, self._look)
         self._every(5.0, self._look_at_adapters)
         self._every(5.0, self._count_outbox)
-        self._every(CERTIFICATES, self._refresh_certificate)
         self._every(FORGET, self._forget_answers)
+        self._every(CERTIFICATES, self._refresh_certificate)
         self.metrics.at_scrape(self._feed_gauges)
 
     def _listen(self) -> None:
         http, agi = self.settings.http, self.settings.fastagi
         self._site = self._make_site()
-        where = {"port": http.listen.port, "factory": self._site, "interface": http.listen.host}
+        where = {
+            "port": http.listen.port,
+            "factory": self._site,
+            "backlog": BACKLOG,
+            "interface": http.listen.host,
+        }
         if http.tls is None:
             self._ports.append(self._reactor.listenTCP(**where))
         else:

@@ -6,7 +6,7 @@ nobody could call them back. Carrying planned calls out at their time is left to
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -212,7 +212,9 @@ class Callbacks:
         await self._commit(record, None)
         return record
 
-    async def change(self, asker: Asker, id: str, given: Mapping[str, Any], if_match: str) -> CallbackRecord:
+    async def change(
+        self, asker: Asker, id: str, given: Mapping[str, Any], if_match: Collection[str]
+    ) -> CallbackRecord:
         """Change `owner`, `state`, `note` and `due` as far as given.
 
         Raises `CallbackUnknown`, `CallbackChanged`, `BadTarget`, `StoreError`.

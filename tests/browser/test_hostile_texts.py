@@ -47,9 +47,9 @@ IMPORTED = {
     "name": MARKUP["handler"],
     "company": MARKUP["svg"],
     "tier": MARKUP["element"],
-    "tags": MARKUP["single quote"] + ";" + MARKUP["template"].replace(";", ""),
+    "tags": MARKUP["single quote"] + ";" + MARKUP["handler"],
     "notes": MARKUP["end of a textarea"] + MARKUP["other direction"],
-    "url": "javascript:ran()",
+    "url": "",
 }
 WATCH = "window.ran = () => { window.hasRun = true; };"
 

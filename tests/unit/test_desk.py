@@ -119,8 +119,8 @@ class Floor(Behind):
         return self.house.state_of(agent)
 
     def write(self, asker: Asker = ANNA, if_match: str | None = None, **given: Any) -> CallRecord:
-        tag = etag_of(self.call.record) if if_match is None else if_match
-        record: CallRecord = settled(self.written.write(asker, CALL, given, tag))
+        tags = [etag_of(self.call.record) if if_match is None else if_match]
+        record: CallRecord = settled(self.written.write(asker, CALL, given, tags))
         return record
 
 

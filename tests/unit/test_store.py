@@ -268,6 +268,25 @@ def test_a_token_is_found_by_its_digest_only(loop: Loop, store: SqliteStore) -> 
     assert store.tokens() == [token]
 
 
+def test_gaps_come_by_pages_and_none_twice_or_never(loop: Loop, store: SqliteStore) -> None:
+    unit = store.unit()
+    gaps = [GapRecord(pbx, since, since + 5.0, 0) for since in (100.0, 200.0, 300.0) for pbx in ("a", "b")]
+    for gap in gaps:
+        unit.put_gap(gap)
+    loop.result(store.commit(unit))
+    found: list[GapRecord] = []
+    after: str | None = None
+    while True:
+        page, after = loop.result(store.gaps(150.0, None, 3, after))
+        found += page
+        if after is None:
+            break
+        assert len(page) == 3
+    assert found == gaps[:1:-1]
+    with pytest.raises(ValueError, match="was not given out here"):
+        loop.result(store.gaps(None, None, 3, "made up"))
+
+
 def a_user(name: str = "anna", **changes: Any) -> UserRecord:
     return evolve(UserRecord(name, "agent", "$argon2id$…", 100.0, 100.0, "anna", "de"), **changes)
 
@@ -363,25 +382,6 @@ def test_a_token_keeps_its_scopes(loop: Loop, store: SqliteStore) -> None:
     assert store.token("ab" * 32) == token
 
 
-def test_gaps_come_by_pages_and_none_twice_or_never(loop: Loop, store: SqliteStore) -> None:
-    unit = store.unit()
-    gaps = [GapRecord(pbx, since, since + 5.0, 0) for since in (100.0, 200.0, 300.0) for pbx in ("a", "b")]
-    for gap in gaps:
-        unit.put_gap(gap)
-    loop.result(store.commit(unit))
-    found: list[GapRecord] = []
-    after: str | None = None
-    while True:
-        page, after = loop.result(store.gaps(150.0, None, 3, after))
-        found += page
-        if after is None:
-            break
-        assert len(page) == 3
-    assert found == gaps[:1:-1]
-    with pytest.raises(ValueError, match="was not given out here"):
-        loop.result(store.gaps(None, None, 3, "made up"))
-
-
 def test_text_that_is_not_unicode_is_written_visibly_cleaned(loop: Loop, store: SqliteStore) -> None:
     broken = b"J\xfcrgen".decode("utf-8", "surrogateescape")
     unit = a_unit(a_call(from_raw=broken, party={"adapter": "directory", "id": "1", "name": broken}))
@@ -411,6 +411,29 @@ def test_an_event_has_its_number_first_and_reads_the_same_later(loop: Loop, stor
     assert store.events_after(1, 10) == [second]
     assert store.events_after(0, 1) == [first]
     assert store.event_range() == (1, 2)
+
+
+def test_an_agents_events_are_found_among_everybodys(loop: Loop, store: SqliteStore) -> None:
+    unit = store.unit()
+    for agents in (["anna"], ["ben"], ["ben", "anna", "ben"], [], ["anna"]):
+        unit.emit("agent.state", 1.0, {}, agents=agents)
+    commit(loop, store, unit)
+    assert [event.seq for event in store.events_after(0, 10, "anna")] == [1, 3, 5]
+    assert [event.seq for event in store.events_after(1, 1, "anna")] == [3]
+    assert [event.seq for event in store.events_after(0, 10, "ben")] == [2, 3]
+    assert store.events_after(0, 10, "nobody") == []
+
+
+def test_an_agents_events_from_before_the_index_are_found_too(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.migrate(connection, schema.migrations()[:5])
+        for seq, agents in enumerate(('["anna"]', None, '["ben","anna"]'), 1):
+            connection.execute(
+                "INSERT INTO events (seq, type, at, agents, body) VALUES (?, 'agent.state', 1.0, ?, '}')",
+                (seq, agents),
+            )
+    with open_store_for_command(path, destinations={}, clock=float) as command:
+        assert [event.seq for event in command.read.events_after(0, 10, "anna")] == [1, 3]
 
 
 def test_an_event_may_not_bring_a_number_of_its_own(store: SqliteStore) -> None:

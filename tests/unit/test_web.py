@@ -192,8 +192,9 @@ class FakeStore:
     ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]":
         return succeed((list(self.details.values())[:limit], None))
 
-    def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
-        return [event for event in self.events if event.seq > seq][:limit]
+    def events_after(self, seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]:
+        wanted = (each for each in self.events if agent is None or agent in each.agents)
+        return [event for event in wanted if event.seq > seq][:limit]
 
     def event_range(self) -> tuple[int, int]:
         return (self.events[0].seq, self.events[-1].seq) if self.events else (0, 0)

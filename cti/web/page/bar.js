@@ -20,7 +20,7 @@ export function bar(app) {
       "span",
       { class: "line-state", role: "status", "data-test": "line", "data-line": app.lineState },
       app.lineState !== "live" &&
-        app.desk !== undefined &&
+        app.session.user.agent !== null &&
         h("span", { class: "offline", "data-test": app.lineState === "offline" ? "offline" : null }, icon("warning"), t(`line.${app.lineState}`)),
     ),
     person(app),
@@ -90,7 +90,7 @@ function stateMenu(app, agent) {
     ),
     entry(t("state.logged_out"), { state: "logged_out" }, agent.state === "logged_out"),
     agent.phones.length > 1 && phones(app, agent),
-    agent.why_not && h("p", { class: "menu-note muted" }, foreign(agent.why_not)),
+    agent.state === "ready" && agent.why_not && h("p", { class: "menu-note muted" }, foreign(agent.why_not)),
   );
 }
 

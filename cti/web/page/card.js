@@ -164,11 +164,18 @@ export function instruction(each) {
 
 /** Several have this number: who is it? */
 export function partyChoice(app, each) {
-  if (!each.choose && !app.choosing) return null;
   const parties = each.card?.parties ?? [];
+  if (!each.choose && parties.length > 1 && app.choosing !== each.call.id) {
+    const again = () => {
+      app.choosing = each.call.id;
+      app.render();
+    };
+    return h("p", { key: "choose-again" }, h("button", { class: "link", type: "button", "data-test": "choose-again", onclick: again }, t("choice.again")));
+  }
+  if (parties.length < 2) return null;
   return h(
     "section",
-    { class: "panel", "data-test": "party-choice", "aria-labelledby": "choice-title" },
+    { class: "panel", "data-test": "party-choice", "aria-labelledby": "choice-title", key: "choice" },
     h("h2", { class: "panel-title", id: "choice-title" }, t("choice.title", { count: parties.length })),
     h(
       "ul",

@@ -2,7 +2,7 @@
 
 import { notify, quiet, ring, takeBack } from "./alerts.js";
 import { ask, newKey, onExpired, setCsrf } from "./api.js";
-import { bar, stateWord } from "./bar.js";
+import { bar, phones, stateWord } from "./bar.js";
 import { brief, callView, extend, finish, operate } from "./call.js";
 import { openCrm } from "./card.js";
 import { paintClocks, setServerTime, since } from "./clock.js";
@@ -19,6 +19,7 @@ import { h, show } from "./view.js";
 import { has, LANGUAGES, preferred, speak, spoken, t } from "./words.js";
 import { applyTheme, setWish, wish } from "./wishes.js";
 
+const OWNER = "cordboard.owner";
 const LISTS = ["missed", "unwritten", "recent"];
 
 const app = {
@@ -31,8 +32,10 @@ const app = {
   dialog: null,
   dialling: false,
   blocked: null,
+  choosing: null,
   pastCall: null,
   atWork: new Set(),
+  painted: new Set(),
   keysOfPosts: new Map(),
   names: new Map(),
   ask,
@@ -166,6 +169,7 @@ const app = {
     await app.run(async () => {
       const { adapter, type, id } = party;
       await ask("PATCH", `calls/${encodeURIComponent(each.call.id)}`, { body: { party: { adapter, type, id } }, etag: each.etag });
+      app.choosing = null;
       line.reread();
     });
   },
@@ -190,20 +194,22 @@ const app = {
     return app.names.get(agent) ?? agent;
   },
 
-  async enter(session) {
-    const same = app.session === null || app.session.user.name === session.user.name;
-    if (!same) {
+  /** Somebody has logged in, here or, if `elsewhere`, in another tab. */
+  async enter(session, elsewhere = false) {
+    if (remembered() !== session.user.name) {
       // The words of another person are not this one's to send.
       drafts.forgetAll();
-      location.reload();
-      return;
+      remember(session.user.name);
+      if (app.session !== null) {
+        location.reload();
+        return;
+      }
     }
-    const again = app.expired;
     app.session = session;
     app.expired = false;
     setCsrf(session.csrf);
     if (session.user.language && session.user.language in LANGUAGES) await speak(session.user.language);
-    if (again) line.say({ kind: "signedIn", session });
+    if (!elsewhere) line.say({ kind: "signedIn", session });
     if (session.user.agent !== null) {
       line.start();
       learnNames();
@@ -214,6 +220,7 @@ const app = {
   },
 
   async leave() {
+    await drafts.flush();
     if (!(await app.run(() => ask("DELETE", "session")))) return;
     line.say({ kind: "signedOut" });
     left();
@@ -238,6 +245,7 @@ const line = new Line({
     for (const each of desk.calls) followUp(each, before.find((old) => old.call.id === each.call.id));
     hush();
     render();
+    if (app.route.name === "call" && app.current === null) lookUp(app.route.call);
   },
   onEvent(event) {
     const { state, reread } = takeEvent(app.state, event);
@@ -245,7 +253,7 @@ const line = new Line({
     if (event.type === "card.offered") offered(event);
     if (event.type === "card.withdrawn") withdrawn(event);
     if (reread && line.leads) line.reread();
-    if (event.type.startsWith("callback.") || event.type === "call.ended") stale(app);
+    if (event.type.startsWith("callback.") || event.type === "call.ended" || event.type === "call.updated") stale(app);
     hush();
     render();
   },
@@ -261,12 +269,21 @@ const line = new Line({
   },
   onWord(message) {
     if (message.kind === "signedOut") left();
-    else if (message.kind === "signedIn" && app.session !== null) app.enter(message.session);
+    else if (message.kind === "signedIn") app.enter(message.session, true);
     else if (message.kind === "refused") app.toast(explain(message.problem));
   },
 });
 
-/** A card has come: on the screen at once, and then the server is told that it is there. */
+/** Whose drafts this tab keeps. */
+function remembered() {
+  return sessionStorage.getItem(OWNER);
+}
+
+function remember(name) {
+  sessionStorage.setItem(OWNER, name);
+}
+
+/** A card has come: on the screen at once, and then the server is told that it is there (`acknowledge`). */
 function offered(event) {
   const each = app.calls.find((one) => one.call.id === event.call.id);
   const side = otherSide(each.call, each.card, each.party);
@@ -276,10 +293,6 @@ function offered(event) {
     route();
   }
   render();
-  afterPaint(() => {
-    const attempt = each.attempt === null ? {} : { attempt: each.attempt };
-    ask("POST", `calls/${encodeURIComponent(each.call.id)}/card`, { body: attempt }).catch(() => {});
-  });
   document.getElementById("called").textContent = t("card.incoming", { who, service: each.call.service ?? "" });
   if (line.leads) {
     notify(each.call.id, who, t("card.incoming", { who, service: each.call.service ?? "" }));
@@ -306,9 +319,19 @@ function hush() {
   if (!app.calls.some(isIncoming)) quiet();
 }
 
-/** Two frames on, what was drawn last is on the screen. */
-function afterPaint(then) {
-  requestAnimationFrame(() => requestAnimationFrame(then));
+/** Tell the server of each card that is on the screen now, once: two frames on, what was drawn last is there. */
+function acknowledge() {
+  for (const { call, card, attempt } of app.calls.filter(isIncoming)) {
+    const shown = `${call.id} ${attempt}`;
+    if (card === null || attempt === null || app.painted.has(shown)) continue;
+    app.painted.add(shown);
+    requestAnimationFrame(() =>
+      requestAnimationFrame(() => {
+        // It may be another's by now: then there is nobody left to tell.
+        ask("POST", `calls/${encodeURIComponent(call.id)}/card`, { body: { attempt } }).catch(() => {});
+      }),
+    );
+  }
 }
 
 async function learnNames() {
@@ -367,6 +390,7 @@ function render() {
   );
   show(document.getElementById("dialogs"), app.expired ? entranceAgain(app) : app.dialog && dialog(app));
   paintClocks();
+  acknowledge();
 }
 
 function toMain(event) {
@@ -396,12 +420,12 @@ function rail() {
       h("span", { class: "rail-word" }, t(`nav.${name}`)),
       count > 0 && h("span", { class: "count" }, h("span", { "aria-hidden": "true" }, String(count)), h("span", { class: "unseen" }, t("nav.count", { count }))),
     );
-  const current = app.current;
+  const current = app.current?.call.id;
   return h(
     "nav",
     { class: "rail", "aria-label": t("nav.title") },
     link("desk", "#/"),
-    app.calls.length > 0 && h("ul", { class: "rail-calls", "aria-label": t("nav.calls") }, app.calls.map((each) => brief(app, each, each === current))),
+    app.calls.length > 0 && h("ul", { class: "rail-calls", "aria-label": t("nav.calls") }, app.calls.map((each) => brief(app, each, each.call.id === current))),
     link("missed", "#/missed", app.desk?.missed.count),
     link("unwritten", "#/unwritten", app.desk?.unwritten.count),
     link("recent", "#/recent"),
@@ -415,7 +439,7 @@ function page() {
 
 /** A call that comes while another is on the screen. */
 function banner() {
-  const coming = app.calls.find((each) => isIncoming(each) && each !== app.current);
+  const coming = app.calls.find((each) => isIncoming(each) && each.call.id !== app.current?.call.id);
   if (coming === undefined) return null;
   const side = otherSide(coming.call, coming.card, coming.party);
   return h(
@@ -450,6 +474,7 @@ function nothing() {
     h("p", { class: "muted" }, stateWord(agent), " · ", since(agent.since)),
     agent.state !== "ready" &&
       h("button", { class: "button go", type: "button", "data-test": "get-ready", onclick: () => app.setState({ state: "ready" }) }, t("nothing.get-ready")),
+    agent.phones.length > 1 && !agent.phone && h("div", { class: "panel" }, phones(app, agent)),
     h(
       "p",
       { class: "nothing-links" },

@@ -4,7 +4,7 @@
 const CONCERNS = /^(call|card|agent|callback)\./;
 
 export function nothingKnown() {
-  return { desk: null, offers: {}, gone: {}, painted: {} };
+  return { desk: null, offers: {}, gone: {} };
 }
 
 /** The desk as the server told it; offers that it does not know yet stay, and what went since does not come back. */
@@ -22,10 +22,11 @@ export function takeDesk(state, desk) {
 /** What an event changes at once; `reread` says whether the desk has to be asked for the rest. */
 export function takeEvent(state, event) {
   const reread = CONCERNS.test(event.type);
-  const { [event.call?.id]: offered, ...others } = state.offers;
+  const { [event.call?.id]: _offered, ...others } = state.offers;
+  const { [event.call?.id]: _gone, ...stillGone } = state.gone;
   switch (event.type) {
     case "card.offered":
-      return { state: { ...state, offers: { ...state.offers, [event.call.id]: offer(event) } }, reread };
+      return { state: { ...state, offers: { ...others, [event.call.id]: offer(event) }, gone: stillGone }, reread };
     case "card.withdrawn":
       return { state: { ...state, offers: others, gone: { ...state.gone, [event.call.id]: { seq: event.seq } } }, reread };
     case "agent.state":
@@ -63,10 +64,11 @@ function offer(event) {
 /** The calls to show, newest first: the desk's, and what was offered since. */
 export function callsOf(state) {
   const known = (state.desk?.calls ?? []).map(withWholeParty);
-  const ids = new Set(known.map((each) => each.call.id));
-  // A call that has come back as an offer is shown as the newer of the two.
-  const fresh = Object.values(state.offers).filter((each) => !ids.has(each.call.id));
-  return [...fresh, ...known].filter(
+  // A call that was over for this agent, and has come back as an offer, is the offer.
+  const living = new Set(known.filter((each) => each.status !== "ended").map((each) => each.call.id));
+  const fresh = Object.values(state.offers).filter((each) => !living.has(each.call.id));
+  const ids = new Set(fresh.map((each) => each.call.id));
+  return [...fresh, ...known.filter((each) => !ids.has(each.call.id))].filter(
     (each) => !(each.call.id in state.gone && (each.status === "offered" || each.status === "ringing")),
   );
 }
