@@ -8,7 +8,7 @@ PY := .venv/bin/python
 export ASTERISK
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench bench-asterisk fuzz clean
+.PHONY: help venv demo test lint bench bench-asterisk bench-desktop fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -40,6 +40,10 @@ bench: venv ## calls a second on one core
 # Some seven minutes. The libraries it compares with come by pip into an environment of their own in the cache.
 bench-asterisk: venv ## FastAGI and AMI beside other libraries, and what asking us adds to a call's delay
 	@$(PY) -m tests.bench.asterisk
+
+# Some ten minutes, most of them for the cards that Chromium paints.
+bench-desktop: venv ## 5,000 event streams at once, a restart under them, and cards painted in a browser
+	@$(PY) -m tests.bench.desktop
 
 # atheris is not among what the tests need: it exists for fewer machines and versions of Python.
 fuzz: venv ## both parsers fed with bytes that find new ways through them, for SECONDS=600

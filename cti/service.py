@@ -70,6 +70,9 @@ from routing.rules import Service as RoutedService
 log = get_logger("cti.service")
 T = TypeVar("T")
 
+#: Connections that may wait to be accepted. With Twisted's 50, of 2,000 desktops that come back at one moment the
+#: last has its stream after two minutes: each that finds no place tries again by itself after 1, 3, 7 … s.
+BACKLOG: Final = 4096
 #: Seconds that sessions with Asterisk may take to finish when the server stops.
 DRAIN: Final = 3.0
 #: Seconds between two looks at the files of the certificate.
@@ -354,7 +357,12 @@ class CtiService(Service):
     def _listen(self) -> None:
         http, agi = self.settings.http, self.settings.fastagi
         self._site = self._make_site()
-        where = {"port": http.listen.port, "factory": self._site, "interface": http.listen.host}
+        where = {
+            "port": http.listen.port,
+            "factory": self._site,
+            "backlog": BACKLOG,
+            "interface": http.listen.host,
+        }
         if http.tls is None:
             self._ports.append(self._reactor.listenTCP(**where))
         else:

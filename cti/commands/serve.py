@@ -6,6 +6,7 @@ What the server does is `cti.service`'s; here are the process around it and the 
 import errno
 import gc
 import os
+import resource
 import signal
 import sys
 import threading
@@ -33,9 +34,11 @@ STOP_SECONDS: Final = 10.0
 #: Not even the group reads what the server writes: people's names, numbers and notes.
 UMASK: Final = 0o077
 
-#: What of the configuration is taken over only by a restart.
+#: Files that may be open at once, if the system lets us: each desktop is one, and 1,024 is what systemd gives.
+FILES: Final = 20_000
 #: Objects made before the garbage collector looks, and how many of its rounds make one of the next generation.
 GC_THRESHOLDS: Final = (50_000, 20, 50)
+#: What of the configuration is taken over only by a restart.
 _FIXED: Final = ("region", "store", "fastagi", "http", "asterisks", "webhooks", "answer_ms", "reservation")
 
 
@@ -143,6 +146,7 @@ class _Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         self._reloads.install()
+        _allow_files()
         self._reactor.addSystemEventTrigger("before", "shutdown", self._stop)
         self._reactor.callWhenRunning(self._start)
         # Twisted's own handlers would take a second Ctrl-C for an error.
@@ -192,6 +196,13 @@ class _Process:
             why = "stopping failed; the log says more"
             log.error("stopping failed", exception=failure.getTraceback())
         self._failed = why
+
+
+def _allow_files() -> None:
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _log_what_nobody_catches() -> None:

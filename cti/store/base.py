@@ -243,7 +243,9 @@ class IStore(Protocol):
     ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
         """A page of the gaps that overlap this time, newest first, and the cursor of the next one."""
 
-    def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]: ...
+    def events_after(self, seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]:
+        """The next events after a number, in order; with an agent's id, of those that are meant for them."""
+
     def event_range(self) -> tuple[int, int]:
         """(oldest kept, newest); (0, 0) when there is none."""
 

@@ -319,8 +319,15 @@ class Reader:
     def _seal(self, place: bytes) -> bytes:
         return hashlib.blake2b(place, key=self.store_id.encode(), digest_size=6).digest()
 
-    def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
-        rows = self._all(f"SELECT {_EVENT} FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))
+    def events_after(self, seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]:
+        if agent is None:
+            rows = self._all(f"SELECT {_EVENT} FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))
+        else:
+            rows = self._all(
+                f"SELECT {_EVENT} FROM event_agents JOIN events USING (seq)"
+                " WHERE agent = ? AND seq > ? ORDER BY seq LIMIT ?",
+                (agent, seq, limit),
+            )
         return [event_of(row) for row in rows]
 
     def event_range(self) -> tuple[int, int]:

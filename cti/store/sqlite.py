@@ -74,6 +74,7 @@ _UNIT_FAULTS = (
 _LAST_SEQ = "SELECT last_seq FROM store"
 _SET_LAST_SEQ = "UPDATE store SET last_seq = ?"
 _ADD_EVENT = inserting("events", ["seq", "type", "at", "call", "agents", "body"])
+_ADD_EVENT_AGENT = inserting("event_agents", ["agent", "seq"])
 _ADD_DELIVERY = inserting("outbox", ["destination", "seq", "lane", "key", "state", "created", "attempts"])
 # Behind another one of its lane, a delivery has no due time until that one is done: then `_RELEASE` gives it.
 _FIRST_OF_LANE = (
@@ -301,6 +302,7 @@ class Writer:
                 rows.append(
                     (_ADD_EVENT, (last, draft.type, draft.at, draft.call, agents, draft.body.decode()))
                 )
+                rows += [(_ADD_EVENT_AGENT, (agent, last)) for agent in dict.fromkeys(draft.agents)]
                 for destination in self._subscribers.get(draft.type, ()):
                     deliveries = True
                     lane = draft.call or agents or ""
@@ -641,8 +643,8 @@ class SqliteStore:
     ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
         return self._in_thread(lambda reader: reader.gaps(since, until, limit, after))
 
-    def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
-        return self._read.events_after(seq, limit)
+    def events_after(self, seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]:
+        return self._read.events_after(seq, limit, agent)
 
     def event_range(self) -> tuple[int, int]:
         return self._read.event_range()

@@ -154,6 +154,9 @@ ROUTES: Final[tuple[Route, ...]] = (
             "additionalProperties": False,
             "required": ["number"],
             "properties": {"number": NUMBER, **_CHANGEABLE, "call": maybe(TEXT)},
+            "examples": [
+                {"number": "+49 152 28817386", "note": "wants an offer", "due": "2026-03-02T09:00:00Z"}
+            ],
         },
         answers=("application/json", _CALLBACK),
         status=201,
@@ -171,6 +174,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             "type": "object",
             "additionalProperties": False,
             "properties": {**_CHANGEABLE, "state": {"type": "string", "enum": list(STATES)}},
+            "examples": [{"note": "not before noon"}],
         },
         answers=("application/json", _CALLBACK),
         problems={

@@ -37,6 +37,9 @@ _EVERYBODY: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
 
 async def desk(services: Services, asked: Asked) -> Answer:
     agent = _whose(asked)
+    if agent != asked.identity.agent:
+        # Somebody else's cards; one's own are in the log already, as offered.
+        await services.audit.note(asked.identity, "GET /api/v1/desk", agent, asked.address)
     try:
         return _json(services.desktop.desk.snapshot(agent))
     except AgentUnknown as error:
@@ -173,7 +176,7 @@ def _json(value: Any, status: int = 200) -> Answer:
     return Answer(orjson.dumps(value), status)
 
 
-def _body(properties: Mapping[str, Schema], *needed: str) -> Schema:
+def _body(properties: Mapping[str, Schema], *needed: str) -> dict[str, Any]:
     return {
         "type": "object",
         "additionalProperties": False,
@@ -293,7 +296,8 @@ ROUTES: Final[tuple[Route, ...]] = (
                     "properties": {"adapter": TEXT, "type": TEXT, "id": TEXT},
                 },
             }
-        ),
+        )
+        | {"examples": [{"notes": "Will call back on Monday."}]},
         answers=("application/json", _WRITTEN),
         problems={
             404: "no such call, or an agent who did not talk in it",
@@ -314,7 +318,8 @@ ROUTES: Final[tuple[Route, ...]] = (
                 "extend": {"type": "integer", "minimum": 1, "maximum": MAX_EXTENSION},
                 "finish": {"type": "boolean"},
             }
-        ),
+        )
+        | {"examples": [{"extend": 60}, {"finish": True}]},
         answers=("application/json", _DESK),
         problems={
             409: "the agent does not write up this call, or its disposition is missing",
@@ -340,6 +345,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Earlier calls with the same party or number, newest first",
         "For whoever may see the call. An agent gets the main fields of each.",
         roles=_EVERYBODY,
+        audited=True,
         query=(
             Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "how many"),
         ),
@@ -367,7 +373,8 @@ ROUTES: Final[tuple[Route, ...]] = (
             "type",
             "name",
             "number",
-        ),
+        )
+        | {"examples": [{"type": "contact", "name": "Käthe Ørsted", "number": "+49 152 28817386"}]},
         answers=("application/json", {"type": "object"}),
         status=201,
         also={200: "somebody of this type has the number already"},

@@ -40,6 +40,10 @@ def changed(why: str, etag: str, **current: Any) -> Problem:
     return Problem(412, why, kind="changed", headers={"ETag": etag}, more={**current, "etag": etag})
 
 
-def known(tags: Collection[str] | None, etag: str) -> bool:
-    """Whether who sent `If-None-Match` has a thing of this tag already. Proxies make tags weak that they pack."""
-    return tags is not None and (ANY in tags or etag in (each.removeprefix("W/") for each in tags))
+def known(fields: Sequence[str], etag: str) -> bool:
+    """Whether who sent these `If-None-Match` has a thing of this tag already; what is no tag is none that they have.
+
+    Proxies make tags weak that they pack. Ours have no commas.
+    """
+    tags = [each.strip().removeprefix("W/") for each in ",".join(fields).split(",")]
+    return ANY in tags or etag in tags

@@ -26,12 +26,19 @@ from cti.web.tokens import AGENT, CRM, Identity
 from cti.web.transport import StreamRequest
 
 MAX_STREAMS: Final = 10_000
+#: Of these, one person's: more than anybody has tabs open, and too few to take the others' places.
+STREAMS_EACH: Final = 32
 HEARTBEAT_SECONDS: Final = 15
 #: A reader that takes nothing for so long is dead.
 PATIENCE_SECONDS: Final = 60.0
 #: Events read at once for a stream that is behind; the reactor gets a turn between pages.
 PAGE: Final = 200
 
+#: Streams are spread over so many moments between two heartbeats, lest thousands are written at once.
+_BEATS: Final = 150
+_BEAT_SECONDS: Final = HEARTBEAT_SECONDS / _BEATS
+#: Streams whose tokens are looked at before the reactor gets a turn.
+_CHECKED_AT_ONCE: Final = 200
 #: Bytes of events that are written together.
 _AT_ONCE: Final = 16_384
 _COMMENT: Final = b":\n\n"
@@ -41,7 +48,7 @@ _log = get_logger(__name__)
 class IEventLog(Protocol):
     """What is needed of a store."""
 
-    def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]: ...
+    def events_after(self, seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]: ...
     def event_range(self) -> tuple[int, int]: ...
 
 
@@ -51,6 +58,16 @@ class Reader:
 
     identity: Identity
     types: Collection[str] | None = None
+
+    @property
+    def agent(self) -> str | None:
+        """Whose events these are only, as the store can tell; None if it is not so simple."""
+        return self.identity.agent if self.identity.role == AGENT else None
+
+    @property
+    def person(self) -> tuple[str, str]:
+        """Who it counts as, with however many tokens."""
+        return self.identity.role, self.agent or self.identity.name
 
     def sees(self, event: StoredEvent) -> bool:
         """Agents see what is meant for them, a CRM the calls, everybody else all."""
@@ -85,14 +102,17 @@ class EventHub:
         self._published = 0
         self._streams: set[_Stream] = set()
         self._by_agent: dict[str, set[_Stream]] = {}
+        # Oldest first: a dict, as a set has no order.
+        self._by_person: dict[tuple[str, str], dict[_Stream, None]] = {}
         self._wide: set[_Stream] = set()
         self._unsent: list[_Stream] = []
         self._desktops: Counter[str] = Counter()
-        # Streams are spread over the seconds between two heartbeats, lest they all are written at once.
-        self._beats: tuple[set[_Stream], ...] = tuple(set() for _ in range(HEARTBEAT_SECONDS))
-        self._second = 0
+        self._beats: tuple[set[_Stream], ...] = tuple(set() for _ in range(_BEATS))
+        self._beat = 0
         self._opened = 0
         self._timer: DelayedCall | None = None
+        self._to_check: list[_Stream] = []
+        self._checking: DelayedCall | None = None
         self._stopped = False
 
     @property
@@ -103,13 +123,15 @@ class EventHub:
     def start(self) -> None:
         """Begin at the newest event of the store."""
         self._published = self._store.event_range()[1]
-        self._timer = self._clock.callLater(1, self._tick)
+        self._timer = self._clock.callLater(_BEAT_SECONDS, self._tick)
+        self._beat = self._beats_by_now()
 
     def stop(self) -> None:
         """End all streams, so that their readers connect again, elsewhere or later."""
         self._stopped = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        for call in (self._timer, self._checking):
+            if call is not None and call.active():
+                call.cancel()
         for stream in tuple(self._streams):
             stream.end()
 
@@ -137,18 +159,41 @@ class EventHub:
         self.recheck()
 
     def recheck(self, of: str | None = None) -> None:
-        """End the streams whose token or session has ended; only those `of` one `Identity.token`, if it is given."""
-        for stream in tuple(self._streams):
-            if of is not None and stream.reader.identity.token != of:
-                continue
+        """End the streams whose token or session has ended; only those `of` one `Identity.token`, if it is given.
+
+        Of many, without `of`, not all have been looked at when this returns.
+        """
+        if of is not None:
+            self._check(stream for stream in tuple(self._streams) if stream.reader.identity.token == of)
+            return
+        self._to_check = list(self._streams)
+        if self._checking is None:
+            self._check_some()
+
+    def _check_some(self) -> None:
+        self._checking = None
+        some, self._to_check = self._to_check[:_CHECKED_AT_ONCE], self._to_check[_CHECKED_AT_ONCE:]
+        self._check(some)
+        if self._to_check:
+            self._checking = self._clock.callLater(0, self._check_some)
+
+    def _check(self, streams: Iterable["_Stream"]) -> None:
+        for stream in streams:
             if not self._valid(stream.reader.identity):
                 stream.end()
 
     def open(self, request: StreamRequest, reader: Reader, after: int | None) -> None:
         """Make `request` a stream: from now on, or with everything after event number `after`.
 
-        Raises `Problem` if there are too many streams, or the server is about to stop.
+        A person's oldest stream ends when they have too many: rather a tab that was forgotten, or a connection
+        that died unseen, than the page that opens now. Raises `Problem` if there are too many streams in all, or
+        the server is about to stop.
         """
+        theirs = self._by_person.get(reader.person, {})
+        if len(theirs) >= STREAMS_EACH:
+            oldest = next(iter(theirs))
+            oldest.end()
+            self._forget(None, oldest)
         if self._stopped or len(self._streams) >= self._max_streams:
             why = "the server is stopping" if self._stopped else f"{self._max_streams} event streams are open"
             raise Problem(503, f"{why}; try again in a moment", headers={"Retry-After": "5"})
@@ -160,12 +205,18 @@ class EventHub:
         request.notifyFinish().addBoth(self._forget, stream)
         self._streams.add(stream)
         self._count_desktop(reader, 1)
-        self._beats[self._opened % HEARTBEAT_SECONDS].add(stream)
+        self._by_person.setdefault(reader.person, {})[stream] = None
+        stream.beat_at = self._opened % _BEATS
+        self._beats[stream.beat_at].add(stream)
         for streams in self._indexes(reader):
             streams.add(stream)
         # After a restart nobody should come back at the same moment as everybody else.
-        retry = 1000 + self._opened * 37 % 4000
-        stream.begin(b"retry: %d\n\n" % retry, self._published if after is None else after, after is None)
+        preamble = b"retry: %d\n" % (1000 + self._opened * 37 % 4000)
+        if after is None:
+            # A browser keeps the number though there is no event with it, and comes back with it: what happened
+            # while it was away is not lost to one that had no event before.
+            preamble += b"id: %d\n" % self._published
+        stream.begin(preamble + b"\n", self._published if after is None else after, after is None)
 
     def is_watched(self, agent: str) -> bool:
         """Whether a stream that shows this agent their cards is open."""
@@ -219,21 +270,23 @@ class EventHub:
     def _indexes(self, reader: Reader) -> tuple[set["_Stream"], ...]:
         if reader.identity.role != AGENT:
             return (self._wide,)
-        agent = reader.identity.agent
-        return () if agent is None else (self._by_agent.setdefault(agent, set()),)
+        return () if reader.agent is None else (self._by_agent.setdefault(reader.agent, set()),)
 
     def _forget(self, _: Any, stream: "_Stream") -> None:
         stream.stopProducing()
         if stream in self._streams:
             self._count_desktop(stream.reader, -1)
         self._streams.discard(stream)
-        for beat in self._beats:
-            beat.discard(stream)
+        self._beats[stream.beat_at].discard(stream)
         for streams in self._indexes(stream.reader):
             streams.discard(stream)
-        agent = stream.reader.identity.agent
+        agent, person = stream.reader.agent, stream.reader.person
         if agent is not None and not self._by_agent.get(agent, True):
             del self._by_agent[agent]
+        theirs = self._by_person.get(person, {})
+        theirs.pop(stream, None)
+        if not theirs:
+            self._by_person.pop(person, None)
 
     def _count_desktop(self, reader: Reader, by: int) -> None:
         """One stream more, or less, that an agent gets their cards by."""
@@ -245,13 +298,19 @@ class EventHub:
             del self._desktops[agent]
 
     def _tick(self) -> None:
-        self._timer = self._clock.callLater(1, self._tick)
-        self._second = (self._second + 1) % HEARTBEAT_SECONDS
-        for stream in tuple(self._beats[self._second]):
-            if self._valid(stream.reader.identity):
-                stream.beat()
-            else:
-                stream.end()
+        self._timer = self._clock.callLater(_BEAT_SECONDS, self._tick)
+        now = self._beats_by_now()
+        # Not more than each once, however long the reactor stood still, or the clock was put forward.
+        for beat in range(max(self._beat + 1, now - _BEATS + 1), now + 1):
+            for stream in tuple(self._beats[beat % _BEATS]):
+                if self._valid(stream.reader.identity):
+                    stream.beat()
+                else:
+                    stream.end()
+        self._beat = now
+
+    def _beats_by_now(self) -> int:
+        return int(self._clock.seconds() / _BEAT_SECONDS)
 
 
 class _Stream:
@@ -266,6 +325,7 @@ class _Stream:
     ) -> None:
         self.reader = reader
         self.closed = False
+        self.beat_at = 0
         self._hub = hub
         self._request = request
         self._store = store
@@ -286,6 +346,7 @@ class _Stream:
         self._position = position
         self._live = live
         self._request.write(preamble)
+        self._request.forget_headers()
         if not live:
             self._catch_up()
 
@@ -311,11 +372,14 @@ class _Stream:
             self._request.connection.abortConnection()
 
     def end(self) -> None:
-        """Finish the answer; what is already written is still sent."""
+        """Finish the answer; what is already written is still sent, unless nobody takes it."""
         if self.closed:
             return
         self.stopProducing()
         connection = self._request.connection
+        if self._paused_since is not None:
+            connection.abortConnection()
+            return
         self._request.unregisterProducer()
         self._request.finish()
         connection.loseConnection()
@@ -343,7 +407,7 @@ class _Stream:
             return
         try:
             self._reset_if_missed()
-            page = self._store.events_after(self._position, PAGE)
+            page = self._store.events_after(self._position, PAGE, self.reader.agent)
         except StoreError as error:
             # The reader connects again, with the number of the last event it has.
             _log.warning("an event stream could not be read from the store", error=str(error))

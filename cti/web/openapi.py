@@ -8,12 +8,11 @@ from cti.web.problems import MEDIA_TYPE
 from cti.web.routing_table import JSON, Route
 from cti.web.schema import Schema
 from cti.web.sessions import CSRF_HEADER, USER_ROLES
-from cti.web.shapes import SCHEMAS, named
+from cti.web.shapes import SCHEMAS, STRING, named
 
 _ETAG: Final[Schema] = {
     "type": "string",
-    "maxLength": 200,
-    "pattern": r'^(\*|(W/)?"[!#-~]*")$',
+    "pattern": r'^(\*|(W/)?"[!#-~]{0,100}")$',
     "examples": ['"5f0c9a7e1b"'],
 }
 _KEY: Final[Schema] = {
@@ -130,7 +129,7 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
         why = "the ETag of what was read: the change is meant for that version, or, by `*`, for any"
         found.append(_parameter("header", "If-Match", _ETAG, why, required=True))
     if route.etag and not route.changes:
-        found.append(_parameter("header", "If-None-Match", _ETAG, "the ETag of what is had already"))
+        found.append(_parameter("header", "If-None-Match", STRING, "the ETag of what is had already"))
     if route.idempotent:
         why = "of this request alone: sent again, it is answered again and not done again"
         found.append(_parameter("header", "Idempotency-Key", _KEY, why))

@@ -361,10 +361,9 @@ def _versioned(answer: Answer, request: Request) -> Answer:
     """The answer with its ETag, or 304 for who has it already."""
     etag = str(answer.etag)
     headers = {**answer.headers, "ETag": etag}
-    if request.method in (b"GET", b"HEAD") and answer.status == 200:
-        has = tags_of(request.requestHeaders.getRawHeaders("If-None-Match", []), "If-None-Match")
-        if known(has, etag):
-            return Answer(b"", 304, headers=headers)
+    has = request.requestHeaders.getRawHeaders("If-None-Match", [])
+    if request.method in SAFE and answer.status == 200 and known(has, etag):
+        return Answer(b"", 304, headers=headers)
     return evolve(answer, headers=headers)
 
 

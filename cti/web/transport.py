@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, cast
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web import http
+from twisted.web.http_headers import Headers
 
 from cti.reactors import Clock, DelayedCall
 
@@ -24,6 +25,10 @@ URL_LIMIT: Final = 8 * 1024
 REQUEST_SECONDS: Final = 20.0
 #: Between two requests a connection may be idle for so long.
 IDLE_SECONDS: Final = 60.0
+
+
+#: Nobody adds to them: an answer that has begun has had its own.
+_NO_HEADERS: Final = Headers()
 
 
 class Transport(Protocol):
@@ -46,6 +51,7 @@ class StreamRequest(Protocol):
     def registerProducer(self, producer: Any, streaming: bool) -> None: ...
     def unregisterProducer(self) -> None: ...
     def notifyFinish(self) -> Deferred[None]: ...
+    def forget_headers(self) -> None: ...
 
 
 class Request(http.Request):
@@ -67,6 +73,10 @@ class Request(http.Request):
     @property
     def connection(self) -> Transport:
         return cast(Transport, self.transport)
+
+    def forget_headers(self) -> None:
+        """To be called once the answer has begun: one that lasts for hours keeps no 3 kB of its first moment."""
+        self.requestHeaders = self.responseHeaders = _NO_HEADERS
 
     def gotLength(self, length: int | None) -> None:
         """Called by the channel with the length announced, None if the body comes in chunks."""

@@ -19,6 +19,7 @@ from attrs import define, field, frozen
 
 from cti.store.records import (
     AgentRecord,
+    CallbackRecord,
     CallRecord,
     CardRecord,
     ChannelRecord,
@@ -69,6 +70,7 @@ class Site:
 
     `tokens` by role, the agent's of anna; `cookies` and `spare` by role, of the users anna, sam and ada. Calls:
     `anna-1` and `ben-1` are over and were answered by these, `anna-2` is over and rang at anna.
+    Callbacks: `annas` and `bens`.
     """
 
     daemon: Daemon
@@ -197,6 +199,8 @@ def _fill(site: Site, path: Path) -> None:
             ("ben-1", "ben", "answered"),
         ):
             put_call(unit, id, agent, outcome, now - 600)
+        for id, owner in (("annas", "anna"), ("bens", "ben")):
+            unit.put_callback(CallbackRecord(id, now - 300, CUSTOMER, owner=owner, changed=now - 300))
         unit.put_gap(GapRecord("main", now - 500, now - 400, None, "no call records are configured"))
         store.commit_now(unit)
 

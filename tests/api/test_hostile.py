@@ -128,6 +128,29 @@ def test_doubled_and_odd_headers_are_refused_or_passed_over(
     assert statuses(received) == [status]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization",
+        "Cookie",
+        "Content-Type",
+        "If-None-Match",
+        "Idempotency-Key",
+        "Origin",
+        "X-Forwarded-Proto",
+    ],
+)
+def test_a_header_that_is_not_utf_8_is_read_as_latin_1(site: Site, name: str) -> None:
+    head = (
+        b"GET /api/v1/agents HTTP/1.1\r\n"
+        + HOST
+        + name.encode()
+        + b": \xfcber\xff\r\nConnection: close\r\n\r\n"
+    )
+    assert statuses(send(site, head)) == [401]
+    assert is_well(site)
+
+
 @pytest.mark.parametrize("size", [70_000, 900_000, 3_000_000])
 def test_a_huge_body_is_refused(site: Site, size: int) -> None:
     head = (

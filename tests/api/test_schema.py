@@ -68,7 +68,13 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 #: What is there, by the path that it is below.
-OBJECTS = {"/api/v1/calls/": "anna-1", "/api/v1/agents/": "anna", "/api/v1/users/": "uma"}
+OBJECTS = {
+    "/api/v1/calls/": "anna-1",
+    "/api/v1/desk/calls/": "anna-1",
+    "/api/v1/agents/": "anna",
+    "/api/v1/callbacks/": "annas",
+    "/api/v1/users/": "uma",
+}
 
 
 @pytest.fixture(scope="module")

@@ -50,9 +50,15 @@ class Server:
 
 
 def settings_of(
-    directory: Path, http_port: int, agi_port: int, ami_port: int, *, agents: int = AGENTS
+    directory: Path,
+    http_port: int,
+    agi_port: int,
+    ami_port: int,
+    *,
+    agents: int = AGENTS,
+    sellers: int | None = None,
 ) -> dict[str, Any]:
-    """A company of so many agents whose last rule takes most of its calls."""
+    """A company of so many agents whose last rule takes most of its calls, to all of them or to some."""
     rules = [
         {"name": "platinum", "when": {"party.tier": "platinum"}, "dial": {"group": "first"}},
         {"name": "slovene", "when": {"party.language": "sl"}, "dial": {"group": "first"}},
@@ -73,7 +79,10 @@ def settings_of(
             f"agent{number:02d}": {
                 "name": f"Agent {number}",
                 "phones": [f"PJSIP/agent{number:02d}"],
-                "groups": ["sales", *(["first"] if number < 3 else [])],
+                "groups": [
+                    "sales" if sellers is None or number < sellers else "office",
+                    *(["first"] if number < 3 else []),
+                ],
                 "crm": {"directory": f"user-{number}"},
                 "state": "ready",
             }

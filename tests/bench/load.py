@@ -4,6 +4,7 @@
 measures. Each line of its input is an order, `{"do": …}`, and each order's answer a line of JSON.
 """
 
+import heapq
 import json
 import os
 import random
@@ -80,7 +81,7 @@ _SIDE = """\
 """
 
 
-def _side(side: str, call: "_Session", *, of_agent: bool, state: int) -> str:
+def _side(side: str, call: "Session", *, of_agent: bool, state: int) -> str:
     return _SIDE.format(
         side=side,
         channel=f"{call.phone}-{call.number:08x}" if of_agent else f"PJSIP/trunk-{call.number:08x}",
@@ -98,7 +99,7 @@ def _event(name: str, *parts: str) -> str:
     return f"Event: {name}\nPrivilege: call,all\nTimestamp: {time.time():.6f}\n" + "".join(parts) + "\n"
 
 
-def _story(call: "_Session") -> bytes:
+def _story(call: "Session") -> bytes:
     """All that Asterisk tells of a call whose agent answers, from the ringing to the hangup of both sides."""
     phone = f"Device: {call.phone}\nState: "
     asking, rung = _side("", call, of_agent=False, state=4), _side("Dest", call, of_agent=True, state=5)
@@ -123,7 +124,7 @@ def _story(call: "_Session") -> bytes:
 
 
 @define(eq=False)
-class _Session:
+class Session:
     """A call that asks."""
 
     socket: socket.socket
@@ -139,7 +140,7 @@ class _Session:
 
 
 @define
-class _Round:
+class Round:
     """The calls of one order, and what is known of them."""
 
     order: dict[str, Any]
@@ -162,20 +163,29 @@ class Load:
         self._poll = select.epoll()
         self._ready: dict[int, Callable[[], None]] = {}
         self._managers: dict[int, socket.socket] = {}
-        self._round: _Round | None = None
+        self._round: Round | None = None
         self._number = 0
         self._running = True
         self._cards = 0
         self._orders = b""
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers = 0
 
     def run(self) -> None:
         """Until the input ends."""
         self._watch(sys.stdin.fileno(), self._read_orders)
         while self._running:
-            for descriptor, _ in self._poll.poll():
+            wait = max(0.0, self._later[0][0] - time.perf_counter()) if self._later else -1
+            for descriptor, _ in self._poll.poll(wait):
                 ready = self._ready.get(descriptor)
                 if ready is not None:
                     ready()
+            while self._later and self._later[0][0] <= time.perf_counter():
+                heapq.heappop(self._later)[2]()
+
+    def _at(self, moment: float, call: Callable[[], None]) -> None:
+        self._timers += 1
+        heapq.heappush(self._later, (moment, self._timers, call))
 
     def _watch(self, descriptor: int, ready: Callable[[], None]) -> None:
         self._ready[descriptor] = ready
@@ -192,14 +202,20 @@ class Load:
         self._running = bool(data)
         *orders, self._orders = (self._orders + data).split(b"\n")
         for order in map(json.loads, orders):
-            match order["do"]:
-                case "manage":
-                    self._answer(port=self._be_an_asterisk())
-                case "read":
-                    self._read_events(order["port"], order["token"])
-                    self._answer()
-                case "call":
-                    self._round = _Round(order, random.Random(order["seed"]))
+            self._do(order)
+
+    def _do(self, order: dict[str, Any]) -> None:
+        match order["do"]:
+            case "manage":
+                self._answer(port=self._be_an_asterisk())
+            case "read":
+                self._read_events(order["port"], order["token"])
+                self._answer()
+            case "call":
+                self._round = Round(order, random.Random(order["seed"]))
+                if "rate" in order:
+                    self._come(self._round, time.perf_counter())
+                else:
                     for _ in range(order["in_flight"]):
                         self._begin(self._round)
 
@@ -209,7 +225,14 @@ class Load:
 
     # Calls.
 
-    def _begin(self, round: _Round) -> None:
+    def _come(self, round: Round, due: float) -> None:
+        """One call, and the next when it is due, however long this one takes."""
+        self._begin(round)
+        if round.begun < round.order["warm_up"] + round.order["calls"]:
+            due += 1 / round.order["rate"]
+            self._at(due, lambda: self._come(round, due))
+
+    def _begin(self, round: Round) -> None:
         order = round.order
         if round.begun == order["warm_up"]:
             round.latencies.clear()
@@ -226,7 +249,7 @@ class Load:
         began = time.perf_counter()
         connection.connect((_HOST, order["port"]))
         connection.setblocking(False)
-        session = _Session(
+        session = Session(
             connection,
             self._number,
             number_of(round.random.randrange(order["people"])),
@@ -244,7 +267,7 @@ class Load:
             ).encode()
         )
 
-    def _hear(self, round: _Round, session: _Session) -> None:
+    def _hear(self, round: Round, session: Session) -> None:
         try:
             data = session.socket.recv(65536)
         except ConnectionError:
@@ -274,7 +297,7 @@ class Load:
         with suppress(ConnectionError):
             session.socket.send(_CONFIRMATION)
 
-    def _over(self, round: _Round, session: _Session) -> None:
+    def _over(self, round: Round, session: Session) -> None:
         round.done += 1
         round.dialled += session.action == "dial"
         round.named += session.name != ""
@@ -283,10 +306,10 @@ class Load:
             manager.sendall(_story(session))
         if round.done == round.order["warm_up"] + round.order["calls"]:
             self._report(round)
-        else:
+        elif "rate" not in round.order:
             self._begin(round)
 
-    def _report(self, round: _Round) -> None:
+    def _report(self, round: Round) -> None:
         seconds = time.perf_counter() - round.began
         before, after = round.cpu, cpu_seconds(round.order["server"])
         latencies = sorted(round.latencies)
@@ -332,7 +355,10 @@ class Load:
 
             def ready() -> None:
                 nonlocal unread
-                data = connection.recv(1 << 20)
+                try:
+                    data = connection.recv(1 << 20)
+                except ConnectionError:
+                    data = b""
                 *actions, unread = (unread + data).split(b"\r\n\r\n")
                 for action in actions:
                     connection.sendall(self._acted(port, connection, action + b"\r\n"))

@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 
 from cti.store.base import StoreError
 from cti.store.records import StoredEvent
-from cti.web.events import HEARTBEAT_SECONDS, PAGE, PATIENCE_SECONDS, _tune
+from cti.web.events import HEARTBEAT_SECONDS, PAGE, PATIENCE_SECONDS, STREAMS_EACH, _tune
 from cti.web.tokens import digest_of
 from tests.unit.test_web import NOW, Web, request_bytes
 
@@ -44,7 +44,7 @@ class Stream:
 
     @property
     def ids(self) -> list[int]:
-        return [int(found) for found in re.findall(r"^id: (\d+)$", self.text, re.MULTILINE)]
+        return [int(found) for found in re.findall(r"^id: (\d+)\nevent:", self.text, re.MULTILINE)]
 
     def leave(self) -> None:
         self.channel.connectionLost(Failure(ConnectionError()))
@@ -76,6 +76,15 @@ def test_the_answer_begins_as_a_stream_that_nobody_buffers(web: Web) -> None:
     assert "Cache-Control: no-store" in head
     assert "X-Accel-Buffering: no" in head
     assert "Content-Length" not in head
+
+
+def test_a_stream_that_has_begun_keeps_none_of_its_headers_and_ends_properly_all_the_same(web: Web) -> None:
+    stream = Stream(web, web.token("supervisor"), User_Agent="a" * 500)
+    (request,) = stream.channel.requests
+    assert not list(request.requestHeaders.getAllRawHeaders())
+    assert not list(request.responseHeaders.getAllRawHeaders())
+    web.hub.stop()
+    assert stream.transport.value().endswith(b"0\r\n\r\n")
 
 
 def test_a_new_stream_begins_now(web: Web) -> None:
@@ -168,6 +177,23 @@ def test_a_long_absence_is_made_up_in_pages_with_live_events_in_between(web: Web
     web.clock.advance(0)
     publish(web, an_event(2 * PAGE + 52))
     assert stream.ids == list(range(1, 2 * PAGE + 53))
+
+
+def test_a_desktop_that_comes_back_reads_its_own_agents_events_and_no_others(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(web, *(an_event(n, agents=["anna"] if n == 700 else ["ben"]) for n in range(1, 1001)))
+    read: list[int] = []
+    events_after = web.store.events_after
+
+    def counted(seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]:
+        found = events_after(seq, limit, agent)
+        read.extend(event.seq for event in found)
+        return found
+
+    monkeypatch.setattr(web.store, "events_after", counted)
+    assert Stream(web, web.token("agent", "anna"), Last_Event_ID="0").ids == [700]
+    assert read == [700]
 
 
 def test_what_is_committed_but_not_yet_told_is_not_told_twice(web: Web) -> None:
@@ -286,12 +312,74 @@ def test_an_expired_tokens_stream_ends_at_the_next_heartbeat(web: Web) -> None:
     assert web.hub.count == 0
 
 
+def test_a_revoked_token_ends_all_of_very_many_streams_while_the_reactor_gets_its_turns() -> None:
+    web = Web(max_streams=500)
+    tokens = [web.token("agent", f"agent{number}") for number in range(500)]
+    streams = [Stream(web, token) for token in tokens]
+    for digest, record in list(web.store.kept_tokens.items()):
+        web.store.kept_tokens[digest] = evolve(record, revoked=NOW)
+    web.clock.advance(1)
+    web.hub.poke()
+    assert 0 < web.hub.count < 500
+    web.clock.pump([0] * 3)
+    assert web.hub.count == 0
+    assert all(stream.transport.disconnecting for stream in streams)
+
+
+def test_what_a_revoked_tokens_reader_has_not_taken_it_does_not_get(web: Web) -> None:
+    token = web.token("supervisor")
+    stream = Stream(web, token)
+    stream.channel.pauseProducing()
+    digest = digest_of(token)
+    web.store.kept_tokens[digest] = evolve(web.store.kept_tokens[digest], revoked=NOW)
+    web.clock.advance(1)
+    web.hub.poke()
+    assert stream.transport.disconnected
+
+
+def test_a_persons_oldest_stream_ends_when_they_have_too_many_whatever_their_tokens(web: Web) -> None:
+    tokens = [web.token("agent", "anna") for _ in range(2)]
+    other, supervisor = Stream(web, web.token("agent", "ben")), Stream(web, web.token("supervisor"))
+    streams = [Stream(web, tokens[number % 2]) for number in range(STREAMS_EACH + 3)]
+    assert web.hub.count == STREAMS_EACH + 2
+    publish(web, an_event(1, agents=["anna", "ben"]))
+    assert [stream.ids for stream in streams] == [[]] * 3 + [[1]] * STREAMS_EACH
+    assert all(stream.transport.disconnecting for stream in streams[:3])
+    assert (other.ids, supervisor.ids) == ([1], [1])
+    streams[-1].leave()
+    Stream(web, tokens[0])
+    assert not streams[3].transport.disconnecting
+
+
+def test_a_stream_that_had_no_event_comes_back_with_the_number_it_began_at(web: Web) -> None:
+    publish(web, an_event(1), an_event(2))
+    token = web.token("supervisor")
+    first = Stream(web, token)
+    (began,) = re.findall(r"^id: (\d+)$", first.text, re.MULTILINE)
+    first.leave()
+    publish(web, an_event(3))
+    assert Stream(web, token, Last_Event_ID=began).ids == [3]
+
+
+def test_heartbeats_of_many_streams_are_spread_over_the_time_between_two() -> None:
+    web = Web(max_streams=300)
+    streams = [Stream(web, web.token("agent", f"agent{number}")) for number in range(300)]
+    beaten = []
+    for _ in range(HEARTBEAT_SECONDS * 10):
+        before = [len(stream.transport.value()) for stream in streams]
+        web.clock.advance(0.1)
+        lengths = [len(stream.transport.value()) for stream in streams]
+        beaten.append(sum(now > then for now, then in zip(lengths, before, strict=True)))
+    assert sum(beaten) == 300
+    assert max(beaten) <= 5
+
+
 def test_a_reader_who_left_is_forgotten(web: Web) -> None:
     stream = Stream(web, web.token("agent", "anna"))
     assert web.hub.count == 1
     stream.leave()
     assert web.hub.count == 0
-    assert web.hub._by_agent == {}
+    assert web.hub._by_agent == web.hub._by_person == {}
     publish(web, an_event(1, agents=["anna"]))
 
 
@@ -324,7 +412,7 @@ def test_stopping_ends_every_stream_properly_and_takes_no_new_one(web: Web) -> N
 def test_a_store_that_fails_while_catching_up_ends_the_stream_so_that_the_reader_resumes(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(seq: int, limit: int) -> Sequence[StoredEvent]:
+    def broken(seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]:
         raise StoreError("the disk is full")
 
     stream = Stream(web, web.token("supervisor"))
@@ -393,7 +481,8 @@ class OverSockets(TestCase):
 
         await done()
         ids = [
-            int(found) for found in re.findall(rb"\nid: (\d+)\n", b"\n" + reader.data.replace(b"\r\n", b"\n"))
+            int(found)
+            for found in re.findall(rb"\nid: (\d+)\nevent:", b"\n" + reader.data.replace(b"\r\n", b"\n"))
         ]
         assert ids == list(range(1, 3001))
         reader.transport.abortConnection()  # type: ignore[attr-defined]

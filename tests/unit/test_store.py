@@ -413,6 +413,29 @@ def test_an_event_has_its_number_first_and_reads_the_same_later(loop: Loop, stor
     assert store.event_range() == (1, 2)
 
 
+def test_an_agents_events_are_found_among_everybodys(loop: Loop, store: SqliteStore) -> None:
+    unit = store.unit()
+    for agents in (["anna"], ["ben"], ["ben", "anna", "ben"], [], ["anna"]):
+        unit.emit("agent.state", 1.0, {}, agents=agents)
+    commit(loop, store, unit)
+    assert [event.seq for event in store.events_after(0, 10, "anna")] == [1, 3, 5]
+    assert [event.seq for event in store.events_after(1, 1, "anna")] == [3]
+    assert [event.seq for event in store.events_after(0, 10, "ben")] == [2, 3]
+    assert store.events_after(0, 10, "nobody") == []
+
+
+def test_an_agents_events_from_before_the_index_are_found_too(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.migrate(connection, schema.migrations()[:5])
+        for seq, agents in enumerate(('["anna"]', None, '["ben","anna"]'), 1):
+            connection.execute(
+                "INSERT INTO events (seq, type, at, agents, body) VALUES (?, 'agent.state', 1.0, ?, '}')",
+                (seq, agents),
+            )
+    with open_store_for_command(path, destinations={}, clock=float) as command:
+        assert [event.seq for event in command.read.events_after(0, 10, "anna")] == [1, 3]
+
+
 def test_an_event_may_not_bring_a_number_of_its_own(store: SqliteStore) -> None:
     with pytest.raises(ValueError, match="seq"):
         store.unit().emit("call.ended", 1.0, {"seq": 7})

@@ -192,8 +192,9 @@ class FakeStore:
     ) -> "Deferred[tuple[Sequence[CallDetail], str | None]]":
         return succeed((list(self.details.values())[:limit], None))
 
-    def events_after(self, seq: int, limit: int) -> Sequence[StoredEvent]:
-        return [event for event in self.events if event.seq > seq][:limit]
+    def events_after(self, seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]:
+        wanted = (each for each in self.events if agent is None or agent in each.agents)
+        return [event for event in wanted if event.seq > seq][:limit]
 
     def event_range(self) -> tuple[int, int]:
         return (self.events[0].seq, self.events[-1].seq) if self.events else (0, 0)
@@ -463,7 +464,7 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("GET", "/api/v1/calls/c1/recording"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403},
     **{
         ("POST", f"/api/v1/calls/c1/{operation}"): {**dict.fromkeys(ROLES, 200), "crm": 403}
-        for operation in OPERATIONS.keys() - {"listen", "whisper", "barge", "record"}
+        for operation in sorted(OPERATIONS.keys() - {"listen", "whisper", "barge", "record"})
     },
     **{
         ("POST", f"/api/v1/calls/c1/{kind}"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403}
