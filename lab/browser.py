@@ -231,9 +231,11 @@ def overflow(tab: Page) -> list[str]:
         """() => {
             const page = document.scrollingElement;
             if (page.scrollWidth <= page.clientWidth) return [];
+            const name = one => one.localName + (one.getAttribute("class") ?? "").replace(/^(?=.)| +/g, ".");
+            const path = one => (one.parentElement === null ? "" : path(one.parentElement) + " ") + name(one);
             return [...document.body.querySelectorAll("*")]
                 .filter(one => one.getBoundingClientRect().right > page.clientWidth + 0.5)
-                .map(one => one.outerHTML.slice(0, 120));
+                .map(path);
         }"""
     )
     return list(elements)

@@ -37,6 +37,9 @@ _EVERYBODY: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
 
 async def desk(services: Services, asked: Asked) -> Answer:
     agent = _whose(asked)
+    if agent != asked.identity.agent:
+        # Somebody else's cards; one's own are in the log already, as offered.
+        await services.audit.note(asked.identity, "GET /api/v1/desk", agent, asked.address)
     try:
         return _json(services.desktop.desk.snapshot(agent))
     except AgentUnknown as error:
@@ -225,6 +228,7 @@ _DESK_CALL: Final = record(
         "open": {"type": "string", "enum": ["never", "ring", "answer", "button"]},
         "wrap_up_until": maybe(TIME),
         "quick_create": {"type": "boolean"},
+        "quick_create_type": {"type": "string", "enum": ["contact", "lead"]},
     }
 )
 _DESK: Final = record(
@@ -342,6 +346,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Earlier calls with the same party or number, newest first",
         "For whoever may see the call. An agent gets the main fields of each.",
         roles=_EVERYBODY,
+        audited=True,
         query=(
             Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "how many"),
         ),
@@ -353,8 +358,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/api/v1/parties",
         create_party,
         "Take an unknown caller into the CRM",
-        "`adapter`: the first that can, if left out. With `call` it is who that was. Who has the number already is"
-        " not made again: 200 and they.",
+        "`adapter`: that of the call's service, or the first that can, if left out. With `call` it is who that was."
+        " Who has the number already is not made again: 200 and they.",
         roles=_EVERYBODY,
         body=_body(
             {

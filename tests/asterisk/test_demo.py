@@ -23,6 +23,8 @@ def a_copy_of_the_project(tmp_path: Path) -> Path:
 
 def the_demo(root: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DEMO_ONCE": "1", "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    # Where lines are broken is not to depend on who runs the tests.
+    environment["COLUMNS"] = "120"
     return subprocess.run(
         [sys.executable, "-m", "lab.demo"],
         cwd=root,

@@ -742,6 +742,20 @@ def test_a_stream_of_everybody_s_cards_is_a_look_and_an_agent_s_own_is_none(web:
     assert web.ask("GET", "/api/v1/events", web.token("supervisor")).status == 503
 
 
+def test_another_s_desk_and_a_party_s_history_are_looks_and_one_s_own_desk_is_none(web: Web) -> None:
+    anna, sue = web.token("agent", "anna"), web.token("supervisor")
+    for token, path in (
+        (anna, "/api/v1/desk"),
+        (sue, "/api/v1/desk?agent=anna"),
+        (anna, "/api/v1/calls/c1/history"),
+    ):
+        web.ask("GET", path, token)
+    assert [(entry.who, entry.action, entry.object) for entry in web.doors.written] == [
+        ("supervisor token", "GET /api/v1/desk", "anna"),
+        ("agent token", "GET /api/v1/calls/{id}/history", "c1"),
+    ]
+
+
 def test_every_change_is_written_down_and_texts_are_not_copied(web: Web) -> None:
     token = web.token("supervisor")
     web.ask("PATCH", "/api/v1/agents/ben", token, {"state": "paused", "reason": "lunch"})

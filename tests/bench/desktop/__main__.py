@@ -223,7 +223,11 @@ def _painting(calls: int) -> None:
 
     for lead_ms in (0, painting.LEAD_MS):
         with tempfile.TemporaryDirectory(prefix="bench-", dir=cache_directory()) as directory:
-            print(*painting.report(lead_ms, *painting.measure(Path(directory), calls, lead_ms)), sep="\n")
+            print(
+                *painting.report(lead_ms, *painting.measure(Path(directory), calls, lead_ms)),
+                sep="\n",
+                flush=True,
+            )
     _say_load()
 
 
