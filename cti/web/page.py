@@ -98,7 +98,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         page("desk.html"),
         "The agent desktop, asking whether to dial a number",
         "For links and for browsers that hand `tel:` links over. Nothing is dialled until the agent says so.",
-        query=(Parameter("number", {"type": "string", "maxLength": 2000}, "a number or a `tel:` link"),),
+        query=(Parameter("number", {"type": "string", "maxLength": 300}, "a number or a `tel:` link"),),
         answers=(HTML, STRING),
         etag=True,
     ),

@@ -13,16 +13,17 @@ from tests.api.site import Site
 HOST = b"Host: cordboard.example\r\n"
 
 
-def send(site: Site, data: bytes, seconds: float = 10.0) -> bytes:
-    """Everything that comes back until the other side closes, or has been silent after an answer."""
-    with socket.create_connection((LOOPBACK, site.daemon.http_port), timeout=seconds) as connection:
+def send(site: Site, data: bytes, *, and_leave: bool = False) -> bytes:
+    """Everything that comes back until the other side closes, or is silent; `and_leave` says that no more follows."""
+    with socket.create_connection((LOOPBACK, site.daemon.http_port), timeout=5) as connection:
         connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
+        if and_leave:
+            connection.shutdown(socket.SHUT_WR)
         received = b""
         try:
             while piece := connection.recv(65536):
                 received += piece
-        except ConnectionResetError:
+        except (ConnectionResetError, TimeoutError):
             pass
         return received
 
@@ -93,7 +94,7 @@ def test_no_trick_in_a_path_leads_anywhere(site: Site, path: bytes) -> None:
     ],
 )
 def test_nobody_smuggles_a_request_behind_another(site: Site, head: bytes) -> None:
-    hidden = b"GET /healthz HTTP/1.1\r\n" + HOST + b"X-Hidden: yes\r\n\r\n"
+    hidden = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
     request = b"POST /api/v1/session HTTP/1.1\r\n" + HOST + head + b"\r\n" + b"0\r\n\r\n" + hidden
     found = statuses(send(site, request))
     # At most the one that was sent, and never the one that was hidden.
@@ -209,7 +210,7 @@ def test_no_request_at_all_is_a_fault_of_the_servers(
     site: Site, method: bytes, path: bytes, version: bytes, lines: list[bytes], body: bytes
 ) -> None:
     head = b"\r\n".join([b" ".join([method, path, version]), *lines, b"Connection: close"])
-    received = send(site, head + b"\r\n\r\n" + body)
+    received = send(site, head + b"\r\n\r\n" + body, and_leave=True)
     assert not [status for status in statuses(received) if status >= 500]
 
 
