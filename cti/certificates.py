@@ -3,7 +3,7 @@
 What is made of them is `cti.web.tls`'s.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,11 @@ class CertificateUnusable(ValueError):
 
 @frozen
 class Pair:
-    """`chain`: the server's own certificate first, then those between it and whom its clients trust."""
+    """`chain`: the server's own certificate first, then those between it and whom its clients trust.
+
+    `ends`: until when it is valid. One that has expired can be used as far as this module is concerned: a server that
+    did not start for that would help nobody.
+    """
 
     chain: tuple[x509.Certificate, ...]
     key: EllipticCurvePrivateKey | Ed25519PrivateKey | RSAPrivateKey = field(repr=False)
@@ -66,14 +70,9 @@ def read_pair(certificate: Path, key: Path) -> Pair:
         raise CertificateUnusable(
             f"is shorter than {_SHORTEST_RSA} bits; a longer one would be right", of_key=True
         )
-    own = chain[0]
-    if own.public_key() != private.public_key():
+    if chain[0].public_key() != private.public_key():
         raise CertificateUnusable(
             "is not the certificate's key; the one it was made with would be right", of_key=True
-        )
-    if own.not_valid_after_utc <= datetime.now(UTC):
-        raise CertificateUnusable(
-            f"has expired on {own.not_valid_after_utc:%Y-%m-%d}; a renewed one would be right"
         )
     return Pair(tuple(chain), private)
 

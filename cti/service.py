@@ -76,7 +76,7 @@ BACKLOG: Final = 4096
 #: Seconds that sessions with Asterisk may take to finish when the server stops.
 DRAIN: Final = 3.0
 #: Seconds between two looks at the files of the certificate.
-CERTIFICATES: Final = 10.0
+CERTIFICATES: Final = 5.0
 #: Seconds between two beats of the reactor; without a turn for so many, the guards of the dialplan have fired;
 #: and so long after that, questions may still be read that were asked before.
 BEAT: Final = 0.5
@@ -84,6 +84,9 @@ STOOD_STILL: Final = 2.5
 THAWING: Final = 1.0
 #: Seconds between two times that answers kept for their Idempotency-Key are looked through.
 FORGET: Final = 600.0
+#: Seconds for which AMI's events may wait for each other: longer than the bursts in which a call makes them, and
+#: nobody waits for what they tell.
+GATHER_EVENTS: Final = 0.01
 
 
 def make_adapters(settings: Settings, reactor: Any) -> dict[str, IAdapter]:
@@ -272,6 +275,7 @@ class CtiService(Service):
             calls=self.calls,
             writing_up=self.writing_up,
             written=self.written,
+            services=self._services,
         )
         self._presence = Presence(self.hub.is_watched)
         self.recordings = Recordings(
@@ -347,8 +351,8 @@ class CtiService(Service):
         self._every(LOOK, self._look)
         self._every(5.0, self._look_at_adapters)
         self._every(5.0, self._count_outbox)
-        self._every(CERTIFICATES, self._refresh_certificate)
         self._every(FORGET, self._forget_answers)
+        self._every(CERTIFICATES, self._refresh_certificate)
         self.metrics.at_scrape(self._feed_gauges)
 
     def _listen(self) -> None:
@@ -478,6 +482,7 @@ class CtiService(Service):
             jitter=random.random,
             login=asterisk.login,
             tls=None if asterisk.tls is None else AmiTls(asterisk.tls.name, asterisk.tls.ca),
+            gather=GATHER_EVENTS,
         )
         return _Pbx(name, client, channels, self._now())
 

@@ -206,11 +206,15 @@ class Window:
             self.trouble.append(f"answer: {_line(response.request)}: {response.status}")
 
 
-def accessibility(tab: Page) -> list[str]:
-    """What axe-core objects to on the page as it is now, a line for each rule, with the first places."""
+def accessibility(tab: Page, *rules: str) -> list[str]:
+    """What axe-core objects to on the page as it is now, a line for each rule, with the first places.
+
+    By all of its rules, or by those of these names, such as `color-contrast`, alone.
+    """
     source = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
     tab.evaluate(source)
-    found = tab.evaluate("options => axe.run(document, options)", dict(_AXE_OPTIONS))
+    options = {**_AXE_OPTIONS, "runOnly": list(rules)} if rules else dict(_AXE_OPTIONS)
+    found = tab.evaluate("options => axe.run(document, options)", options)
     return [
         f"{one['id']} ({one['impact']}): {one['help']}: "
         + "; ".join(
@@ -227,9 +231,11 @@ def overflow(tab: Page) -> list[str]:
         """() => {
             const page = document.scrollingElement;
             if (page.scrollWidth <= page.clientWidth) return [];
+            const name = one => one.localName + (one.getAttribute("class") ?? "").replace(/^(?=.)| +/g, ".");
+            const path = one => (one.parentElement === null ? "" : path(one.parentElement) + " ") + name(one);
             return [...document.body.querySelectorAll("*")]
                 .filter(one => one.getBoundingClientRect().right > page.clientWidth + 0.5)
-                .map(one => one.outerHTML.slice(0, 120));
+                .map(path);
         }"""
     )
     return list(elements)

@@ -143,7 +143,7 @@ def _open(page: Page, office: Office) -> None:
     page.fact(
         "cti serve", f"Cordboard: FastAGI at {LOOPBACK}:{office.daemon.agi_port}, API at {_address(office)}"
     )
-    page.fact("desktop", f"comes later; until then the event stream: {_address(office)}/api/v1/events")
+    page.fact("desktop", f"{_address(office)}/ in a browser: user {OWNER}, password {office.password}")
     page.fact("webhook", f"a receiver in the place of a CRM, at {office.receiver.url}")
     page.fact("files", f"all in {_short(office.directory)}")
 
@@ -278,17 +278,15 @@ def _card_check(name: str, card: StreamEvent | None, shown: SipMessage | None) -
 
 def _look_around(page: Page, office: Office) -> None:
     """Where everything is, for who wants to try it."""
-    api, admin, agent = _address(office), office.daemon.token("admin"), office.daemon.token("agent", OWNER)
+    api, admin = _address(office), office.daemon.token("admin")
     configuration = _short(office.daemon.configuration)
     page.heading("Look around", "all of it listens on this machine only")
     page.fact("API", f"described at {api}/openapi.json; the token of an administrator:")
     page.command(f"curl -H 'Authorization: Bearer {admin}' {api}/api/v1/calls")
     page.fact("events", "everything as it happens:")
     page.command(f"curl -N -H 'Authorization: Bearer {admin}' {api}/api/v1/events")
-    page.fact(
-        "desktop", f"comes later; until then, the stream that {office.names[OWNER]}'s will be fed with:"
-    )
-    page.command(f"curl -N -H 'Authorization: Bearer {agent}' {api}/api/v1/events")
+    page.fact("desktop", f"{office.names[OWNER]}'s: user {OWNER}, password {office.password}")
+    page.command(f"{api}/")
     page.fact("commands", "as an administrator types them, such as")
     page.command(f"{_cti()} calls -c {configuration}")
     page.command(f"{_cti()} explain --from '0172 997 31 85' --to '040 66969100' -c {configuration}")

@@ -61,6 +61,7 @@ class Office:
     """Started step by step by its `start_…` methods, in their order; all of it ends with the `with` block.
 
     @ivar names: what each agent is called, by id.
+    @ivar password: what the owner of the first call logs in with at the desktop.
     @ivar stream: all events; `screen` those of the agent who gets the first call, as their browser would.
     """
 
@@ -72,6 +73,7 @@ class Office:
     receiver: WebhookReceiver = field(init=False)
     daemon: Daemon = field(init=False)
     names: dict[str, str] = field(factory=dict, init=False)
+    password: str = field(init=False, repr=False)
     stream: EventStream = field(init=False)
     screen: EventStream = field(init=False)
     _agi_port: int = field(init=False)
@@ -138,7 +140,7 @@ class Office:
         return said.strip()
 
     def start_daemon(self, owner: str) -> None:
-        """`cti token add` for an administrator and for the agent `owner`, then `cti serve`, and its streams."""
+        """`cti token add` for an administrator and for the agent `owner`, then `cti serve`, its streams, a log-in."""
         for role, agent in (("admin", None), ("agent", owner)):
             self.daemon.token(role, agent)
         self.daemon.start()
@@ -147,6 +149,10 @@ class Office:
         self.stream = self.daemon.events("admin")
         self.screen = self.daemon.events("agent", owner)
         eventually(lambda: self.ready(owner), 10, what=f"agent {owner} being ready")
+
+        self.password = secrets.token_urlsafe(9)
+        person = {"name": owner, "role": "agent", "agent": owner, "password": self.password}
+        self.daemon.request("POST", "/api/v1/users", person)
 
     def ready(self, agent: str) -> bool:
         """Whether the agent could be offered a call now."""

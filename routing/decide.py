@@ -5,16 +5,15 @@ and whoever asked keeps it from being carried out.
 """
 
 import json
-import math
 from collections.abc import Collection
 from enum import StrEnum
 from itertools import islice
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 from attrs import frozen
 
-from routing.facts import AgentFacts, Facts
+from routing.facts import AgentFacts, Facts, Group
 from routing.rules import (
     Announce,
     DialAgent,
@@ -328,19 +327,7 @@ def _from_group(group: str, facts: Facts) -> Offer:
     else:
         members = facts.groups.get(group, ())
     tried, pbx = facts.tried, facts.pbx
-    best: AgentFacts | None = None
-    best_since = math.inf
-    # Written out, and not with min() and a key: this is the hot path, and a group may have thousands.
-    for agent in members:
-        if agent.why_not is None:
-            since = agent.idle_since
-            if (
-                (since < best_since or best is None or (since == best_since and agent.id < best.id))
-                and agent.id not in tried
-                and agent.phones
-                and (pbx is None or agent.pbxes is None or pbx in agent.pbxes)
-            ):
-                best, best_since = agent, since
+    best = _longest_idle(members, tried, pbx)
     if not members:
         return Offer(None, f"nobody is in {group}")
     note = (
@@ -350,6 +337,16 @@ def _from_group(group: str, facts: Facts) -> Offer:
     )
     # A copy: the members may be the roster's own list, which goes on changing.
     return Offer(best, note, tuple(islice(members, MAX_CANDIDATES)), len(members), tried, pbx=pbx)
+
+
+def _longest_idle(
+    members: Collection[AgentFacts], tried: Collection[str], pbx: str | None
+) -> AgentFacts | None:
+    """Who of those that may be offered the call is idle for longest; the lesser id, where two are."""
+    if isinstance(members, Group):
+        return next((agent for agent in members.free() if _why_not(agent, tried, pbx) is None), None)
+    free = [agent for agent in members if _why_not(agent, tried, pbx) is None]
+    return min(free, key=attrgetter("idle_since", "id"), default=None)
 
 
 def _one_line(text: str) -> str:

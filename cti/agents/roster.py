@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 
 from cti.agents.states import ABSENT, DEVICE_WHY_NOT, Engagement, Step, Wish, state, step
 from cti.store.records import AgentRecord, ReservationRecord
-from routing.facts import AgentFacts
+from routing.facts import AgentFacts, Group
 
 
 class AgentUnknown(Exception):
@@ -77,8 +77,7 @@ class Roster:
     def __init__(self, now: Callable[[], float], changed: Callable[[AgentView], None]) -> None:
         """`now` gives epoch seconds; `changed` is told of each agent whose state became another."""
         self.agents: dict[str, AgentFacts] = {}
-        self.groups: dict[str, Collection[AgentFacts]] = {}
-        self._members: dict[str, dict[str, AgentFacts]] = {}
+        self.groups: dict[str, Group] = {}
         self._now = now
         self._changed = changed
         self._agents: dict[str, _Agent] = {}
@@ -377,7 +376,7 @@ class Roster:
             if self._crm.get(key) == id:
                 del self._crm[key]
         for group in agent.record.groups:
-            self._members[group].pop(id, None)
+            self.groups[group].drop(id)
 
     def _refresh(self, agent: _Agent, before: str | None) -> None:
         record = agent.record
@@ -393,11 +392,9 @@ class Roster:
         )
         self.agents[record.id] = facts
         for group in record.groups:
-            if group not in self._members:
-                members: dict[str, AgentFacts] = {}
-                self._members[group] = members
-                self.groups[group] = members.values()
-            self._members[group][record.id] = facts
+            if group not in self.groups:
+                self.groups[group] = Group()
+            self.groups[group].put(facts)
         if before is not None and before != facts.state:
             self._changed(self._view(agent))
 

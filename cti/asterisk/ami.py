@@ -55,6 +55,8 @@ STEADY_SECONDS = 10.0
 LATE_GRACE = 0.25
 """A stopped process, continued, finds deadlines passed before it reads what came in time: so look twice."""
 CLOSE_SECONDS = 2.0
+_FULL_READ = 2**16
+"""Bytes that Twisted reads at once, at most."""
 
 # Refusals that pass by themselves: not a reason to wait as long as after a wrong password.
 _PASSING_REFUSALS = ("Login Already In Use", "Asterisk is shutting down")
@@ -135,8 +137,12 @@ class AmiClient(Service):
         action_timeout: float = 5.0,
         ping_every: float = 15.0,
         ping_timeout: float = 5.0,
+        gather: float = 0.0,
     ) -> None:
         """`wanted` names the events for `on_event` (None: all); `jitter` gives numbers from 0 to below 1.
+
+        `gather`: seconds for which events may lie in the kernel, so that those which come one upon the other are
+        read at once. Answers to actions are not kept waiting by it.
 
         `login` is never weakened to `plain` by itself, as whoever answers on the port could ask for that.
         """
@@ -159,6 +165,7 @@ class AmiClient(Service):
         self._action_timeout = action_timeout
         self._ping_every = ping_every
         self._ping_timeout = ping_timeout
+        self.gather = gather
 
         # Random, so that events about another process's actions are never taken for ours.
         self._own_ids = f"cti-{secrets.token_hex(4)}-"
@@ -429,6 +436,8 @@ class _Connection(Protocol):
         self._timer: DelayedCall | None = None
         self._closing: str | None = None
         self._booting = False
+        self._gathering: DelayedCall | None = None
+        self._heard_answer = False
 
     # What the client uses.
 
@@ -498,6 +507,7 @@ class _Connection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._closing is not None:
             return
+        self._heard_answer = False
         try:
             messages = self._parser.feed(data)
         except AmiProtocolError as error:
@@ -505,14 +515,29 @@ class _Connection(Protocol):
             self.close(str(error))
         else:
             self._happened(messages)
+        # Where a read is full, more lies there already.
+        if self._client.gather and not self._heard_answer and len(data) < _FULL_READ:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Let events lie for a moment: each time the process wakes up costs more than an event does."""
+        if self._closing is None and self._gathering is None:
+            self._wire.pauseProducing()
+            self._gathering = self._reactor.callLater(self._client.gather, self._read_on)
+
+    def _read_on(self) -> None:
+        self._gathering = None
+        self._wire.resumeProducing()
 
     def _happened(self, messages: Sequence[AmiEvent]) -> None:
         for message in messages:
             if isinstance(message, Event):
                 self._event(message)
             elif isinstance(message, Response):
+                self._heard_answer = True
                 self._response(message)
             elif isinstance(message, Banner):
+                self._heard_answer = True
                 self._set_timer(None)
                 Deferred.fromCoroutine(self._client.log_in(self))
             elif isinstance(message, Unknown):
@@ -524,6 +549,8 @@ class _Connection(Protocol):
         why = self._closing or self._flaw(reason) or "Asterisk closed the connection"
         self._closing = why
         self._set_timer(None)
+        if self._gathering is not None:
+            self._gathering.cancel()
         pending, self._pending = self._pending, {}
         for waiting in pending.values():
             if waiting.deadline.active():
@@ -560,6 +587,7 @@ class _Connection(Protocol):
             # The way of nearly all: it is no entry of a list.
             self._client.happened(event)
             return
+        self._heard_answer = True
         action_id = action_id or ""
         waiting = self._pending.get(action_id)
         if waiting is not None and waiting.complete is not None:

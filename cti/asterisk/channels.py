@@ -46,6 +46,9 @@ AWAITED: Final = frozenset(
 MAX_CHANNELS: Final = 50_000
 """Several thousand agents never have as many; beyond it the oldest is forgotten, as if it had hung up."""
 
+JOIN_SECONDS: Final = 1.0
+"""Who has answered is in a bridge by then; Asterisk tells of the answer (DialEnd) a moment before (BridgeEnter)."""
+
 UNKNOWN: Final = "<unknown>"
 """What AMI writes where a caller id is empty."""
 

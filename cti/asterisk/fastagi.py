@@ -6,8 +6,10 @@ the dialplan then does what it does without us.
 
 import traceback
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from socket import SHUT_WR, socket
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -83,6 +85,7 @@ class AgiSession(Protocol):
         self._end: Exception | None = None
         self._watchers: list[Deferred[None]] = []
         self._deadline: float | None = None
+        self._all_left = False
 
     # What handlers use.
 
@@ -131,8 +134,16 @@ class AgiSession(Protocol):
         return reply.value if reply.result == "1" else None
 
     def finish(self) -> None:
-        """End the session: the dialplan goes on. Ends by itself when the handler returns."""
+        """End the session: the dialplan goes on. Ends by itself when the handler returns.
+
+        Asterisk hears of it now, if all that was written has left, and not in the loop's next turn.
+        """
         self._over(AgiHangup("the session was finished"))
+        if self._all_left and self._socket is not None:
+            # Where the connection is broken, there is nobody to hear it.
+            with suppress(OSError):
+                self._socket().shutdown(SHUT_WR)
+            self._all_left = False
         self._wire.loseConnection()
 
     # Commands and their answers.
@@ -176,7 +187,8 @@ class AgiSession(Protocol):
         # is in its buffer that this could overtake, as the command before was answered; and what was written to
         # others before, such as the card, has left, as the store tells of a commit one turn later than the listeners.
         sent = 0 if self._write_now is None else self._write_now(line)
-        if sent != len(line):
+        self._all_left = sent == len(line)
+        if not self._all_left:
             # The kernel took a part only, or the connection is broken, and `write` finds out in its own time.
             self._wire.write(line[sent:] if isinstance(sent, int) else line)
 
@@ -238,6 +250,7 @@ class AgiSession(Protocol):
         self._write_now: Callable[[bytes], int | Exception] | None = getattr(
             self.transport, "writeSomeData", None
         )
+        self._socket: Callable[[], socket] | None = getattr(self.transport, "getHandle", None)
         self._deadline = self._clock.seconds() + self._factory.header_timeout
         self._factory.opened(self)
 

@@ -41,6 +41,7 @@ CALL_CONTROL_READS: Final = frozenset({"user"})
 
 #: What there is only with a module that many an Asterisk does without.
 OPTIONAL: Final[Mapping[str, str]] = {
+    "app_bridgewait": "taking a call back from hold",
     "app_chanspy": "listening, whispering and barging in",
     "app_confbridge": "conferences",
     "app_directed_pickup": "picking up what rings elsewhere",

@@ -15,7 +15,7 @@ agent has gone, and a restart of ours forgets nobody. Each context says by UserE
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Literal, TypeVar
 
 from attrs import frozen
@@ -30,7 +30,7 @@ from cti.asterisk.ami import (
     AmiTimeout,
 )
 from cti.asterisk.ami_parser import AmiFieldError, Event, Response
-from cti.asterisk.channels import Channel, Channels, NotConfirmed
+from cti.asterisk.channels import JOIN_SECONDS, Channel, Channels, NotConfirmed
 from cti.reactors import Clock
 
 Listening = Literal["listen", "whisper", "barge"]
@@ -197,7 +197,7 @@ class Pbx:
     async def hold_call(self, agent: str) -> None:
         """HoldCall: the other side hears music until `retrieve_call` (or `reconnect_call`)."""
         async with self._alone(agent):
-            channel, partner = self._talking(agent)
+            channel, partner = await self._talking(agent)
             if channel.on_hold:
                 return
             if self._capable(channel.device):
@@ -249,7 +249,7 @@ class Pbx:
             if held is not None and self._channels.partners(agent):
                 raise NotPossible("the agent has somebody on hold already")
             before = {known.uniqueid for known in self._channels}
-            partner = held or self._talking(agent)[1]
+            partner = held or (await self._talking(agent))[1]
             await self._set(agent, {**settings, "CTI_CONSULTS_FOR": partner.uniqueid})
             consulted = self._consulted(agent, before)
             try:
@@ -264,7 +264,7 @@ class Pbx:
     async def alternate_call(self, agent: str) -> None:
         """AlternateCall: hold whom the agent talks to, and talk to whom they hold."""
         async with self._alone(agent):
-            channel, partner = self._talking(agent)
+            channel, partner = await self._talking(agent)
             held = await self._the_held(agent)
             await self._ready_to_join(channel, held)
             try:
@@ -299,9 +299,10 @@ class Pbx:
         """TransferCall: connect whom the agent talks to with whom they hold, and release the agent."""
         async with self._alone(agent):
             held = await self._the_held(agent)
-            if not self._channels.partners(agent):
+            consulted = self._called_from(agent, ())
+            if not self._channels.partners(agent) and not (consulted is not None and consulted.up):
                 raise NotPossible("whom the agent consults has not answered: transfer in one step, or wait")
-            _, partner = self._talking(agent)
+            _, partner = await self._talking(agent)
             await self._ready_to_join(partner, held)
             await self._redirect(
                 {partner.uniqueid: ("cti-control-join", "s"), agent: ("cti-control-wait", "s")}
@@ -328,7 +329,7 @@ class Pbx:
         _check(_NAME, room, "a room of letters, digits, - and _")
         async with self._alone(agent):
             held = await self._the_held(agent)
-            channel, partner = self._talking(agent)
+            channel, partner = await self._talking(agent)
             for member in (channel, partner, held):
                 await self._set(member.uniqueid, {**_call_id_of(held), "CTI_ROOM": room})
             place = ("cti-control-conference", "s")
@@ -395,7 +396,7 @@ class Pbx:
         if lot is not None:
             _check(_NAME, lot, "a parking lot of letters, digits, - and _")
         async with self._alone(customer):
-            channel, agent = self._talking(customer)
+            channel, agent = await self._talking(customer)
             parked = self._channels.until_event(
                 lambda event: event.name == "ParkedCall" and event.get("ParkeeUniqueid") == customer,
                 CONFIRM_SECONDS,
@@ -560,8 +561,14 @@ class Pbx:
             raise NotPossible("that call has ended")
         return channel
 
-    def _talking(self, uniqueid: str) -> tuple[Channel, Channel]:
-        """This channel and the only one that it talks to."""
+    async def _talking(self, uniqueid: str) -> tuple[Channel, Channel]:
+        """This channel and the only one that it talks to, as it may be about to."""
+
+        def settled() -> bool:
+            return bool(self._channels.partners(uniqueid)) or not self._channel(uniqueid).up
+
+        with suppress(NotDone):
+            await self._until(settled, "somebody talks there", JOIN_SECONDS)
         channel = self._channel(uniqueid)
         partners = self._channels.partners(uniqueid)
         if len(partners) != 1:
@@ -569,13 +576,13 @@ class Pbx:
         return channel, partners[0]
 
     async def _held(self, agent: str) -> Channel | None:
-        """Whom the agent holds: who hears music is in no bridge."""
+        """Whom the agent holds: who hears music hears nobody."""
         self._remember_held(agent, await self._get(agent, "CTI_HOLDS"))
         return self._held_of(agent)
 
     def _held_of(self, agent: str) -> Channel | None:
         held = self._channels.get(self._holds.get(agent, ""))
-        return held if held is not None and held.bridge is None else None
+        return held if held is not None and not self._channels.partners(held.uniqueid) else None
 
     def _remember_held(self, agent: str, held: str) -> None:
         self._holds = {
@@ -638,7 +645,16 @@ class Pbx:
         await self._redirect(places)
 
     async def _ready_to_join(self, joining: Channel, held: Channel) -> None:
-        """By name: the application Bridge takes a prefix of a uniqueid for the whole; and with its call's id."""
+        """By name: the application Bridge takes a prefix of a uniqueid for the whole; and with its call's id.
+
+        Who is held goes into a bridge of their own first, for Bridge to move them: of a channel in none, it makes
+        another one, and what is left of the first may stay in Asterisk for ever (main/channel.c of 22.8 to 22.10:
+        channel_do_masquerade lists it again although its thread may just have ended).
+        """
+        await self._redirect({held.uniqueid: ("cti-control-meet", "s")})
+        await self._until(
+            lambda: self._is(held.uniqueid, lambda now: now.bridge is not None), "the held can be fetched"
+        )
         await self._set(joining.uniqueid, {**_call_id_of(held), "CTI_WITH": held.name})
 
     async def _join(self, agent: Channel, held: Channel) -> None:

@@ -6,7 +6,7 @@ nobody could call them back. Carrying planned calls out at their time is left to
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -164,7 +164,10 @@ class Callbacks:
 
     def count(self, agent: str) -> int:
         """How many open ones this agent may take."""
-        return sum(record.state == OPEN and self._may_see(record, agent) for record in self._latest.values())
+        groups = self._groups_of(agent)
+        return sum(
+            record.state == OPEN and _may_see(record, agent, groups) for record in self._latest.values()
+        )
 
     async def page(
         self, asker: Asker, state: str | None, owner: str | None, limit: int, after: str | None
@@ -175,7 +178,7 @@ class Callbacks:
             owner=asker.agent if owner == "me" else None if owner == "none" else owner,
             unowned=owner == "none",
             for_agent=asker.agent if asker.own_only else None,
-            groups=self._groups_of(asker.agent),
+            groups=sorted(self._groups_of(asker.agent)),
         )
         return await self._store.callbacks(where, limit, after)
 
@@ -197,7 +200,7 @@ class Callbacks:
             service=service,
             owner=owner,
             # Whoever plans it for nobody leaves it to those beside them.
-            groups=self._groups_of(asker.agent),
+            groups=sorted(self._groups_of(asker.agent)),
             agents=[asker.agent] if asker.agent else [],
             note=given.get("note"),
             due=given.get("due"),
@@ -209,7 +212,9 @@ class Callbacks:
         await self._commit(record, None)
         return record
 
-    async def change(self, asker: Asker, id: str, given: Mapping[str, Any], if_match: str) -> CallbackRecord:
+    async def change(
+        self, asker: Asker, id: str, given: Mapping[str, Any], if_match: Collection[str]
+    ) -> CallbackRecord:
         """Change `owner`, `state`, `note` and `due` as far as given.
 
         Raises `CallbackUnknown`, `CallbackChanged`, `BadTarget`, `StoreError`.
@@ -238,18 +243,14 @@ class Callbacks:
 
     def _get(self, asker: Asker, id: str) -> CallbackRecord:
         record = self._latest.get(id) or self._store.callback(id)
-        if record is None or (asker.own_only and not self._may_see(record, asker.agent or "")):
+        agent = asker.agent or ""
+        if record is None or (asker.own_only and not _may_see(record, agent, self._groups_of(agent))):
             raise CallbackUnknown(_UNKNOWN)
         return record
 
-    def _may_see(self, record: CallbackRecord, agent: str) -> bool:
-        if record.owner is not None:
-            return record.owner == agent
-        return agent in record.agents or not set(record.groups).isdisjoint(self._groups_of(agent))
-
-    def _groups_of(self, agent: str | None) -> Sequence[str]:
+    def _groups_of(self, agent: str | None) -> frozenset[str]:
         facts = self._roster.agents.get(agent or "")
-        return () if facts is None else sorted(facts.groups)
+        return frozenset() if facts is None else facts.groups
 
     def _check_owner(self, owner: str | None) -> None:
         if owner is not None and owner not in self._roster.agents:
@@ -303,6 +304,12 @@ class Callbacks:
             ids.pop(record.id, None)
             if not ids:
                 del self._by_number[record.number]
+
+
+def _may_see(record: CallbackRecord, agent: str, groups: frozenset[str]) -> bool:
+    if record.owner is not None:
+        return record.owner == agent
+    return agent in record.agents or not groups.isdisjoint(record.groups)
 
 
 def _groups(service: Service | None) -> list[str]:

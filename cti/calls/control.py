@@ -7,7 +7,7 @@ what at all stands in the API's table of routes.
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from attrs import evolve, field, frozen
@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from cti.agents.roster import AgentNotReady, AgentUnknown, PhoneOutOfSight, Roster
-from cti.asterisk.channels import Channels
+from cti.asterisk.channels import JOIN_SECONDS, Channels, NotConfirmed
 from cti.asterisk.pbx import Listening, NotDone, NotPossible, Pbx, PbxAway, PbxError, Refused
 from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, card_body, new_record, party_facts
@@ -287,7 +287,7 @@ class Control:
     async def _transfer(self, leg: Leg, given: Mapping[str, Any]) -> None:
         """SingleStepTransferCall: the other side goes on to `to`, and the agent is free."""
         target = self._target(leg.asker, leg.agent, given["to"])
-        customer = _other_side(leg)
+        customer = await _other_side(leg)
         with self._sent_on(leg, target, "transferred") as place:
             await leg.pbx.single_step_transfer(customer, place)
 
@@ -309,14 +309,14 @@ class Control:
         )
 
     async def _park(self, leg: Leg, _given: Mapping[str, Any]) -> Done:
-        space = await leg.pbx.park(_other_side(leg))
+        space = await leg.pbx.park(await _other_side(leg))
         return Done(leg.call.record, {"space": space})
 
     async def _send_digits(self, leg: Leg, given: Mapping[str, Any]) -> None:
         text = given["digits"]
         if not _DIGITS.fullmatch(text):
             raise BadTarget("digits: 1 to 32 of 0-9, A-D, * and # can be sent")
-        await leg.pbx.digits(_other_side(leg), text)
+        await leg.pbx.digits(await _other_side(leg), text)
 
     # Recording and listening.
 
@@ -329,19 +329,19 @@ class Control:
         if action == "start":
             if running:
                 raise NotNow("this call is being recorded already")
-            channel, file = _other_side(leg), next_file(call.record)
+            channel, file = await _other_side(leg), next_file(call.record)
             await leg.pbx.start_recording(channel, file, announcement=self._settings.record_announcement)
             call.record.recording = file
             self._remember_tape(call, channel)
         elif running is None:
             raise NotNow("this call is not being recorded")
         elif action == "stop":
-            await leg.pbx.stop_recording(running or _other_side(leg))
+            await leg.pbx.stop_recording(running or await _other_side(leg))
             self._remember_tape(call, None)
         elif action == "pause":
-            await leg.pbx.pause_recording(running or _other_side(leg))
+            await leg.pbx.pause_recording(running or await _other_side(leg))
         else:
-            await leg.pbx.resume_recording(running or _other_side(leg))
+            await leg.pbx.resume_recording(running or await _other_side(leg))
         unit = self._calls.unit()
         unit.put_call(call.record)
         self._note(
@@ -420,9 +420,7 @@ class Control:
         found = leg.pbx.possible(leg.uniqueid)
         if (leg.home.record.parent or leg.home.id) in self._at_work:
             found &= _ALWAYS
-        try:
-            _other_side(leg)
-        except NotNow:
+        if len(_connected(leg)) != 1:
             found -= _TO_THE_OTHER_SIDE
         if not self._settings.record:
             found -= {"record"}
@@ -611,11 +609,11 @@ class Control:
             raise
 
     def _offer(self, unit: Unit, call: LiveCall, decision: Decision) -> None:
-        self._reserve(unit, call, decision, call.record.attempt)
+        self._reserve(unit, call, decision, call.record.attempt, decision.timeout + COLLECTED_WITHIN)
         call.offer_to(unit, self._now(), decision, call.card)
 
-    def _reserve(self, unit: Unit, call: LiveCall, decision: Decision, attempt: int) -> None:
-        expires = self._now() + decision.timeout + COLLECTED_WITHIN
+    def _reserve(self, unit: Unit, call: LiveCall, decision: Decision, attempt: int, seconds: float) -> None:
+        expires = self._now() + seconds
         try:
             for reservation in self._roster.reserve(decision.agents, call.id, attempt, expires):
                 unit.put_reservation(reservation)
@@ -635,7 +633,8 @@ class Control:
                 decision = self._choose(target, leg.channel.pbx, leg.agent, how, call)
                 to, place = decision.agents[0], f"cti-inbound,{_did(call.record)},1"
                 unit = self._calls.unit()
-                self._reserve(unit, call, decision, call.record.attempt + 1)
+                # Whoever collects it holds them for as long as they are to ring.
+                self._reserve(unit, call, decision, call.record.attempt + 1, 2 * COLLECTED_WITHIN)
                 self._calls.write(call, unit)
                 call.assigned = Assigned(decision, leg.agent, self._now() + COLLECTED_WITHIN)
         self._tracker.transfer_by(call, leg.agent, to)
@@ -767,8 +766,24 @@ def _name_of(target: Target) -> str:
     return target.name if isinstance(target, ToAgents) else ""
 
 
-def _other_side(leg: Leg) -> str:
-    """The uniqueid of whom the agent talks to, beyond the Local channels between them. Raises `NotNow`."""
+async def _other_side(leg: Leg) -> str:
+    """The uniqueid of whom the agent talks to, or is about to as they have just answered. Raises `NotNow`."""
+    found = _connected(leg)
+    phone = leg.mirror.get(leg.uniqueid)
+    if not found and phone is not None and phone.up:
+        with suppress(NotConfirmed):
+            found = await leg.mirror.until(lambda: _connected(leg), JOIN_SECONDS, "somebody is connected")
+    if len(found) != 1:
+        raise NotNow(
+            "nobody is connected with this phone now"
+            if not found
+            else "this is a conference, and several could be meant"
+        )
+    return found[0]
+
+
+def _connected(leg: Leg) -> list[str]:
+    """The uniqueids of who is connected with the agent's phone, beyond the Local channels between them."""
     found: dict[str, None] = {}
     seen = {leg.uniqueid}
     beside = leg.mirror.partners(leg.uniqueid)
@@ -782,13 +797,7 @@ def _other_side(leg: Leg) -> str:
         else:
             seen.add(channel.other_half)
             beside += leg.mirror.partners(channel.other_half)
-    if len(found) != 1:
-        raise NotNow(
-            "nobody is connected with this phone now"
-            if not found
-            else "this is a conference, and several could be meant"
-        )
-    return next(iter(found))
+    return list(found)
 
 
 def _did(record: CallRecord) -> str:

@@ -392,6 +392,8 @@ class Inbound:
         if error is not None:
             raise error
         await session.set_variables(answer[-1:])
+        # The caller waits for this, and for nothing below.
+        session.finish()
         seconds = self._clock.seconds() - asked.at
         self._measure.answered_asterisk(seconds)
         call.record.setup_ms = call.record.setup_ms or round(seconds * 1000, 3)

@@ -68,7 +68,8 @@ def iso(at: float) -> str:
     """Seconds since the epoch as ISO 8601 in UTC with milliseconds: `2026-02-03T09:15:00.250Z`."""
     milliseconds = round(at * 1000)
     whole = datetime.fromtimestamp(milliseconds // 1000, UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
+    # Not by %Y, which leaves out the zeros of a year before 1000.
+    return f"{whole.replace(tzinfo=None).isoformat()}.{milliseconds % 1000:03d}Z"
 
 
 def agent_json(view: AgentView) -> dict[str, Any]:

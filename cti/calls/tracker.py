@@ -625,7 +625,10 @@ class Tracker:
         agents = call.end(unit, at, result)
         # Who calls is held from before their own phone rings, and may never have talked.
         caller = [call.record.agent] if call.ours and call.record.agent else []
-        self.let_go(unit, call, [*agents, *caller])
+        # Nobody will ask for those to whom it was on its way.
+        assigned, call.assigned = call.assigned, None
+        meant = assigned.decision.agents if assigned is not None else ()
+        self.let_go(unit, call, [*agents, *caller, *meant])
 
     def _write(self, call: LiveCall, unit: Unit) -> None:
         """Write the news of a call. What AstDB has of its end is kept until the end is durable here."""

@@ -5,7 +5,7 @@ now, nothing is written and they get the state that there is. The tag is made of
 outlives a restart.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve
@@ -37,9 +37,9 @@ class Changed(Exception):
         self.record = record
 
 
-def matches(given: str, etag: str) -> bool:
-    """Whether an If-Match header names this tag; `*` is any."""
-    return given.strip() == "*" or etag in [each.strip() for each in given.split(",")]
+def matches(wanted: Collection[str], etag: str) -> bool:
+    """Whether a change that is meant for the versions of these tags is meant for this; `*` is any."""
+    return "*" in wanted or etag in wanted
 
 
 class Written:
@@ -59,7 +59,9 @@ class Written:
         self._now = now
         self._alone = OneAtATime()
 
-    async def write(self, asker: Asker, id: str, given: Mapping[str, Any], if_match: str) -> CallRecord:
+    async def write(
+        self, asker: Asker, id: str, given: Mapping[str, Any], if_match: Collection[str]
+    ) -> CallRecord:
         """Write `notes`, `disposition` and `party` as far as given; the call as it is then.
 
         Raises `CallUnknown`, `NotWritten`, `Changed`, `StoreError`.

@@ -461,7 +461,7 @@ class SqliteStore:
                 probed = time.monotonic()
                 wrote = probed if hurried else wrote
                 fault = written.fault
-                from_thread(self._deliver, written, [done for _, done in group], probed)
+                from_thread(self._deliver, written, [done for _, done in group], probed, hurried)
             elif fault is not None and running and time.monotonic() - probed >= PROBE_SECONDS:
                 fault = writer.probe()
                 probed = time.monotonic()
@@ -496,11 +496,18 @@ class SqliteStore:
     # In the reactor again.
 
     def _deliver(
-        self, written: Written, waiting: "Sequence[Deferred[Sequence[StoredEvent]]]", at: float
+        self,
+        written: Written,
+        waiting: "Sequence[Deferred[Sequence[StoredEvent]]]",
+        at: float,
+        hurried: bool,
     ) -> None:
         self._fault = written.fault
         handed_in = [self._handed_in.popleft() for _ in waiting]
         self._tell(written.events)
+        if not hurried:
+            self._settle(written, waiting, handed_in, at)
+            return
         # In the next turn of the reactor, when what the listeners wrote has left: of the sockets that can be written
         # to, the kernel names the one first that was read from last, and that may be the one of who waits here.
         self._reactor.callFromThread(self._settle, written, waiting, handed_in, at)

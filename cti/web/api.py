@@ -143,7 +143,11 @@ async def events(services: Services, asked: Asked) -> None:
     if chosen is not None and not chosen <= frozenset(EVENT_TYPES):
         unknown = ", ".join(sorted(chosen - frozenset(EVENT_TYPES)))
         raise Problem(422, f"types: {unknown} unknown; known are {', '.join(EVENT_TYPES)}")
-    services.hub.open(asked.http, Reader(who, chosen), _resume_after(asked))
+    after = _resume_after(asked)
+    if who.role != AGENT:
+        # Everybody's cards; an agent's own are in the log already, as offered to them.
+        await services.audit.note(who, "GET /api/v1/events", None, asked.address, asked.query)
+    services.hub.open(asked.http, Reader(who, chosen), after)
 
 
 def metrics_reader(services: Services, address: Address | None) -> bool:

@@ -11,7 +11,7 @@ from cti.calls.present import call_json, moment
 from cti.numbers import NumberKind
 from cti.store.records import CallbackRecord
 from cti.web.call_control import WHY, asker, told
-from cti.web.desk import precondition
+from cti.web.etags import changed
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
 from cti.web.schema import Schema
@@ -53,22 +53,17 @@ async def change(services: Services, asked: Asked) -> Answer:
     if not asked.body:
         raise Problem(422, "body: owner, state, note or due; there is nothing to change")
     try:
-        changed = await services.desktop.callbacks.change(
-            asker(asked.identity), asked.path["id"], _given(asked.body), precondition(asked)
+        now = await services.desktop.callbacks.change(
+            asker(asked.identity), asked.path["id"], _given(asked.body), asked.if_match
         )
     except CallbackUnknown as error:
         raise Problem(404, str(error)) from error
     except BadTarget as error:
         raise Problem(422, str(error)) from error
     except CallbackChanged as error:
-        raise Problem(
-            412,
-            str(error),
-            kind="changed",
-            headers={"ETag": callback_etag(error.record)},
-            more={"callback": _shown(services, error.record)},
-        ) from error
-    return _with_etag(_shown(services, changed), 200)
+        current = _shown(services, error.record)
+        raise changed(str(error), callback_etag(error.record), callback=current) from error
+    return _with_etag(_shown(services, now), 200)
 
 
 async def dial(services: Services, asked: Asked) -> Answer:
@@ -94,7 +89,7 @@ def _shown(services: Services, callback: CallbackRecord) -> dict[str, Any]:
 
 
 def _with_etag(callback: Mapping[str, Any], status: int) -> Answer:
-    return Answer(orjson.dumps(callback), status, headers={"ETag": callback["etag"]})
+    return Answer(orjson.dumps(callback), status, etag=callback["etag"])
 
 
 def _json(value: Any, status: int = 200) -> Answer:
@@ -159,10 +154,14 @@ ROUTES: Final[tuple[Route, ...]] = (
             "additionalProperties": False,
             "required": ["number"],
             "properties": {"number": NUMBER, **_CHANGEABLE, "call": maybe(TEXT)},
+            "examples": [
+                {"number": "+49 152 28817386", "note": "wants an offer", "due": "2026-03-02T09:00:00Z"}
+            ],
         },
         answers=("application/json", _CALLBACK),
         status=201,
         problems={422: "no telephone number, no such owner or call"},
+        idempotent=True,
     ),
     Route(
         "PATCH",
@@ -175,14 +174,14 @@ ROUTES: Final[tuple[Route, ...]] = (
             "type": "object",
             "additionalProperties": False,
             "properties": {**_CHANGEABLE, "state": {"type": "string", "enum": list(STATES)}},
+            "examples": [{"note": "not before noon"}],
         },
         answers=("application/json", _CALLBACK),
         problems={
             404: "no such callback, or none of theirs",
-            412: "somebody else has changed it meanwhile",
             422: "no such owner",
-            428: "no If-Match",
         },
+        etag=True,
     ),
     Route(
         "POST",
@@ -195,5 +194,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         status=202,
         seconds=20.0,
         problems={**WHY, 429: "too many calls in a minute"},
+        idempotent=True,
     ),
 )

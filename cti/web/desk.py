@@ -23,6 +23,7 @@ from cti.calls.written import MAX_NOTES, Changed, NotWritten
 from cti.store.base import CallFilter
 from cti.store.records import CallRecord
 from cti.web.call_control import asker
+from cti.web.etags import changed
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
 from cti.web.schema import Schema
@@ -36,6 +37,9 @@ _EVERYBODY: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
 
 async def desk(services: Services, asked: Asked) -> Answer:
     agent = _whose(asked)
+    if agent != asked.identity.agent:
+        # Somebody else's cards; one's own are in the log already, as offered.
+        await services.audit.note(asked.identity, "GET /api/v1/desk", agent, asked.address)
     try:
         return _json(services.desktop.desk.snapshot(agent))
     except AgentUnknown as error:
@@ -64,19 +68,15 @@ async def write(services: Services, asked: Asked) -> Answer:
         raise Problem(422, "body: notes, disposition or party; there is nothing to write")
     id = asked.path["id"]
     try:
-        written = await services.desktop.written.write(
-            asker(asked.identity), id, asked.body, precondition(asked)
-        )
+        written = await services.desktop.written.write(asker(asked.identity), id, asked.body, asked.if_match)
     except CallUnknown as error:
         raise Problem(404, str(error), kind="no-such-call") from error
     except NotWritten as error:
         raise Problem(422, str(error), kind="not-written") from error
     except Changed as error:
-        etag = etag_of(error.record)
-        current = {"call": call_json(error.record), "etag": etag}
-        raise Problem(412, str(error), kind="changed", headers={"ETag": etag}, more=current) from error
+        raise changed(str(error), etag_of(error.record), call=call_json(error.record)) from error
     etag = etag_of(written)
-    return Answer(orjson.dumps({"call": call_json(written), "etag": etag}), headers={"ETag": etag})
+    return Answer(orjson.dumps({"call": call_json(written), "etag": etag}), etag=etag)
 
 
 async def wrap_up(services: Services, asked: Asked) -> Answer:
@@ -158,18 +158,6 @@ async def colleagues(services: Services, _asked: Asked) -> Answer:
     return _json({"colleagues": services.desktop.desk.colleagues()})
 
 
-def precondition(asked: Asked) -> str:
-    """The If-Match of a request. Raises `Problem` 428 without one."""
-    given = asked.http.getHeader("If-Match")
-    if given is None:
-        raise Problem(
-            428,
-            "send If-Match with the ETag that you have seen, so that nobody's text is lost",
-            kind="precondition-required",
-        )
-    return given
-
-
 def _whose(asked: Asked) -> str:
     """Whose desk is meant: an agent's own, for others whom they name."""
     who, wanted = asked.identity, asked.query.get("agent")
@@ -188,7 +176,7 @@ def _json(value: Any, status: int = 200) -> Answer:
     return Answer(orjson.dumps(value), status)
 
 
-def _body(properties: Mapping[str, Schema], *needed: str) -> Schema:
+def _body(properties: Mapping[str, Schema], *needed: str) -> dict[str, Any]:
     return {
         "type": "object",
         "additionalProperties": False,
@@ -240,6 +228,7 @@ _DESK_CALL: Final = record(
         "open": {"type": "string", "enum": ["never", "ring", "answer", "button"]},
         "wrap_up_until": maybe(TIME),
         "quick_create": {"type": "boolean"},
+        "quick_create_type": {"type": "string", "enum": ["contact", "lead"]},
     }
 )
 _DESK: Final = record(
@@ -308,7 +297,8 @@ ROUTES: Final[tuple[Route, ...]] = (
                     "properties": {"adapter": TEXT, "type": TEXT, "id": TEXT},
                 },
             }
-        ),
+        )
+        | {"examples": [{"notes": "Will call back on Monday."}]},
         answers=("application/json", _WRITTEN),
         problems={
             404: "no such call, or an agent who did not talk in it",
@@ -329,7 +319,8 @@ ROUTES: Final[tuple[Route, ...]] = (
                 "extend": {"type": "integer", "minimum": 1, "maximum": MAX_EXTENSION},
                 "finish": {"type": "boolean"},
             }
-        ),
+        )
+        | {"examples": [{"extend": 60}, {"finish": True}]},
         answers=("application/json", _DESK),
         problems={
             409: "the agent does not write up this call, or its disposition is missing",
@@ -355,6 +346,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Earlier calls with the same party or number, newest first",
         "For whoever may see the call. An agent gets the main fields of each.",
         roles=_EVERYBODY,
+        audited=True,
         query=(
             Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "how many"),
         ),
@@ -366,8 +358,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/api/v1/parties",
         create_party,
         "Take an unknown caller into the CRM",
-        "`adapter`: the first that can, if left out. With `call` it is who that was. Who has the number already is"
-        " not made again: 200 and they.",
+        "`adapter`: that of the call's service, or the first that can, if left out. With `call` it is who that was."
+        " Who has the number already is not made again: 200 and they.",
         roles=_EVERYBODY,
         body=_body(
             {
@@ -382,7 +374,8 @@ ROUTES: Final[tuple[Route, ...]] = (
             "type",
             "name",
             "number",
-        ),
+        )
+        | {"examples": [{"type": "contact", "name": "Käthe Ørsted", "number": "+49 152 28817386"}]},
         answers=("application/json", {"type": "object"}),
         status=201,
         also={200: "somebody of this type has the number already"},
@@ -391,6 +384,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             422: "no telephone number, or no adapter that takes parties",
             502: "the CRM did not take it",
         },
+        idempotent=True,
     ),
     Route(
         "GET",

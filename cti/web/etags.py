@@ -1,15 +1,12 @@
 """Entity tags (RFC 9110, 8.8 and 13): what version of a thing an answer has, and which one a request is about.
 
-Tags here are strong and made of the thing itself, so that nobody has to count versions. When they are demanded is
-said by the route table's rows.
+What a tag is made of, and what is changed, is up to those who keep the thing; when tags are demanded is said by the
+rows of the route table.
 """
 
-import hashlib
 import re
 from collections.abc import Collection, Sequence
 from typing import Any, Final
-
-import orjson
 
 from cti.web.problems import Problem
 
@@ -17,11 +14,6 @@ ANY: Final = "*"
 #: A list of tags, as RFC 9110 writes it: opaque text in quotes, `W/` before it if it is weak.
 _LIST: Final = re.compile(r'\s*,?\s*((?:W/)?"[\x21\x23-\x7e]*")\s*(?=,|$)', re.ASCII)
 _LIMIT: Final = 2048
-
-
-def etag_of(*parts: Any) -> str:
-    """The tag of a thing that is made of these JSON values, in its quotes: the same values, the same tag."""
-    return f'"{hashlib.blake2b(orjson.dumps(parts), digest_size=12).hexdigest()}"'
 
 
 def tags_of(fields: Sequence[str], name: str) -> Collection[str] | None:
@@ -43,11 +35,15 @@ def tags_of(fields: Sequence[str], name: str) -> Collection[str] | None:
     return found
 
 
-def same(wanted: Collection[str], etag: str) -> bool:
-    """Whether a thing of this tag is meant by `If-Match`. A weak tag means nothing that may be changed."""
-    return ANY in wanted or etag in wanted
+def changed(why: str, etag: str, **current: Any) -> Problem:
+    """What is told to who means to change a version that is gone: the one that is there, to put the change into."""
+    return Problem(412, why, kind="changed", headers={"ETag": etag}, more={**current, "etag": etag})
 
 
-def known(tags: Collection[str] | None, etag: str) -> bool:
-    """Whether who sent `If-None-Match` has a thing of this tag already. Proxies make tags weak that they pack."""
-    return tags is not None and (ANY in tags or etag in (each.removeprefix("W/") for each in tags))
+def known(fields: Sequence[str], etag: str) -> bool:
+    """Whether who sent these `If-None-Match` has a thing of this tag already; what is no tag is none that they have.
+
+    Proxies make tags weak that they pack. Ours have no commas.
+    """
+    tags = [each.strip().removeprefix("W/") for each in ",".join(fields).split(",")]
+    return ANY in tags or etag in tags

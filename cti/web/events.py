@@ -455,6 +455,8 @@ def _tune(transport: Any) -> None:
     By itself it holds an event back until the one before is acknowledged, which the other side may put off for
     200 ms, and it takes a quarter of an hour to notice a death.
     """
+    # Below TLS is the connection itself.
+    transport = getattr(transport, "transport", transport)
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -30,6 +30,8 @@ _FROM: Final = ("from", "from_raw")
 _TO: Final = ("to", "to_raw")
 #: A call says which of its numbers is the customer's; what does not say it may be either.
 _ENDS: Final[Mapping[object, tuple[str, ...]]] = {"inbound": _FROM, "outbound": _TO, "internal": ()}
+#: Of these, who reads them knows that there may be none; the others are always texts.
+_MAY_BE_NULL: Final = ("from", "to", "e164", "url", "owner", "owner_user", "tier", "language")
 #: What was decided from: values of all fields, some of them inside of sentences.
 _GROUNDS: Final = ("facts", "trace")
 
@@ -80,5 +82,5 @@ def _has_keys(value: Any) -> bool:
 def _nothing(key: str, value: Any) -> Any:
     """Nothing, of the kind that stands there; what counts something (a segment's `number`) stays."""
     if isinstance(value, str):
-        return "" if key.endswith("raw") else None
+        return None if key in _MAY_BE_NULL else ""
     return type(value)() if isinstance(value, list | dict) else value

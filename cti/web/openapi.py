@@ -8,9 +8,13 @@ from cti.web.problems import MEDIA_TYPE
 from cti.web.routing_table import JSON, Route
 from cti.web.schema import Schema
 from cti.web.sessions import CSRF_HEADER, USER_ROLES
-from cti.web.shapes import SCHEMAS, named
+from cti.web.shapes import SCHEMAS, STRING, named
 
-_ETAG: Final[Schema] = {"type": "string", "examples": ['"5f0c9a7e1b"']}
+_ETAG: Final[Schema] = {
+    "type": "string",
+    "pattern": r'^(\*|(W/)?"[!#-~]{0,100}")$',
+    "examples": ['"5f0c9a7e1b"'],
+}
 _KEY: Final[Schema] = {
     "type": "string",
     "minLength": 1,
@@ -125,7 +129,7 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
         why = "the ETag of what was read: the change is meant for that version, or, by `*`, for any"
         found.append(_parameter("header", "If-Match", _ETAG, why, required=True))
     if route.etag and not route.changes:
-        found.append(_parameter("header", "If-None-Match", _ETAG, "the ETag of what is had already"))
+        found.append(_parameter("header", "If-None-Match", STRING, "the ETag of what is had already"))
     if route.idempotent:
         why = "of this request alone: sent again, it is answered again and not done again"
         found.append(_parameter("header", "Idempotency-Key", _KEY, why))
@@ -168,6 +172,10 @@ def _problem(why: str) -> dict[str, Any]:
 def _problems(route: Route) -> dict[int, str]:
     """What may go wrong with any row of this kind, and what the row itself says."""
     found = {400: "this is no request as HTTP has them"}
+    if route.query or "{" in route.path:
+        found[414] = "the URL is too long"
+    if "{" in route.path:
+        found[404] = "there is none of this name"
     if route.roles is not None:
         found |= {
             401: "nobody who is known",
@@ -191,5 +199,5 @@ def _problems(route: Route) -> dict[int, str]:
             422: "the `Idempotency-Key` was another request's",
         }
     for status, why in route.problems.items():
-        found[status] = f"{why}; or: {found[status]}" if status in found else why
+        found[status] = f"{why}; or: {found[status]}" if status in found and status != 404 else why
     return found

@@ -77,32 +77,21 @@ async def static(_services: Services, asked: Asked) -> Answer:
 
 
 def _sent(asked: Asked, file: File) -> Answer:
-    """The file, or 304 for a browser that has it.
+    """The file, by whose tag a browser asks whether it has it already.
 
     Browsers are made to ask each time: after an update of the server a page must not run with half of the old one.
     """
     request = asked.http
     packs = "gzip" in (request.getHeader("Accept-Encoding") or "")
     tag = f'"{file.tag}-gz"' if packs else f'"{file.tag}"'
-    headers = {
-        "ETag": tag,
-        "Cache-Control": "no-cache",
-        "Vary": "Accept-Encoding",
-    }
-    known = [
-        each.strip().removeprefix("W/") for each in (request.getHeader("If-None-Match") or "").split(",")
-    ]
-    if tag in known or "*" in known:
-        return Answer(b"", 304, file.media_type, headers)
+    headers = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
     if packs:
-        return Answer(file.packed, 200, file.media_type, {**headers, "Content-Encoding": "gzip"})
-    return Answer(file.body, 200, file.media_type, headers)
+        return Answer(file.packed, 200, file.media_type, {**headers, "Content-Encoding": "gzip"}, tag)
+    return Answer(file.body, 200, file.media_type, headers, tag)
 
-
-_NOT_AGAIN: Final[Mapping[int, str]] = {304: "the browser has it already (`If-None-Match`)"}
 
 ROUTES: Final[tuple[Route, ...]] = (
-    Route("GET", "/", page("desk.html"), "The agent desktop", answers=(HTML, STRING), also=_NOT_AGAIN),
+    Route("GET", "/", page("desk.html"), "The agent desktop", answers=(HTML, STRING), etag=True),
     Route(
         "GET",
         "/dial",
@@ -111,7 +100,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         "For links and for browsers that hand `tel:` links over. Nothing is dialled until the agent says so.",
         query=(Parameter("number", {"type": "string", "maxLength": 2000}, "a number or a `tel:` link"),),
         answers=(HTML, STRING),
-        also=_NOT_AGAIN,
+        etag=True,
+    ),
+    Route(
+        "GET",
+        "/docs",
+        page("docs.html"),
+        "This description, as people read it",
+        answers=(HTML, STRING),
+        etag=True,
     ),
     Route(
         "GET",
@@ -119,7 +116,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         static,
         "A part of a page: script, style, language or picture",
         answers=("*/*", STRING),
-        also=_NOT_AGAIN,
+        etag=True,
         problems={404: "no such file"},
     ),
 )

@@ -6,7 +6,6 @@ from urllib.parse import unquote
 
 from attrs import field, frozen
 
-from cti.web.etags import same
 from cti.web.problems import Problem
 from cti.web.schema import Schema
 from cti.web.services import Services
@@ -52,20 +51,6 @@ class Asked:
     body: Any
     if_match: Collection[str] = ()
 
-    def must_be(self, etag: str, **current: Any) -> None:
-        """See that a change is meant for the version that is there, as of now: change it in the same turn.
-
-        Raises `Problem` 412, which carries `current` for the client to put its change into.
-        """
-        if not same(self.if_match, etag):
-            raise Problem(
-                412,
-                "somebody has changed it since you read it; this problem has what is there now, and its ETag",
-                kind="changed",
-                headers={"ETag": etag},
-                more={**current, "etag": etag},
-            )
-
     @property
     def identity(self) -> Identity:
         """Who asks, in a row that demands a token."""
@@ -105,11 +90,12 @@ class Route:
     `roles`: whose token is taken, None if none is asked for. `without_token`: who needs none although `roles`
     are given. `answers`: the media type and the schema of what is answered with `status`, and with
     the statuses in `also`. `seconds`: an answer that takes longer is given up. A body all of whose parts may be left
-    out may be left out itself. `audited`: whether it is written down who asked; None: where it changes something.
+    out may be left out itself. `etag`: the answer carries the version of what it shows, and if the row changes
+    something, the request has to say by `If-Match` which versions it is meant for (`if_match`).
+    `idempotent`: it makes something, and an `Idempotency-Key` makes sure that this is done once. Not for rows whose
+    answer holds a secret: answers are kept.
+    `audited`: whether it is written down who asked; None: where it changes something.
     `scope`: the group of routes that a token may be limited to; without it, it follows from method and path.
-    `etag`: the answer carries the version of what it shows, and if the row changes something, the request has to say
-    by `If-Match` which version it is meant for; the handler asks `must_be`. `idempotent`: it makes something, and an
-    `Idempotency-Key` makes sure that this is done once. Not for rows whose answer holds a secret: answers are kept.
     """
 
     method: str

@@ -142,6 +142,7 @@ class Site(http.HTTPFactory):
         who = self._authorise(request, route, address)
         if who is not None:
             self._count(who)
+        request.role = None if who is None else who.role
         asked = Asked(
             request,
             route,
@@ -153,19 +154,23 @@ class Site(http.HTTPFactory):
             _body(route, request),
             _if_match(route, request),
         )
-        request.role = None if who is None else who.role
         if route.audited:
             # Before it is answered: no look without its line, and one that was refused has one, too.
             action, object, detail = _told(asked)
             await self._services.audit.note(who, action, object, address, detail)
         key = key_of(request.requestHeaders.getRawHeaders("Idempotency-Key", []))
         if key is None or not route.idempotent:
-            answer = await self._handled(asked)
+            answer = await self._carry_out(asked)
         else:
-            answer = await self.once.answer(asked, key, lambda: self._handled(asked))
-        if route.audited is None and who is not None and request.method not in SAFE:
-            await self._write_down(asked)
+            answer = await self.once.answer(asked, key, lambda: self._carry_out(asked))
         return answer if answer is None or answer.etag is None else _versioned(answer, request)
+
+    async def _carry_out(self, asked: Asked) -> Answer | None:
+        handling: Deferred[Answer | None] = Deferred.fromCoroutine(asked.route.handler(self._services, asked))
+        answer = await handling.addTimeout(asked.route.seconds, cast(IReactorTime, self._services.clock))
+        if asked.route.audited is None and asked.who is not None and asked.route.changes:
+            await self._write_down(asked)
+        return answer
 
     async def _write_down(self, asked: Asked) -> None:
         action, object, detail = _told(asked)
@@ -176,10 +181,6 @@ class Site(http.HTTPFactory):
             _log.error(
                 "a change is not in the audit", action=action, by=asked.identity.name, error=str(error)
             )
-
-    def _handled(self, asked: Asked) -> "Deferred[Answer | None]":
-        handling: Deferred[Answer | None] = Deferred.fromCoroutine(asked.route.handler(self._services, asked))
-        return handling.addTimeout(asked.route.seconds, cast(IReactorTime, self._services.clock))
 
     def _authorise(self, request: Request, route: Route, address: Address | None) -> Identity | None:
         if route.roles is None:
@@ -284,6 +285,9 @@ class Site(http.HTTPFactory):
         if answer.status not in http.NO_BODY_CODES:
             request.setHeader("Content-Type", answer.content_type)  # type: ignore[no-untyped-call]
             request.setHeader("Content-Length", str(len(answer.body)))  # type: ignore[no-untyped-call]
+        if answer.content_type in (JSON, MEDIA_TYPE):
+            # For programs: opened as a page, it is saved and never shown.
+            request.setHeader("Content-Disposition", 'attachment; filename="api.json"')  # type: ignore[no-untyped-call]
         # Twisted does not know all of them by itself.
         request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
         request.write(answer.body)  # type: ignore[no-untyped-call]
@@ -357,10 +361,9 @@ def _versioned(answer: Answer, request: Request) -> Answer:
     """The answer with its ETag, or 304 for who has it already."""
     etag = str(answer.etag)
     headers = {**answer.headers, "ETag": etag}
-    if request.method in (b"GET", b"HEAD") and answer.status == 200:
-        has = tags_of(request.requestHeaders.getRawHeaders("If-None-Match", []), "If-None-Match")
-        if known(has, etag):
-            return Answer(b"", 304, headers=headers)
+    has = request.requestHeaders.getRawHeaders("If-None-Match", [])
+    if request.method in SAFE and answer.status == 200 and known(has, etag):
+        return Answer(b"", 304, headers=headers)
     return evolve(answer, headers=headers)
 
 

@@ -3,6 +3,7 @@
 What makes a certificate usable is `cti.certificates`' to say.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +36,10 @@ class ServerTls:
     def __init__(self, certificate: Path, key: Path) -> None:
         self._files = (certificate, key)
         self._seen = self._look()
-        self._context = _context(read_pair(certificate, key))
+        pair = read_pair(certificate, key)
+        if _has_expired(pair):
+            _log.error("the certificate has expired: browsers refuse it", file=str(certificate))
+        self._context = _context(pair)
 
     def serverConnectionForTLS(self, _protocol: object) -> SSL.Connection:
         """The beginning of one handshake (`IOpenSSLServerConnectionCreator`)."""
@@ -56,11 +60,20 @@ class ServerTls:
             file = self._files[1 if error.of_key else 0]
             _log.error("the new certificate is not used, the old one is", file=str(file), why=str(error))
             return
+        if _has_expired(pair):
+            _log.error(
+                "the new certificate is not used, the old one is", file=str(self._files[0]), why="has expired"
+            )
+            return
         self._context = _context(pair)
         _log.info("a certificate was taken over", file=str(self._files[0]), until=pair.ends.isoformat())
 
     def _look(self) -> _Seen:
         return tuple(_state_of(file) for file in self._files)
+
+
+def _has_expired(pair: Pair) -> bool:
+    return pair.ends <= datetime.now(UTC)
 
 
 def _state_of(file: Path) -> tuple[int, int, int] | None:

@@ -91,15 +91,17 @@ class Request(http.Request):
         self._received += len(data)
         if self._received > DRAIN_LIMIT:
             if not self._refused:
-                self._refused = True
-                self.connection.write(
-                    b"HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-                )
-                self.connection.loseConnection()
+                self._refuse(b"413 Request Entity Too Large")
         elif self._received > BODY_LIMIT:
             self.too_large = True
         if not self.too_large:
             cast(BytesIO, self.content).write(data)
+
+    def _refuse(self, status: bytes) -> None:
+        """Say so and close: nothing that comes on this connection is a request any more."""
+        self._refused = True
+        self.connection.write(b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
+        self.connection.loseConnection()
 
     def body(self) -> bytes:
         """All of it, once `process` is called."""
@@ -107,8 +109,21 @@ class Request(http.Request):
 
     def process(self) -> None:
         """Called by the channel when the whole request is here."""
+        if len(self.requestHeaders.getRawHeaders(b"Transfer-Encoding") or ()) > 1:
+            # A proxy may have counted by the other; what came behind this request is not looked at.
+            self._refuse(b"400 Bad Request")
         if not self.gone and not self._refused:
+            self._make_headers_readable()
             self.channel.factory.answer(self)
+
+    def _make_headers_readable(self) -> None:
+        """Take what is not UTF-8 for the Latin-1 that it once was (RFC 9110, 5.5): headers are read as text."""
+        for name, values in list(self.requestHeaders.getAllRawHeaders()):
+            try:
+                b"".join(values).decode()
+            except UnicodeDecodeError:
+                readable = [value.decode("latin-1").encode() for value in values]
+                self.requestHeaders.setRawHeaders(name, readable)
 
     def connectionLost(self, reason: Failure) -> None:
         self.gone = True

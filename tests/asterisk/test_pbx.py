@@ -6,6 +6,7 @@ import array
 import contextlib
 import itertools
 import re
+import time
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from tests.asterisk.control import Control
 ROOT = Path(__file__).parents[2]
 CUSTOMER = "+4915228817386"
 OFFICE = "+494066969100"
+#: Seconds from what SIPp has sent until it listens to the next NOTIFY; 8 ms were too few on a busy machine.
+AFTER_SENDING = 0.2
 
 # From outside Anna is rung. 21 is Ben, 22 Carla, 23 nobody, 24 is busy, 25 a capable phone; 0… leaves the house.
 EXTENSIONS = """
@@ -87,12 +90,13 @@ class House:
         return call, emil, customer
 
     def phone_has_sent(self, name: str, word: str) -> None:
-        """SIPp cannot yet be told of anything else while it is still sending that."""
+        """SIPp cannot yet be told of anything else while it is still sending that, nor for a moment after it."""
 
         def sent() -> bool:
             return any(m.sent and word in (m.method, str(m.status)) for m in self.phones[name].leg.messages)
 
         eventually(sent, 10, what=f"{word} from {name}")
+        time.sleep(AFTER_SENDING)
 
     def hears(self, listener: Handset, speaker: Handset, key: str) -> bool:
         """Whether a key that is pressed at one phone is heard at the other; no is only sure after a second."""
@@ -204,6 +208,26 @@ def test_hold_gives_music_and_retrieve_brings_both_together(house):
     house.ends(call)
 
 
+def test_who_is_fetched_from_hold_keeps_their_channel(house):
+    """Of one in its place (a masquerade), which counts as a call, Asterisk 22 may keep the remains for ever."""
+    call, anna, _customer = house.a_call()
+    house.control.do("hold_call", anna)
+    house.control.do("retrieve_call", anna)
+    before = calls_processed(house)
+
+    for _ in range(3):
+        house.control.do("hold_call", anna)
+        house.control.do("retrieve_call", anna)
+
+    assert calls_processed(house) == before
+    house.ends(call)
+
+
+def calls_processed(house):
+    (count,) = re.findall(r"(\d+) calls? processed", house.pbx.cli("core show channels"))
+    return count
+
+
 def test_whose_agent_has_gone_while_on_hold_reaches_somebody_else(house):
     call, anna, customer = house.a_call()
     house.control.do("hold_call", anna)
@@ -253,7 +277,7 @@ def test_reconnect_after_alternating_releases_the_consulted_and_not_the_customer
     control.do("reconnect_call", anna)
 
     assert control.together(anna, customer)
-    assert not control.phones("PJSIP/ben")
+    eventually(lambda: not control.phones("PJSIP/ben"), 10, what="Ben being released")
     house.ends(call)
 
 

@@ -13,8 +13,9 @@ from lab.browser import Chromium
 from lab.laboratory import eventually
 from tests.browser.desk import Desk
 from tests.browser.house import CUSTOMER_E164, STRANGER, STRANGER_E164, House, a_house
+from tests.browser.site import a_site
 
-CRM = "<!doctype html><title>CRM</title><a href='tel:+4915228817386'>Katja Brandt</a>"
+CRM = b"<!doctype html><title>CRM</title><a href='tel:+4915228817386'>Katja Brandt</a>"
 
 
 @pytest.fixture(scope="module")
@@ -156,13 +157,14 @@ def test_a_missed_call_is_taken_from_the_list_and_called_back(house: House, tmp_
 
 
 def test_a_click_on_a_telephone_link_dials_once_the_agent_says_so(house: House, tmp_path: Path) -> None:
-    with house.desk("anna", tmp_path, takes_links=True) as desk:
+    with (
+        a_site({"/": CRM}) as site,
+        house.desk("anna", tmp_path, takes_links=True, expects=["favicon"]) as desk,
+    ):
         desk.goes_to("settings")
         desk.at("handler").click()
-        # A page of somebody else's, such as a CRM's.
         crm = desk.window.context.new_page()
-        crm.route("http://localhost:9/", lambda route: route.fulfill(body=CRM, content_type="text/html"))
-        crm.goto("http://localhost:9/")
+        crm.goto(site)
         before = house.dialled_outside()
         crm.get_by_text("Katja Brandt").click()
 

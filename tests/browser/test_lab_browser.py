@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from lab.browser import Chromium, Trouble, accessibility, overflow
+from tests.browser.site import a_site
 
+#: Only scripts from files are allowed.
+POLICY = "script-src 'self'; style-src 'self' 'unsafe-inline'; require-trusted-types-for 'script'"
 PAGES = {
     "/": b"<!doctype html><html lang=en><title>Fine</title><main><h1>Fine</h1></main>",
     "/inline": b"<!doctype html><html lang=en><title>Inline</title><script>window.ran = true</script>",
@@ -25,39 +26,10 @@ PAGES = {
 }
 
 
-class Pages(http.server.BaseHTTPRequestHandler):
-    """Serves PAGES; only scripts from files are allowed."""
-
-    def do_GET(self) -> None:
-        page = PAGES.get(self.path)
-        self.send_response(404 if page is None else 200)
-        self.send_header("Content-Type", "text/javascript" if self.path.endswith(".js") else "text/html")
-        self.send_header(
-            "Content-Security-Policy",
-            "script-src 'self'; style-src 'self' 'unsafe-inline'; require-trusted-types-for 'script'",
-        )
-        self.end_headers()
-        self.wfile.write(page or b"")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
-
-
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    with Chromium() as chromium:
-        yield chromium
+    with a_site(PAGES, POLICY) as url:
+        yield url
 
 
 def visit(chromium: Chromium, url: str, directory: Path, path: str, expects: Sequence[str]) -> None:

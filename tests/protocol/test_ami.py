@@ -117,6 +117,10 @@ class FakeAsterisk:
     def closed(self) -> bool:
         return bool(self.transport.disconnecting or self.transport.disconnected)
 
+    @property
+    def is_read(self) -> bool:
+        return bool(self.transport.producerState == "producing")
+
 
 class Scene:
     """A client with what it told its owner, and the network it lives in."""
@@ -608,6 +612,46 @@ def test_a_slow_handler_neither_reorders_nor_drops_events_nor_costs_the_connecti
 
 
 # Losing the connection
+
+
+def test_events_are_let_lie_for_a_moment_and_answers_are_not() -> None:
+    scene = Scene(gather=0.01)
+    asterisk = scene.is_up()
+    assert asterisk.is_read
+    asterisk.says(an_event("Newchannel"))
+    assert scene.names() == ["FullyBooted", "Newchannel"]
+    assert not asterisk.is_read
+    scene.reactor.advance(0.01)
+    assert asterisk.is_read
+
+    answer = started(scene.client.action("Ping"))
+    asterisk.answers(asterisk.the_action())
+    assert outcome(answer).success
+    entries = started(scene.client.list_action("CoreShowChannels", complete="CoreShowChannelsComplete"))
+    asked = asterisk.the_action()
+    asterisk.answers(asked, EventList="start")
+    asterisk.says(an_event("CoreShowChannel", ActionID=asked["ActionID"]))
+    assert asterisk.is_read
+    asterisk.says(an_event("CoreShowChannelsComplete", ActionID=asked["ActionID"], EventList="Complete"))
+    assert len(outcome(entries)) == 1
+
+
+def test_where_more_events_lie_already_they_are_read_on() -> None:
+    scene = Scene(gather=0.01)
+    asterisk = scene.is_up()
+    event = an_event("Newchannel", Channel="PJSIP/" + "x" * 994)
+    asterisk.says((event * 65)[: 2**16])
+    assert asterisk.is_read
+
+
+def test_a_connection_that_is_lost_while_events_lie_leaves_nothing_behind() -> None:
+    scene = Scene(gather=0.01)
+    asterisk = scene.is_up()
+    asterisk.says(an_event("Newchannel"))
+    asterisk.goes_away()
+    scene.reactor.advance(0.01)
+    assert not asterisk.is_read
+    assert scene.story[-1].startswith("down")
 
 
 def test_every_waiting_action_ends_when_the_connection_is_lost() -> None:

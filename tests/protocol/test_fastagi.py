@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
+from socket import socketpair
 from typing import Any, cast
 
 import pytest
@@ -342,6 +343,28 @@ def test_a_request_that_is_none_never_reaches_the_handler() -> None:
     asterisk = Asterisk(a_factory(recorder), request=b"GET / HTTP/1.1\r\n\r\n")
     assert asterisk.closed
     assert recorder.sessions == []
+
+
+def test_asterisk_hears_of_the_end_at_once_unless_something_is_still_to_be_sent() -> None:
+    for takes_all in (True, False):
+        recorder = Recorder()
+        asterisk = Asterisk(FastAgiFactory(recorder, Clock(), overflow=nothing), request=b"")
+        ours, theirs = socketpair()
+        with ours, theirs:
+            asterisk.transport.getHandle = lambda ours=ours: ours
+            asterisk.transport.writeSomeData = lambda data, all=takes_all: len(data) if all else 1
+            asterisk.protocol.connectionMade()
+            asterisk.says(REQUEST)
+            recorder.session.set_variable("CTI_ACTION", "dial")
+            asterisk.says(b"200 result=1\n")
+            recorder.session.finish()
+            theirs.settimeout(0)
+            if takes_all:
+                assert theirs.recv(1) == b""
+            else:
+                with pytest.raises(BlockingIOError):
+                    theirs.recv(1)
+        assert asterisk.transport.disconnecting
 
 
 def test_finishing_early_ends_the_session() -> None:

@@ -173,6 +173,8 @@ def test_help_needs_neither_twisted_nor_the_number_tables() -> None:
         "contacts import",
         "agents set",
         "token add",
+        "user add",
+        "user set",
     ],
 )
 def test_every_command_explains_itself(words: str, capsys: pytest.CaptureFixture[str]) -> None:

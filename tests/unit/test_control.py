@@ -329,6 +329,43 @@ def test_what_nobody_collects_in_time_is_nobodys(desk: Desk) -> None:
     assert assigned_to(desk.house.call, desk.house.clock.seconds() + 4) is None
 
 
+def test_a_colleague_is_free_again_when_the_customer_hangs_up_on_the_way(desk: Desk) -> None:
+    desk.talking().do(ANNA, "transfer", to="ben")
+    for uniqueid in ("1.1", "1.0"):
+        desk.house.tell("Hangup", Uniqueid=uniqueid, Cause="16")
+    assert (desk.state("ben"), desk.state("anna")) == ("ready", "ready")
+
+
+def test_a_colleague_whom_nobody_asks_for_is_not_held_for_as_long_as_they_would_ring(desk: Desk) -> None:
+    desk.talking().do(ANNA, "transfer", to="ben")
+    desk.house.clock.advance(6)
+    assert ("ben", CALL) in desk.house.roster.expire()
+
+
+@pytest.mark.parametrize("operation", ["digits", "park", "transfer"])
+def test_what_is_asked_for_just_after_the_answer_waits_for_the_bridge(desk: Desk, operation: str) -> None:
+    given = {"digits": {"digits": "1"}, "transfer": {"to": "ben"}}.get(operation, {})
+    desk.ringing().house.tell("DialEnd", Uniqueid="1.0", DestUniqueid="1.1", DialStatus="ANSWER")
+    desk.house.tell("Newstate", Uniqueid="1.1", Channel="PJSIP/anna-00000001", ChannelStateDesc="Up")
+    outcome: list[Any] = []
+    Deferred.fromCoroutine(desk.control.operate(ANNA, CALL, operation, given)).addBoth(outcome.append)
+    assert (outcome, desk.pbx.done) == ([], [])
+    for uniqueid, channel in (("1.0", "PJSIP/trunk-00000000"), ("1.1", "PJSIP/anna-00000001")):
+        desk.house.tell("BridgeEnter", BridgeUniqueid="b", Uniqueid=uniqueid, Channel=channel)
+    assert [type(each) for each in outcome] == [Done]
+    assert desk.pbx.done[0][1] == "1.0"
+
+
+def test_who_is_connected_with_nobody_is_told_so_after_a_second(desk: Desk) -> None:
+    desk.ringing().house.tell("DialEnd", Uniqueid="1.0", DestUniqueid="1.1", DialStatus="ANSWER")
+    desk.house.tell("Newstate", Uniqueid="1.1", Channel="PJSIP/anna-00000001", ChannelStateDesc="Up")
+    outcome: list[Any] = []
+    work = desk.control.operate(ANNA, CALL, "digits", {"digits": "1"})
+    Deferred.fromCoroutine(work).addErrback(lambda failure: outcome.append(str(failure.value)))
+    desk.house.clock.advance(1)
+    assert outcome == ["nobody is connected with this phone now"]
+
+
 @pytest.mark.parametrize("operation", ["transfer", "deflect", "consult"])
 def test_what_asterisk_does_not_do_lets_the_colleague_go(desk: Desk, operation: str) -> None:
     desk.talking().pbx.error = Refused("no")

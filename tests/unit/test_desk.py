@@ -119,8 +119,8 @@ class Floor(Behind):
         return self.house.state_of(agent)
 
     def write(self, asker: Asker = ANNA, if_match: str | None = None, **given: Any) -> CallRecord:
-        tag = etag_of(self.call.record) if if_match is None else if_match
-        record: CallRecord = settled(self.written.write(asker, CALL, given, tag))
+        tags = [etag_of(self.call.record) if if_match is None else if_match]
+        record: CallRecord = settled(self.written.write(asker, CALL, given, tags))
         return record
 
 
@@ -399,6 +399,12 @@ def test_who_only_let_it_ring_has_nothing_to_write_up(floor: Floor) -> None:
     assert [row[1] for row in floor.rows("unwritten")] == ["anna"]
 
 
+def test_the_end_of_the_whole_call_does_not_end_a_wrap_up(floor: Floor) -> None:
+    floor.written_up()
+    floor.house.tracker.let_go(floor.house.calls.unit(), floor.call, ["anna"])
+    assert floor.state() == "wrap_up"
+
+
 def test_who_has_passed_the_call_on_writes_up_while_the_other_talks(floor: Floor) -> None:
     floor.talking()
     floor.house.tracker.transfer_by(floor.call, "anna", "ben")
@@ -612,8 +618,12 @@ def test_a_planned_call_belongs_to_who_plans_it(floor: Floor) -> None:
     assert (entry.owner, entry.note, entry.due, entry.made_by) == ("anna", "after noon", 900.0, "anna's desk")
     with pytest.raises(CallUnknown):
         settled(floor.callbacks.plan(ANNA, CUSTOMER, {"call": "none of hers"}))
+    floor.details["c0"] = CallDetail(
+        CallRecord("c0", "main", 1.0, service="sales", agent="anna"), [], [], [], [], [], []
+    )
+    settled(floor.callbacks.plan(ANNA, CUSTOMER, {"call": "c0"}))
     over(floor, floor.call, "missed")
-    assert len({entry.id for entry in callbacks(floor)}) == 2, "a missed call is another thing than a plan"
+    assert len({entry.id for entry in callbacks(floor)}) == 3, "a missed call is another thing than a plan"
 
 
 def test_who_dials_an_entry_takes_it(floor: Floor) -> None:
@@ -674,6 +684,16 @@ def test_who_is_taken_in_is_on_the_card_and_in_the_log(floor: Floor) -> None:
     assert shown["quick_create"] is False
     assert floor.rows("CardRecord")[-1].body["parties"][0]["id"] == "9"
     assert floor.events("call.updated")[-1][0]["changed"] == ["party"]
+
+
+def test_who_is_taken_in_goes_where_the_service_wants_it() -> None:
+    floor = Floor(evolve(SALES, quick_create=QuickCreate("second", "lead"))).talking()
+    first, second = Directory(), Directory()
+    second.name = "second"
+    floor.adapters |= {"first": first, "second": second}
+    assert floor.the_call()["quick_create_type"] == "lead"
+    settled(floor.parties.create(ANNA, KATRIN, PLAN.parse(CUSTOMER), None, CALL))
+    assert (len(first.parties), len(second.parties)) == (0, 1)
 
 
 def test_two_browsers_at_once_make_one_party(floor: Floor) -> None:

@@ -23,6 +23,7 @@ from cti.event_types import EVENT_TYPES
 from cti.metrics import Metrics
 from cti.numbers import NumberPlan
 from cti.web.api import ROUTES
+from cti.web.call_control import PROBLEMS
 from cti.web.tokens import ROLES
 from routing.rules import FACTS, Service
 
@@ -121,6 +122,17 @@ def test_every_key_of_the_configuration_is_described() -> None:
 def test_every_fact_of_rules_is_described_with_its_kind() -> None:
     page = text_of("docs/configuration.md")
     assert [name for name, fact in FACTS.items() if f"| `{name}` | {fact.kind} |" not in page] == []
+
+
+def test_every_kind_of_problem_is_described_and_no_other() -> None:
+    page = text_of("docs/api.md")
+    described = set(re.findall(r"^\| `([a-z-]+)` \| \d{3}", page.partition("## Problems")[2], re.MULTILINE))
+    raised = {
+        kind
+        for file in (ROOT / "cti/web").glob("*.py")
+        for kind in re.findall(r'kind="([a-z-]+)"', file.read_text())
+    }
+    assert described == raised | {kind for _, kind in PROBLEMS.values()}
 
 
 def test_every_path_role_and_metric_is_described() -> None:

@@ -2,6 +2,7 @@
 
 import random
 import re
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from twisted.trial.unittest import TestCase
 
 from cti.store.base import StoreError
 from cti.store.records import StoredEvent
-from cti.web.events import HEARTBEAT_SECONDS, PAGE, PATIENCE_SECONDS, STREAMS_EACH
+from cti.web.events import HEARTBEAT_SECONDS, PAGE, PATIENCE_SECONDS, STREAMS_EACH, _tune
 from cti.web.tokens import digest_of
 from tests.unit.test_web import NOW, Web, request_bytes
 
@@ -500,3 +501,22 @@ def test_a_desktop_is_open_as_long_as_one_stream_shows_the_agent_their_cards(web
     assert not web.hub.is_watched("anna"), "the third shows no cards"
     Stream(web, web.token("supervisor", "ben"))
     assert web.hub.is_watched("ben")
+
+
+def test_events_are_sent_at_once_over_tls_too() -> None:
+    with socket.socket() as plain:
+
+        class Connection:
+            def getHandle(self) -> socket.socket:
+                return plain
+
+        class OverTls:
+            transport = Connection()
+
+            def getHandle(self) -> object:
+                return object()
+
+        for connection in (Connection(), OverTls()):
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+            _tune(connection)
+            assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -58,6 +58,9 @@ class Session:
             self.set[name] = value
         return succeed(None)
 
+    def finish(self) -> None:
+        self.gone = True
+
 
 class World:
     """Everything an inbound call meets, in memory; `commits` are answered by hand where `slow`."""

@@ -127,7 +127,22 @@ def test_what_a_page_names_is_there() -> None:
 
 def test_every_script_is_imported_by_another_or_by_the_page() -> None:
     imported = {name for text in SCRIPTS.values() for name in re.findall(r'from "\./([\w.-]+)"', text)}
-    assert set(SCRIPTS) - imported <= set(re.findall(r'src="/static/([\w.-]+)"', HTML))
+    pages = "".join(file.body.decode() for name, file in FILES.items() if name.endswith(".html"))
+    assert set(SCRIPTS) - imported <= set(re.findall(r'src="/static/([\w.-]+)"', pages))
+
+
+def test_the_description_is_a_page_of_its_own_and_loads_nothing_from_elsewhere(web: Web) -> None:
+    reply = web.ask("GET", "/docs")
+    assert reply.status == 200
+    assert web.ask("GET", "/docs", headers={"If-None-Match": reply.headers["ETag"]}).status == 304
+    text = reply.body.decode()
+    sources = re.findall(r'(?:src|href)="([^"]+)"', text)
+    assert [source for source in sources if not source.startswith(("/", "#"))] == []
+    for source in sources:
+        if source.startswith("/static/"):
+            assert web.ask("GET", source).status == 200, source
+    assert re.findall(r"<script(?![^>]*src=)|<style| style=| on[a-z]+=", text) == []
+    assert "http" not in SCRIPTS["docs.js"]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,8 @@ class Desk:
     def parted(self, fields: dict[str, Any]) -> None:
         """What a Redirect makes Asterisk do."""
         self.arrives(fields["Channel"], fields["Context"])
+        if fields["Context"] == "cti-control-meet":
+            self.hears("BridgeEnter", Uniqueid=fields["Channel"], BridgeUniqueid="own")
         if "ExtraChannel" in fields:
             self.arrives(fields["ExtraChannel"], fields["ExtraContext"])
 
@@ -244,6 +246,8 @@ def test_what_is_said_to_be_possible_is_what_would_be_done(operation: str, situa
 
     method, arguments = OPERATIONS[operation]
     results = desk.does(method, *arguments)
+    # Some wait for a bridge that may be on its way.
+    desk.clock.pump([1] * 40)
 
     accepted = not any(isinstance(result, NotPossible) for result in results)
     assert (operation in possible) == (accepted and (operation, situation) not in NOTHING_TO_DO), results
@@ -679,7 +683,8 @@ def test_who_is_transferred_to_is_in_the_customer_s_call_from_then_on():
     desk.does("transfer_call", ANNA)
 
     assert desk.ami.variables[BEN, "CTI_CALL_ID"] == "c-1"
-    (redirect,) = desk.ami.did("Redirect")
+    fetched, redirect = desk.ami.did("Redirect")
+    assert (fetched["Channel"], fetched["Context"]) == (KATJA, "cti-control-meet")
     assert (redirect["Channel"], redirect["Context"]) == (BEN, "cti-control-join")
     assert (redirect["ExtraChannel"], redirect["ExtraContext"]) == (ANNA, "cti-control-wait")
 
@@ -711,6 +716,62 @@ def test_a_place_that_the_dialplan_does_not_have_is_told_before_anybody_is_moved
 
     assert str(error) == "the dialplan of main has no queue,7,1"
     assert desk.ami.did("Redirect") == []
+
+
+def just_answered() -> Desk:
+    """Anna has picked up, which Asterisk tells before it tells of a bridge."""
+    desk = Desk()
+    for uniqueid in (ANNA, KATJA):
+        desk.hears("BridgeLeave", Uniqueid=uniqueid, BridgeUniqueid="b")
+    desk.ami.answers["Redirect"] = desk.parted
+    return desk
+
+
+@pytest.mark.parametrize(("operation", "channel"), [("hold_call", ANNA), ("park", KATJA)])
+def test_what_is_asked_for_just_after_the_answer_waits_for_the_bridge(operation, channel):
+    desk = just_answered()
+
+    results = desk.does(operation, channel)
+    desk.clock.advance(0.9)
+    assert (results, desk.ami.did("Redirect"), desk.ami.did("Park")) == ([], [], [])
+    for uniqueid in (ANNA, KATJA):
+        desk.hears("BridgeEnter", Uniqueid=uniqueid, BridgeUniqueid="c")
+
+    assert len(desk.ami.did("Redirect") + desk.ami.did("Park")) == 1
+
+
+def test_who_talks_to_nobody_is_told_so_after_a_second():
+    desk = just_answered()
+
+    results = desk.does("hold_call", ANNA)
+    desk.clock.advance(1)
+
+    assert [str(result) for result in results] == ["nobody is talking there"]
+    assert isinstance(results[0], NotPossible)
+    assert desk.clock.getDelayedCalls() == []
+
+
+def test_who_hangs_up_instead_of_talking_is_not_waited_for():
+    desk = just_answered()
+
+    results = desk.does("hold_call", ANNA)
+    desk.hears("Hangup", Uniqueid=ANNA)
+
+    assert [str(result) for result in results] == ["that call has ended"]
+
+
+def test_a_consultation_is_completed_just_after_its_answer():
+    desk = a_desk_with_a_consultation()
+    desk.hears("BridgeLeave", Uniqueid=ANNA, BridgeUniqueid="b")
+    desk.hears(
+        "DialBegin", Uniqueid=ANNA, DestUniqueid=BEN, DestChannel="PJSIP/ben-00000003", DialString="ben"
+    )
+
+    results = desk.does("transfer_call", ANNA)
+    assert (results, desk.ami.did("Redirect")) == ([], [])
+    desk.hears("BridgeEnter", Uniqueid=ANNA, BridgeUniqueid="b")
+
+    assert [fields["Channel"] for fields in desk.ami.did("Redirect")] == [KATJA, BEN]
 
 
 def test_a_conference_is_not_taken_for_a_conversation(desk):

@@ -324,6 +324,8 @@ def test_nobody_is_ever_held_for_two_calls_and_the_index_tells_the_truth(news):
             assert (view.call is not None) == held
             assert (roster.agents[view.id].why_not is None) <= (view.state == "ready")
             assert roster.agents[view.id] in list(roster.groups["sales"])
+        free = [agent for agent in roster.agents.values() if agent.why_not is None]
+        assert list(roster.groups["sales"].free()) == sorted(free, key=lambda a: (a.idle_since, a.id))
 
 
 def test_the_asterisks_that_know_a_phone_are_told_and_an_unknown_phone_may_be_anywhere():
@@ -413,7 +415,7 @@ def test_a_chosen_phone_that_is_the_agents_no_more_is_forgotten():
 
 
 def test_who_writes_up_is_held_until_they_are_let_go_and_not_by_a_lease():
-    roster, _, _ = a_roster()
+    roster, hour, _ = a_roster()
     roster.connect("anna", "call-1", expires=1090)
     assert not roster.write_up("anna", "another", "another", 1030)
     assert roster.write_up("anna", "call-1", "call-1", 1030)
@@ -421,5 +423,7 @@ def test_who_writes_up_is_held_until_they_are_let_go_and_not_by_a_lease():
     with pytest.raises(AgentNotReady):
         roster.reserve(["anna"], "call-2", 1, 1090)
     assert roster.connect("anna", "call-1", expires=1090) is None
+    hour.now += 3600
+    assert roster.expire() == [], "its end is written down, which the roster does not do"
     assert roster.release("anna", "call-1")
     assert roster.view("anna").state == "ready"

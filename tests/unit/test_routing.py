@@ -1,17 +1,18 @@
 """Rules and decisions: what each condition and target does, and what no set of facts may ever lead to."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.base import PartyType
 from cti.numbers import NumberKind
 from routing.decide import MAX_CANDIDATES, Action, Candidate, Decision, Outcome, decide
-from routing.facts import FROM_KINDS, PARTY_TYPES, AgentFacts, Facts, is_phone
+from routing.facts import FROM_KINDS, PARTY_TYPES, AgentFacts, Facts, Group, is_phone
 from routing.rules import (
     FACTS,
     Announce,
@@ -572,6 +573,15 @@ PARTIES = st.none() | st.builds(
 )
 
 
+def a_group(agents: list[AgentFacts]) -> Group:
+    group = Group()
+    for agent in agents:
+        # Whatever they were before.
+        group.put(evolve(agent, why_not=None, idle_since=0.0))
+        group.put(agent)
+    return group
+
+
 def rules_of(drawn: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
     return [{"name": f"r{n}", "when": when, **target} for n, (when, target) in enumerate(drawn)]
 
@@ -582,7 +592,7 @@ def rules_of(drawn: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[dic
     party=PARTIES,
     tried=st.frozensets(IDS),
     attempt=st.integers(1, 3),
-    indexed=st.booleans(),
+    grouped=st.sampled_from([list, a_group]),
     order=st.randoms(use_true_random=False),
 )
 def test_nobody_is_chosen_who_may_not_be_and_the_trace_names_the_rule_that_decided(
@@ -591,16 +601,18 @@ def test_nobody_is_chosen_who_may_not_be_and_the_trace_names_the_rule_that_decid
     party: Any,
     tried: frozenset[str],
     attempt: int,
-    indexed: bool,
+    grouped: Callable[[list[AgentFacts]], Collection[AgentFacts]],
     order: Any,
 ) -> None:
     service = a_service(*rules_of(drawn))
 
-    def decided() -> Decision:
-        groups = {g: [a for a in agents if g in a.groups] for g in ("sales", "support")} if indexed else None
+    def decided(*, indexed: bool) -> Decision:
+        groups = None
+        if indexed:
+            groups = {g: grouped([a for a in agents if g in a.groups]) for g in ("sales", "support")}
         return decide(service, facts(*agents, party=party, tried=tried, attempt=attempt, groups=groups))
 
-    decision = decided()
+    decision = decided(indexed=False)
     by_id = {agent.id: agent for agent in agents}
     for id_ in decision.agents:
         assert by_id[id_].why_not is None
@@ -623,7 +635,7 @@ def test_nobody_is_chosen_who_may_not_be_and_the_trace_names_the_rule_that_decid
     json.dumps([step.as_json() for step in decision.trace])
     first_trace = [step.as_json() for step in decision.trace]
     order.shuffle(agents)
-    again = decided()
+    again = decided(indexed=True)
     assert (again.agents, again.rule, again.reason) == (decision.agents, decision.rule, decision.reason)
     assert [step.as_json() for step in again.trace] == first_trace
 

@@ -19,7 +19,8 @@ from cti import yaml_file
 from cti.dialling import DEFAULT_CLASSES
 from cti.event_types import EVENT_TYPES
 from cti.secret import Secret
-from cti.settings import Address, Desk, Recordings, Settings, SettingsError, Tls, load_settings
+from cti.settings import MASKABLE, Address, Desk, Recordings, Settings, SettingsError, Tls, load_settings
+from cti.web.masking import NUMBER, PARTY_FIELDS
 from routing.rules import Announce, DialGroup, DialOwner, GoTo, Mode, QuickCreate, Reject, ToVoicemail
 from tests.certificates import Authority
 
@@ -779,3 +780,49 @@ def test_what_a_service_cannot_want_is_named(tmp_path: Path, line: str, where: s
     (problem,) = problems(tmp_path, f"{MINIMAL}    {line}\n")
     assert f"services.sales.{where}:" in problem
     assert what in problem
+
+
+def with_tls(directory: Path, certificate: str, key: str) -> str:
+    (directory / "tls.crt").write_text(certificate, encoding="utf-8")
+    (directory / "tls.key").write_text(key, encoding="utf-8")
+    return MINIMAL + 'http: {listen: "0.0.0.0:8470", tls: {certificate: tls.crt, key: tls.key}}\n'
+
+
+def test_with_tls_the_web_may_be_reached_from_elsewhere(tmp_path: Path) -> None:
+    pem = Authority().issue("cti.example", to_days=90)
+    settings = load(tmp_path, with_tls(tmp_path, pem, pem))
+    assert settings.http.tls is not None
+    assert settings.http.tls.key == tmp_path / "tls.key"
+    assert settings.advice == ()
+
+
+def test_a_key_that_is_another_certificate_s_is_named(tmp_path: Path) -> None:
+    authority = Authority()
+    text = with_tls(tmp_path, authority.issue("cti.example"), authority.issue("cti.example"))
+    (line,) = problems(tmp_path, text)
+    assert ': http.tls.key: "tls.key" is not the certificate\'s key' in line
+
+
+@pytest.mark.parametrize("days", [-2, 3])
+def test_a_certificate_that_ends_soon_or_has_is_advised_against_and_no_error(
+    tmp_path: Path, days: int
+) -> None:
+    pem = Authority().issue("cti.example", from_days=-9, to_days=days)
+    (advice,) = load(tmp_path, with_tls(tmp_path, pem, pem)).advice
+    assert "the certificate ends on " in str(advice)
+
+
+def test_how_long_people_stay_logged_in_and_what_roles_do_not_see(tmp_path: Path) -> None:
+    http = load(
+        tmp_path,
+        MINIMAL
+        + "http: {session: {idle_hours: 1, days: 2}, masking: {agent: [tier, number], crm: [notes]}}\n",
+    ).http
+    assert (http.session.idle_hours, http.session.days) == (1, 2)
+    assert http.masking == {"agent": ("tier", "number"), "crm": ("notes",)}
+    default = load(tmp_path, MINIMAL).http
+    assert (default.session.idle_hours, default.session.days, default.masking) == (12, 7, {})
+
+
+def test_every_field_that_can_be_hidden_is_one_that_the_masking_knows() -> None:
+    assert {*PARTY_FIELDS, NUMBER} == set(MASKABLE)

@@ -24,6 +24,7 @@ from cti.store import schema, sqlite
 from cti.store.base import CallbackFilter, CallFilter, StoreError, StoreFull
 from cti.store.records import (
     AgentRecord,
+    AuditRecord,
     CallbackRecord,
     CallRecord,
     CardRecord,
@@ -32,8 +33,10 @@ from cti.store.records import (
     GapRecord,
     ReservationRecord,
     SegmentRecord,
+    SessionRecord,
     StoredEvent,
     TokenRecord,
+    UserRecord,
     WrapUpRecord,
 )
 from cti.store.rows import RowUnit, iso_utc
@@ -282,6 +285,101 @@ def test_gaps_come_by_pages_and_none_twice_or_never(loop: Loop, store: SqliteSto
     assert found == gaps[:1:-1]
     with pytest.raises(ValueError, match="was not given out here"):
         loop.result(store.gaps(None, None, 3, "made up"))
+
+
+def a_user(name: str = "anna", **changes: Any) -> UserRecord:
+    return evolve(UserRecord(name, "agent", "$argon2id$…", 100.0, 100.0, "anna", "de"), **changes)
+
+
+def a_session(digest: str, user: str = "anna", used: float = 100.0, expires: float = 900.0) -> SessionRecord:
+    return SessionRecord(digest, user, 100.0, used, expires)
+
+
+def test_a_user_is_kept_changed_and_removed(loop: Loop, store: SqliteStore) -> None:
+    for user in (a_user(), a_user("ben", agent=None, language=None, disabled=True), a_user(role="admin")):
+        unit = store.unit()
+        unit.put_user(user)
+        loop.result(store.commit(unit))
+    assert store.users() == [a_user(role="admin"), a_user("ben", agent=None, language=None, disabled=True)]
+    unit = store.unit()
+    unit.remove_user("anna")
+    loop.result(store.commit(unit))
+    assert store.user("anna") is None
+    assert store.user("ben") is not None
+
+
+def test_a_session_is_found_with_its_user_until_it_ends(loop: Loop, store: SqliteStore) -> None:
+    unit = store.unit()
+    unit.put_user(a_user())
+    unit.put_user(a_user("ben"))
+    for digest, user in (("a1", "anna"), ("a2", "anna"), ("b1", "ben"), ("g1", "gone")):
+        unit.put_session(a_session(digest, user))
+    unit.touch_session("a1", 150.0)
+    unit.end_session("a2")
+    loop.result(store.commit(unit))
+    assert store.session("a1") == (a_session("a1", used=150.0), a_user())
+    assert store.session("a2") is None
+    assert store.session("g1") is None
+    unit = store.unit()
+    unit.end_sessions("anna")
+    # Begun in the same moment: the new one stays.
+    unit.put_session(a_session("a3"))
+    loop.result(store.commit(unit))
+    assert store.session("a1") is None
+    assert store.session("a3") is not None
+    assert store.session("b1") is not None
+
+
+def test_sessions_that_ran_out_are_forgotten(loop: Loop, store: SqliteStore) -> None:
+    unit = store.unit()
+    unit.put_user(a_user())
+    for session in (
+        a_session("old", expires=199.0),
+        a_session("idle", used=149.0),
+        a_session("good", used=150.0),
+    ):
+        unit.put_session(session)
+    unit.forget_sessions(200.0, 150.0)
+    loop.result(store.commit(unit))
+    assert [store.session(digest) is not None for digest in ("old", "idle", "good")] == [False, False, True]
+
+
+def test_a_key_that_is_there_is_never_another(loop: Loop, store: SqliteStore) -> None:
+    for value in ("aa", "bb"):
+        unit = store.unit()
+        unit.put_key("cookies", value)
+        loop.result(store.commit(unit))
+    assert store.key("cookies") == "aa"
+    assert store.key("other") is None
+
+
+def test_the_audit_is_read_from_the_newest_by_page_and_filter(loop: Loop, store: SqliteStore) -> None:
+    entries = [
+        AuditRecord(100.0 + each, who, "user", "call.read", object, {"n": each}, "192.0.2.7")
+        for each, (who, object) in enumerate([("anna", "c1"), ("ben", "c1"), (None, None), ("anna", "c2")])
+    ]
+    unit = store.unit()
+    for entry in entries:
+        unit.add_audit(entry)
+    loop.result(store.commit(unit))
+
+    def read(**filters: Any) -> Any:
+        where = {"who": None, "object": None, "limit": 10, "before": None, **filters}
+        return loop.result(store.audit(**where))
+
+    assert read() == ([(id, entries[id - 1]) for id in (4, 3, 2, 1)], None)
+    assert read(limit=2) == ([(4, entries[3]), (3, entries[2])], 3)
+    assert read(limit=2, before=3) == ([(2, entries[1]), (1, entries[0])], None)
+    assert [id for id, _ in read(who="anna")[0]] == [4, 1]
+    assert [id for id, _ in read(object="c1", who="ben")[0]] == [2]
+
+
+def test_a_token_keeps_its_scopes(loop: Loop, store: SqliteStore) -> None:
+    token = TokenRecord("t1", "crm", "crm", "ab" * 32, 100.0, scopes=["calls", "read"])
+    unit = store.unit()
+    unit.put_token(token)
+    loop.result(store.commit(unit))
+    assert store.token("ab" * 32) == token
 
 
 def test_text_that_is_not_unicode_is_written_visibly_cleaned(loop: Loop, store: SqliteStore) -> None:

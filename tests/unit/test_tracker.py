@@ -118,6 +118,7 @@ class House:
         event = an_event(name, **headers)
         self.channels[pbx].take(event)
         self.tracker.on_event(pbx, event)
+        self.channels[pbx].tell()
 
     def dialled(self, uniqueid: str = "1.1", agent: str = "anna") -> "House":
         self.tell(

@@ -464,7 +464,7 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("GET", "/api/v1/calls/c1/recording"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403},
     **{
         ("POST", f"/api/v1/calls/c1/{operation}"): {**dict.fromkeys(ROLES, 200), "crm": 403}
-        for operation in OPERATIONS.keys() - {"listen", "whisper", "barge", "record"}
+        for operation in sorted(OPERATIONS.keys() - {"listen", "whisper", "barge", "record"})
     },
     **{
         ("POST", f"/api/v1/calls/c1/{kind}"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403}

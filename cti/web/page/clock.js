@@ -25,7 +25,7 @@ export function until(iso) {
   return h("time", { class: "clock", "data-until": Date.parse(iso), created: paint });
 }
 
-/** Call `watch` each second, with the milliseconds since the last time: many, if the machine slept. */
+/** Call `watch` each second; later, if the page is hidden or the machine sleeps. */
 export function eachSecond(watch) {
   watchers.add(watch);
 }
@@ -41,11 +41,7 @@ function paint(element) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-let last = Date.now();
 setInterval(() => {
-  const now = Date.now();
-  const gap = now - last;
-  last = now;
   paintClocks();
-  for (const watch of watchers) watch(gap);
+  for (const watch of watchers) watch();
 }, 1000);

@@ -7,10 +7,17 @@ const LOCK = "cordboard.leader";
 const CHANNEL = "cordboard";
 /** The server says something every 15 s; without a word for so long, the line is dead. */
 const SILENCE = 35_000;
-/** After sleep a line that has said nothing for so long is not trusted any more. */
-const DOUBT = 3_000;
+/** Clocks tick each second; one that has not for so long stood still, and so did everything else here. */
+const STOOD_STILL = 3_000;
+/** The server's longest pause between two words, and a little more: after sleep, who missed one is not waited for. */
+const BREATH = 17_000;
+/** For so long after waking, what fails is tried again at once. */
+const AWAKE = 3_000;
 const REREAD = 60;
 const LONGEST_WAIT = 10_000;
+/** A desk is here in milliseconds. After sleep a connection may be dead without knowing, and is soon tried anew. */
+const PATIENCE = 5000;
+const HASTE = 1000;
 
 /** Bytes of an event stream become events (WHATWG HTML, 9.2.6); `feed` answers with those that are complete. */
 export class EventParser {
@@ -59,12 +66,15 @@ export class Line {
     this.failures = 0;
     this.retry = 1000;
     this.heard = 0;
+    this.woken = 0;
+    this.ticked = Date.now();
     this.channel = new BroadcastChannel(CHANNEL);
     this.channel.onmessage = ({ data }) => this.#told(data);
-    eachSecond((gap) => this.#tick(gap));
+    eachSecond(() => this.#tick());
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.wake());
     window.addEventListener("online", () => this.wake());
     window.addEventListener("offline", () => this.#set("offline"));
+    document.addEventListener("resume", () => this.wake());
     window.addEventListener("pageshow", ({ persisted }) => persisted && this.wake());
   }
 
@@ -123,7 +133,8 @@ export class Line {
       this.say({ kind: "reread" });
       return;
     }
-    if (Date.now() - this.heard > DOUBT || this.state !== "live") this.#connect();
+    this.woken = Date.now();
+    if (Date.now() - this.heard > BREATH || this.state !== "live") this.#connect();
     else this.#read();
   }
 
@@ -138,14 +149,16 @@ export class Line {
 
   async #read() {
     try {
-      const { body } = await ask("GET", "desk", { patience: 5000 });
+      const { body } = await ask("GET", "desk", { patience: this.#isAwake() ? HASTE : PATIENCE });
       this.desk = body;
       this.onDesk(body);
       this.say({ kind: "desk", desk: body });
       return body;
     } catch (problem) {
-      if (problem.status === 0 || problem.status >= 500) this.#lost();
-      else if (problem.status !== 401) this.onWord({ kind: "refused", problem });
+      if (problem.status === 401) return null;
+      const refused = problem.status >= 400 && problem.status < 500 && problem.status !== 429;
+      if (refused && this.failures === 0) this.onWord({ kind: "refused", problem });
+      this.#lost(problem.retryAfter);
       return null;
     }
   }
@@ -174,6 +187,8 @@ export class Line {
     } catch (problem) {
       if (reading.signal.aborted) return;
       if (problem.status === 401) await this.#read();
+      if (!reading.signal.aborted) this.#lost(problem.retryAfter);
+      return;
     }
     if (!reading.signal.aborted) this.#lost();
   }
@@ -203,21 +218,35 @@ export class Line {
     this.say({ kind: "event", event });
   }
 
-  #lost() {
+  #lost(retryAfter = null) {
     if (!this.running || !this.leads) return;
     this.reading?.abort();
     this.#set("offline");
     this.failures += 1;
     // Spread over the time that the server names: after its restart everybody comes back at once.
-    const wait = Math.min(LONGEST_WAIT, 250 * 2 ** this.failures) * (0.5 + Math.random() / 2);
+    const longest = Math.max(Math.min(LONGEST_WAIT, 250 * 2 ** this.failures), (retryAfter ?? 0) * 1000);
+    const wait = this.failures === 1 ? Math.random() * this.retry : longest * (0.5 + Math.random() / 2);
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.#connect(), this.failures === 1 ? Math.random() * this.retry : wait);
+    // Who has slept comes back alone, and at once.
+    this.timer = setTimeout(() => this.#connect(), this.#slept || this.#isAwake() ? 100 : wait);
   }
 
-  #tick(gap) {
+  /** Whether we have just come out of sleep. Clocks of hidden pages tick once a minute, but hear the line meanwhile. */
+  get #slept() {
+    const now = Date.now();
+    return now - this.ticked > STOOD_STILL && (document.visibilityState === "visible" || now - this.heard > BREATH);
+  }
+
+  #tick() {
+    const slept = this.#slept;
+    this.ticked = Date.now();
     if (!this.running) return;
-    if (gap > 5000) this.wake();
+    if (slept) this.wake();
     else if (this.leads && this.state === "live" && Date.now() - this.heard > SILENCE) this.#connect();
+  }
+
+  #isAwake() {
+    return Date.now() - this.woken < AWAKE;
   }
 
   #heard() {

@@ -61,11 +61,15 @@ def caller() -> str:
 
 
 def phone() -> str:
-    """Rings, answers at once, and logs `NUMBER INVITED` of each call, NUMBER being the caller's."""
+    """Rings, answers at once, and logs `NUMBER INVITED` of each call, NUMBER being the caller's.
+
+    Behind it stands User-to-User, which a call has that we have routed.
+    """
+    routed = '<ereg regexp="encoding=hex" search_in="hdr" header="User-to-User:" assign_to="routed"/>'
     number = '<ereg regexp="sip:([^@]*)@" search_in="hdr" header="From:" assign_to="all,number"/>'
-    log = '<log message="[$number] [$invited] [$invited_us] [$all]"/>'
+    log = '<log message="[$number] [$invited] [$invited_us] [$all] [$routed]"/>'
     return _scenario(
-        f'<recv request="INVITE"><action>{_NOW.format(name="invited")}{number}{log}</action></recv>\n',
+        f'<recv request="INVITE"><action>{_NOW.format(name="invited")}{number}{routed}{log}</action></recv>\n',
         _send(_REPLY.format(status="180 Ringing", to_tag=";tag=[pid]-[call_number]") + _EMPTY, again=False),
         _send(_REPLY.format(status="200 OK", to_tag=";tag=[pid]-[call_number]") + _with_sdp()),
         '<recv request="ACK"/>\n',
