@@ -26,7 +26,7 @@ _BEGINNING: Final = re.compile(rb"(?:^|\n)retry: (\d+)(?:\nid: (\d+))?$")
 @define(eq=False)
 class Desk:
     """One desktop. `seen`: the numbers of its events; `up`: since when its stream has been open, else None;
-    `number`: with which it comes back.
+    `began`: the number that its stream began at, `number`: with which it comes back.
     """
 
     port: int
@@ -36,6 +36,7 @@ class Desk:
     up: float | None = None
     seen: list[int] = field(factory=list)
     number: int | None = None
+    began: int | None = None
     last: float = 0.0
     retry: float = 1.0
     lost: int = 0
@@ -106,7 +107,9 @@ class Desks(Load):
                 self._up = 0
                 self._answer()
             case "seen":
-                self._answer(seen=[desk.seen for desk in self._desks])
+                self._answer(
+                    seen=[desk.seen for desk in self._desks], began=[desk.began for desk in self._desks]
+                )
             case "paint":
                 delays = sorted(
                     at - self._began[call] for call, at in self._painted.items() if call in self._began
@@ -198,7 +201,8 @@ class Desks(Load):
                     desk.up = now
                     self._open_some(_WINDOW)
                 desk.retry = int(beginning[1]) / 1000
-                desk.number = int(beginning[2]) if beginning[2] else desk.number
+                if beginning[2]:
+                    desk.number = desk.began = int(beginning[2])
             found = _ID.search(block)
             if found is not None:
                 desk.number = int(found[1])
