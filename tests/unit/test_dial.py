@@ -63,6 +63,10 @@ class FakeServer:
                 self.end_headers()
                 self.wfile.write(text)
 
+            def do_GET(self) -> None:
+                server.asked.append((self.path, self.headers["Authorization"], None))
+                self.send_error(405)
+
             def log_message(self, *_: Any) -> None:
                 """Nothing: the output is the command's."""
 

@@ -511,10 +511,11 @@ function route() {
   } catch {
     // An address that nobody here has written.
   }
+  const before = app.route;
   if (first === "calls" && call) app.route = { name: "call", call };
   else if (LISTS.includes(first) || first === "settings") app.route = { name: first, call: null };
   else app.route = { name: "desk", call: null };
-  app.menu = null;
+  if (app.route.name !== before.name || app.route.call !== before.call) app.menu = null;
   if (app.route.name === "call") lookUp(app.route.call);
 }
 

@@ -81,6 +81,7 @@ function missed(app, item) {
         who && [foreign(number), " · "],
         item.created && moment(item.created),
         item.service && [" · ", foreign(item.service)],
+        item.tries > 1 && [" · ", t("missed.tries", { count: item.tries })],
         item.due && [" · ", t("missed.due", { time: moment(item.due) })],
       ),
       item.note && longText(app, `missed-${item.id}`, item.note),
