@@ -1,4 +1,4 @@
-"""`python -m tests.browser.screenshots [FILE]`: the desktop in the middle of a call, for the README (docs/desktop.png).
+"""`python -m tests.browser.screenshots [FILE]`: the desktop in the middle of a call, as in the README.
 
 The office of the demo, with its invented people, and a real call; needs what the tests of this folder need."""
 
