@@ -275,6 +275,7 @@ class CtiService(Service):
             calls=self.calls,
             writing_up=self.writing_up,
             written=self.written,
+            services=self._services,
         )
         self._presence = Presence(self.hub.is_watched)
         self.recordings = Recordings(

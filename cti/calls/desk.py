@@ -96,6 +96,9 @@ class Desk:
             "open": "button" if service is None else service.open_card,
             "wrap_up_until": None if mine is None else iso(mine.record.until),
             "quick_create": self._may_create(service, record.from_number, parties, chosen),
+            "quick_create_type": "contact"
+            if service is None or service.quick_create is None
+            else service.quick_create.type,
         }
 
     def unwritten(self, details: Iterable[CallDetail], agent: str) -> list[dict[str, Any]]:

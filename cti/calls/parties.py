@@ -9,6 +9,7 @@ from cti.calls.control import Asker, CallUnknown
 from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
 from cti.calls.one_at_a_time import OneAtATime
+from cti.calls.services import Services
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written, may_write
 from cti.numbers import Number
@@ -36,22 +37,27 @@ class Parties:
         calls: CallLog,
         writing_up: WritingUp,
         written: Written,
+        services: Callable[[], Services],
     ) -> None:
         self._adapters = adapters
         self._calls = calls
         self._writing_up = writing_up
         self._written = written
+        self._services = services
         self._alone = OneAtATime()
 
     async def create(
         self, asker: Asker, wanted: NewParty, number: Number, adapter: str | None, call: str | None
     ) -> Created:
-        """Take them in, and say of `call`, if given, that it was them.
+        """Take them in, and say of `call`, if given, that it was them; where its service wants it, without a word.
 
         Raises `NoCreator`, `CallUnknown` for a call that the asker may not write of, `AdapterError`, `StoreError`.
         """
-        creator = self._creator(adapter)
         about = None if call is None else await self._call(asker, call)
+        service = None if about is None else self._services().named(about.record.service or "")
+        if adapter is None and service is not None and service.quick_create is not None:
+            adapter = service.quick_create.adapter
+        creator = self._creator(adapter)
         # Two browsers at the same moment, or one that asks again, make one party.
         async with self._alone(f"{creator.name} {wanted.number}"):
             known = [each for each in await creator.identify(number) if each.type == wanted.type]

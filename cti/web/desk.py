@@ -228,6 +228,7 @@ _DESK_CALL: Final = record(
         "open": {"type": "string", "enum": ["never", "ring", "answer", "button"]},
         "wrap_up_until": maybe(TIME),
         "quick_create": {"type": "boolean"},
+        "quick_create_type": {"type": "string", "enum": ["contact", "lead"]},
     }
 )
 _DESK: Final = record(
@@ -357,8 +358,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/api/v1/parties",
         create_party,
         "Take an unknown caller into the CRM",
-        "`adapter`: the first that can, if left out. With `call` it is who that was. Who has the number already is"
-        " not made again: 200 and they.",
+        "`adapter`: that of the call's service, or the first that can, if left out. With `call` it is who that was."
+        " Who has the number already is not made again: 200 and they.",
         roles=_EVERYBODY,
         body=_body(
             {

@@ -101,6 +101,7 @@ class Behind:
             calls=house.calls,
             writing_up=house.writing_up,
             written=self.written,
+            services=lambda: house.services,
         )
         store.callbacks = lambda where, limit, after=None: succeed(([], None))
         store.callback = lambda id: None

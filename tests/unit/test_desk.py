@@ -686,6 +686,16 @@ def test_who_is_taken_in_is_on_the_card_and_in_the_log(floor: Floor) -> None:
     assert floor.events("call.updated")[-1][0]["changed"] == ["party"]
 
 
+def test_who_is_taken_in_goes_where_the_service_wants_it() -> None:
+    floor = Floor(evolve(SALES, quick_create=QuickCreate("second", "lead"))).talking()
+    first, second = Directory(), Directory()
+    second.name = "second"
+    floor.adapters |= {"first": first, "second": second}
+    assert floor.the_call()["quick_create_type"] == "lead"
+    settled(floor.parties.create(ANNA, KATRIN, PLAN.parse(CUSTOMER), None, CALL))
+    assert (len(first.parties), len(second.parties)) == (0, 1)
+
+
 def test_two_browsers_at_once_make_one_party(floor: Floor) -> None:
     floor.adapters["directory"] = directory = Directory()
     directory.writing = Deferred()
