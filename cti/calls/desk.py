@@ -64,6 +64,7 @@ class Desk:
             "now": iso(self._now()),
             "agent": agent_json(view)
             | {"why_not": view.why_not, "phone": view.phone, "wrap_up_until": until},
+            "services": dict(self._services().titles),
             "pause_reasons": list(self._settings().pause_reasons),
             "calls": [self.call(call, agent) for call in self._of(agent)],
             "unwritten": {"count": owed - self._is_owed(agent)},
@@ -90,7 +91,6 @@ class Desk:
             "card": None if body is None else dict(body),
             "party": None if choose else _whole(record.party, parties),
             "choose": choose,
-            "title": None if service is None else service.title or service.name,
             "dispositions": _dispositions(service),
             "disposition_required": service is not None and service.disposition_required,
             "open": "button" if service is None else service.open_card,

@@ -66,7 +66,8 @@ class Identification:
     """Who has the number, as far as the adapters could say in time.
 
     ``parties`` come in the order in which the adapters are configured, those of one adapter by type and id:
-    the same question always has the same answer. ``owners`` maps (adapter, the CRM's user id) to our agent.
+    the same question always has the same answer. ``owners`` maps (adapter, the CRM's user id) to our agent, for those
+    who look after a party or had to do with one.
     """
 
     number: Number
@@ -94,13 +95,20 @@ class Identification:
         """Our agent who looks after this party, ``None`` if nobody does, or nobody of ours."""
         return self.owners.get((party.adapter, party.owner)) if party.owner is not None else None
 
+    def party_json(self, party: Party) -> dict[str, Any]:
+        """One of the parties for the API and the card; who of ours had to do with them is named as our ``agent``."""
+        whole = party.as_json(self.owner_of(party))
+        for contact in whole["last_contacts"]:
+            contact["agent"] = self.owners.get((party.adapter, contact["user"]))
+        return whole
+
     def as_json(self) -> dict[str, Any]:
         """The answer of ``GET /api/v1/identify``."""
         return {
             "number": self.number.raw,
             "e164": self.number.e164,
             "kind": self.number.kind.value,
-            "parties": [party.as_json(self.owner_of(party)) for party in self.parties],
+            "parties": [self.party_json(party) for party in self.parties],
             "ambiguous": self.ambiguous,
             "adapters": [outcome.as_json() for outcome in self.adapters],
             "ms": self.ms,
@@ -177,11 +185,12 @@ class Identifier:
     def _owners_of(self, parties: Sequence[Party]) -> dict[tuple[str, str], str]:
         owners: dict[tuple[str, str], str] = {}
         for party in parties:
-            if party.owner is None or (party.adapter, party.owner) in owners:
-                continue
-            agent = self._owners(party.adapter, party.owner)
-            if agent is not None:
-                owners[party.adapter, party.owner] = agent
+            for user in (party.owner, *(contact.user for contact in party.last_contacts)):
+                if user is None or (party.adapter, user) in owners:
+                    continue
+                agent = self._owners(party.adapter, user)
+                if agent is not None:
+                    owners[party.adapter, user] = agent
         return owners
 
 

@@ -568,7 +568,7 @@ def card_body(
         "from_kind": call.record.from_kind,
         "service": service.name if service is not None else None,
         "instruction": service.instruction if service is not None else None,
-        "parties": [party.as_json(identified.owner_of(party)) for party in identified.parties],
+        "parties": [identified.party_json(party) for party in identified.parties],
         "reason": call.record.reason,
     }
 

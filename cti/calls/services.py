@@ -44,6 +44,11 @@ class Services:
         return self._by_name.get(name)
 
     @property
+    def titles(self) -> Mapping[str, str]:
+        """What each service is called where people read it."""
+        return {name: service.title or name for name, service in self._by_name.items()}
+
+    @property
     def fallbacks(self) -> Mapping[str, str]:
         """What AstDB should have: each form of each number → the fallback of its service."""
         return self._spellings

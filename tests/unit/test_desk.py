@@ -137,6 +137,7 @@ def test_the_desk_of_who_has_nothing_to_do(floor: Floor) -> None:
     assert desk["seq"] == 41
     assert (desk["agent"]["id"], desk["agent"]["state"], desk["agent"]["phone"]) == ("anna", "ready", None)
     assert desk["agent"]["wrap_up_until"] is None
+    assert desk["services"] == {"sales": "Sales"}
     assert desk["pause_reasons"] == ["lunch"]
     assert (desk["calls"], desk["unwritten"], desk["missed"]) == ([], {"count": 0}, {"count": 0})
 
@@ -148,7 +149,7 @@ def test_a_call_is_shown_from_the_offer_to_the_wrap_up(floor: Floor) -> None:
     assert floor.the_call()["status"] == "ringing"
     floor = Floor().talking()
     shown = floor.the_call()
-    assert (shown["status"], shown["title"], shown["open"]) == ("talking", "Sales", "button")
+    assert (shown["status"], shown["open"]) == ("talking", "button")
     assert shown["can"] == ["hold", "transfer", "clear"]
     assert shown["disposition_required"]
     assert [each["label"] for each in shown["dispositions"]] == ["Order", "Question"]

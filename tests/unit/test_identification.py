@@ -15,6 +15,7 @@ from adapters.base import (
     AdapterTimeout,
     Capability,
     IAdapter,
+    LastContact,
     Party,
     PartyType,
 )
@@ -332,6 +333,18 @@ def test_an_observer_that_fails_is_not_hidden() -> None:
 
     (failure,) = asked(an_identifier(Clock(), knowing("crm"), observe=observe))
     assert failure.check(LookupError)
+
+
+def test_who_of_ours_had_to_do_with_a_party_is_named_as_our_agent() -> None:
+    contacts = [LastContact("2026-01-05T10:00:00Z", "call", user) for user in ("u1", "u9", None)]
+    party = a_party("crm", "1", last_contacts=contacts)
+    found = known_at_once(an_identifier(Clock(), knowing("crm", party), owners={("crm", "u1"): "anna"}))
+    (answer,) = found.as_json()["parties"]
+    assert [(each["user"], each["agent"]) for each in answer["last_contacts"]] == [
+        ("u1", "anna"),
+        ("u9", None),
+        (None, None),
+    ]
 
 
 def test_the_answer_for_the_api_names_our_agent_and_the_crms_user() -> None:

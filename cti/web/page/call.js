@@ -45,7 +45,7 @@ function head(app, each) {
     "div",
     { class: "call-head" },
     h("span", { class: `status ${each.status}` }, h("span", { class: "dot", "aria-hidden": "true" }), t(`status.${each.status}`), " ", timer(each)),
-    call.service && h("span", { class: "service" }, foreign(each.title ?? call.service)),
+    call.service && h("span", { class: "service" }, foreign(app.titleOf(call.service))),
     call.direction === "inbound" && to && h("span", { class: "muted number" }, foreign(to)),
   );
 }

@@ -278,7 +278,7 @@ export function sections(app, each) {
             h(
               "li",
               { class: "line" },
-              h("span", { class: "muted" }, moment(contact.at), contact.kind && [" · ", foreign(contact.kind)], contact.user && [" · ", foreign(contact.user)]),
+              h("span", { class: "muted" }, moment(contact.at), contact.kind && [" · ", foreign(contact.kind)], (contact.agent ?? contact.user) && [" · ", foreign(app.nameOf(contact.agent ?? contact.user))]),
               contact.summary && longText(app, `contact-${each.call.id}-${index}`, contact.summary),
             ),
           ),

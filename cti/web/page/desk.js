@@ -194,6 +194,11 @@ const app = {
     return app.names.get(agent) ?? agent;
   },
 
+  /** What people call a service. */
+  titleOf(service) {
+    return app.desk?.services?.[service] ?? service;
+  },
+
   /** Somebody has logged in, here or, if `elsewhere`, in another tab. */
   async enter(session, elsewhere = false) {
     if (remembered() !== session.user.name) {
@@ -293,9 +298,9 @@ function offered(event) {
     route();
   }
   render();
-  document.getElementById("called").textContent = t("card.incoming", { who, service: each.call.service ?? "" });
+  document.getElementById("called").textContent = t("card.incoming", { who, service: app.titleOf(each.call.service ?? "") });
   if (line.leads) {
-    notify(each.call.id, who, t("card.incoming", { who, service: each.call.service ?? "" }));
+    notify(each.call.id, who, t("card.incoming", { who, service: app.titleOf(each.call.service ?? "") }));
     ring();
     if (each.open === "ring") openCrm(app, each);
   }
@@ -446,7 +451,7 @@ function banner() {
     "a",
     { class: "banner", href: `#/calls/${encodeURIComponent(coming.call.id)}`, "data-test": "incoming", "data-call": coming.call.id },
     icon("answer"),
-    h("span", { class: "grow" }, t("card.incoming", { who: [side.name, side.number].filter(Boolean).join(", ") || t("card.no-number"), service: coming.title ?? coming.call.service ?? "" })),
+    h("span", { class: "grow" }, t("card.incoming", { who: [side.name, side.number].filter(Boolean).join(", ") || t("card.no-number"), service: app.titleOf(coming.call.service ?? "") })),
     h("span", { class: "more" }, t("card.show")),
   );
 }

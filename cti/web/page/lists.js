@@ -80,7 +80,7 @@ function missed(app, item) {
         { class: "muted" },
         who && [foreign(number), " · "],
         item.created && moment(item.created),
-        item.service && [" · ", foreign(item.service)],
+        item.service && [" · ", foreign(app.titleOf(item.service))],
         item.tries > 1 && [" · ", t("missed.tries", { count: item.tries })],
         item.due && [" · ", t("missed.due", { time: moment(item.due) })],
       ),
@@ -133,7 +133,7 @@ function unwritten(app, { call }) {
       "div",
       { class: "row-main" },
       h("strong", { class: "row-name" }, foreign(nameOf(call))),
-      h("span", { class: "muted" }, moment(call.started), call.service && [" · ", foreign(call.service)], call.talk ? ` · ${duration(call.talk)}` : ""),
+      h("span", { class: "muted" }, moment(call.started), call.service && [" · ", foreign(app.titleOf(call.service))], call.talk ? ` · ${duration(call.talk)}` : ""),
     ),
     h("div", { class: "row-actions" }, h("a", { class: "button", href: `#/calls/${encodeURIComponent(call.id)}` }, icon("unwritten"), t("unwritten.write"))),
   );
