@@ -15,7 +15,7 @@ from lab.laboratory import Answers, RingsForever, eventually
 
 CUSTOMER = "015228817386"
 CUSTOMER_E164 = "+4915228817386"
-LEAD = 0.8
+LEAD = 1.2
 AGENTS = (
     AnAgent("anna", behaviour=Answers(after_ms=20)),
     AnAgent("dora", groups=("slow",), behaviour=RingsForever()),
