@@ -560,7 +560,12 @@ function askedToDial() {
   app.openDialog("dial", { number });
 }
 
+/** What an address from elsewhere asks for: `/?call=…`, as phones that were rung have it, or `/dial?number=…`. */
 function fromAddress() {
+  const call = new URLSearchParams(location.search).get("call");
+  if (location.pathname === "/" && call !== null) {
+    history.replaceState(null, "", call === "" ? "/" : `/#/calls/${encodeURIComponent(call)}`);
+  }
   if (location.pathname !== "/dial") return null;
   const given = new URLSearchParams(location.search).get("number") ?? "";
   history.replaceState(null, "", "/#/");
