@@ -58,6 +58,15 @@ exten => s,1,NoOp(the global fallback)
  same => n,Hangup()
 """
 
+#: The company's own way out, for tests that call somebody outside: `more_extensions`.
+WAY_OUT = """
+[globals]
+CTI_OUTBOUND = way-out
+
+[way-out]
+exten => _[0-9+].,1,Dial(PJSIP/${EXTEN}@trunk,30)
+ same => n,Hangup()
+"""
 
 _SOON = Answers(after_ms=200)
 

@@ -9,7 +9,6 @@ from typing import Final
 
 from attrs import evolve
 
-from cti.calls.present import iso
 from cti.commands import CommandFailed, WrongUse
 from cti.commands.configuration import configuration, reading, writing
 from cti.commands.output import local, say, write_json, write_table
@@ -17,7 +16,7 @@ from cti.commands.people import noted, people
 from cti.store.records import UserRecord
 from cti.store.sqlite import CommandStore
 from cti.web.passwords import LONGEST, kept_of, wrong_with
-from cti.web.users import user_name, wrong_with_user
+from cti.web.users import user_json, user_name, wrong_with_user
 from routing.words import quoted, unknown
 
 _HEAD: Final = ("NAME", "ROLE", "AGENT", "LANGUAGE", "STATE", "CREATED", "PASSWORD OF")
@@ -63,7 +62,7 @@ def list_users(arguments: Namespace) -> int:
     with reading(settings) as reader:
         users = [] if reader is None else list(reader.users())
     if arguments.format == "json":
-        write_json({"users": [_json(user) for user in users]})
+        write_json({"users": [user_json(user) for user in users]})
         return 0
     write_table(
         _HEAD,
@@ -136,15 +135,3 @@ def _asked_twice(ask: Callable[[str], str]) -> str:
         if ask("The same again: ") == password:
             return password
         say("these were not the same")
-
-
-def _json(user: UserRecord) -> dict[str, object]:
-    return {
-        "name": user.name,
-        "role": user.role,
-        "agent": user.agent,
-        "language": user.language,
-        "disabled": user.disabled,
-        "created": iso(user.created),
-        "changed": iso(user.changed),
-    }

@@ -28,7 +28,7 @@ from cti.web.sessions import (
 )
 from cti.web.shapes import TEXT, maybe, named
 from cti.web.tokens import ADMIN, AGENT, SUPERVISOR, Identity
-from cti.web.users import user_name, wrong_with_user
+from cti.web.users import user_json, user_name, wrong_with_user
 
 _PEOPLE: Final = frozenset({AGENT, SUPERVISOR, ADMIN})
 _ADMINS: Final = frozenset({ADMIN})
@@ -118,7 +118,7 @@ def _secure(services: Services, asked: Asked) -> bool:
 
 
 async def users(services: Services, _asked: Asked) -> Answer:
-    return _json({"users": [_user_json(user) for user in services.users.users()]})
+    return _json({"users": [user_json(user) for user in services.users.users()]})
 
 
 async def add_user(services: Services, asked: Asked) -> Answer:
@@ -174,7 +174,7 @@ async def _put(
     services.audit.add(unit, asked.identity, action, user.name, asked.address, {"given": changed})
     await services.users.commit(unit)
     _ended(services, user.name)
-    return _user_json(user)
+    return user_json(user)
 
 
 def _ended(services: Services, name: str) -> None:
@@ -208,18 +208,6 @@ def _keep_an_admin(services: Services, user: UserRecord) -> None:
     others = [each for each in services.users.users() if each.name != user.name]
     if not any(each.role == ADMIN and not each.disabled for each in others):
         raise Problem(409, f"{user.name} is the only admin; make another one first", kind="last-admin")
-
-
-def _user_json(user: UserRecord) -> dict[str, Any]:
-    return {
-        "name": user.name,
-        "role": user.role,
-        "agent": user.agent,
-        "language": user.language,
-        "disabled": user.disabled,
-        "created": iso(user.created),
-        "changed": iso(user.changed),
-    }
 
 
 # The audit.

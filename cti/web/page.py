@@ -91,7 +91,17 @@ def _sent(asked: Asked, file: File) -> Answer:
 
 
 ROUTES: Final[tuple[Route, ...]] = (
-    Route("GET", "/", page("desk.html"), "The agent desktop", answers=(HTML, STRING), etag=True),
+    Route(
+        "GET",
+        "/",
+        page("desk.html"),
+        "The agent desktop",
+        query=(
+            Parameter("call", {"type": "string", "maxLength": 100}, "a call to open, as phones link to it"),
+        ),
+        answers=(HTML, STRING),
+        etag=True,
+    ),
     Route(
         "GET",
         "/dial",

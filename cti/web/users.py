@@ -1,10 +1,12 @@
-"""What makes a user: names, roles and languages, for the API and the command line alike."""
+"""What makes a user, and what is shown of one, for the API and the command line alike."""
 
 import re
 import unicodedata
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
+from cti.calls.present import iso
+from cti.store.records import UserRecord
 from cti.web.sessions import USER_ROLES
 from cti.web.tokens import AGENT
 from routing.words import quoted, unknown
@@ -17,6 +19,19 @@ _NAME: Final = re.compile(r"\w[\w.@+-]*")
 def user_name(text: str) -> str:
     """A name as it is kept: people write their own in capitals, too."""
     return unicodedata.normalize("NFKC", text.strip()).lower()
+
+
+def user_json(user: UserRecord) -> dict[str, Any]:
+    """A user without the password."""
+    return {
+        "name": user.name,
+        "role": user.role,
+        "agent": user.agent,
+        "language": user.language,
+        "disabled": user.disabled,
+        "created": iso(user.created),
+        "changed": iso(user.changed),
+    }
 
 
 def wrong_with_user(name: str, role: str, agent: str | None, agents: Collection[str]) -> str | None:

@@ -159,7 +159,7 @@ def test_a_huge_body_is_refused(site: Site, size: int) -> None:
         + f"Authorization: Bearer {site.tokens['admin']}\r\n".encode()
         + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size
     )  # fmt: skip
-    with socket.create_connection((LOOPBACK, site.daemon.http_port), timeout=10) as connection:
+    with socket.create_connection((LOOPBACK, site.daemon.http_port), timeout=30) as connection:
         connection.sendall(head)
         received = b""
         try:

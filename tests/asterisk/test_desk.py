@@ -9,7 +9,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from lab.company import DIALLED, AnAgent, Company
+from lab.company import DIALLED, WAY_OUT, AnAgent, Company
 from lab.daemon import EventStream, StreamEvent
 from lab.laboratory import Answers, RingsForever, eventually
 
@@ -42,14 +42,6 @@ SETTINGS = {
     },
     "call_control": {"office_number": "+494066969100", "auto_answer": False},
 }
-OUT = """
-[globals]
-CTI_OUTBOUND = way-out
-
-[way-out]
-exten => _[0-9+].,1,Dial(PJSIP/${EXTEN}@trunk,30)
- same => n,Hangup()
-"""
 
 
 class Browser:
@@ -118,7 +110,7 @@ def card_to_ring(company: Company, browser: Browser, paint_after: float | None) 
 
 def an_office(directory: Path) -> Company:
     return Company(
-        directory, agents=AGENTS, settings=SETTINGS, more_extensions=OUT, trunk=Answers(after_ms=300)
+        directory, agents=AGENTS, settings=SETTINGS, more_extensions=WAY_OUT, trunk=Answers(after_ms=300)
     )
 
 

@@ -11,7 +11,7 @@ from attrs import define, field
 from playwright.sync_api import Route
 
 from lab.browser import Chromium, Window
-from lab.company import DIALLED, AnAgent, Company
+from lab.company import DIALLED, WAY_OUT, AnAgent, Company
 from lab.laboratory import Answers, Call, eventually
 from tests.browser.desk import Desk
 
@@ -53,15 +53,6 @@ SALES: Mapping[str, Any] = {
     "disposition": "required",
     "quick_create": True,
 }
-#: The company's own way out.
-OUT = """
-[globals]
-CTI_OUTBOUND = way-out
-
-[way-out]
-exten => _[0-9+].,1,Dial(PJSIP/${EXTEN}@trunk,30)
- same => n,Hangup()
-"""
 
 
 @define
@@ -164,7 +155,7 @@ def a_house(
     sales = {**SALES, **(service or {})}
     all_settings = {"services": {"sales": sales}, "call_control": {"auto_answer": True}, **(settings or {})}
     with Company(
-        directory, agents=agents, settings=all_settings, more_extensions=OUT, trunk=Answers(after_ms=200)
+        directory, agents=agents, settings=all_settings, more_extensions=WAY_OUT, trunk=Answers(after_ms=200)
     ) as company:
         main = company.daemon.settings["asterisks"]["main"]
         main["capable_phones"] = [f"PJSIP/{agent.id}" for agent in agents]

@@ -52,7 +52,7 @@ class Inspector:
                     desk.picture(where.replace(", ", "-").replace(" ", "-"))
 
 
-def test_axe_objects_to_nothing_on_any_page(house: House, tmp_path: Path) -> None:
+def test_axe_objects_to_nothing_in_the_life_of_a_call(house: House, tmp_path: Path) -> None:
     inspector = Inspector()
     with house.window("anna", tmp_path) as window:
         desk = Desk.opened(window)
@@ -82,7 +82,14 @@ def test_axe_objects_to_nothing_on_any_page(house: House, tmp_path: Path) -> Non
         desk.says_it_was("Sold")
         desk.finishes()
         desk.is_in_state("ready")
+    assert inspector.objections == []
 
+
+def test_axe_objects_to_nothing_about_callers_who_are_several_or_unknown(
+    house: House, tmp_path: Path
+) -> None:
+    inspector = Inspector()
+    with house.desk("anna", tmp_path) as desk:
         several = house.rings("015228895456")
         expect(desk.at("party-choice")).to_be_visible()
         inspector.look(desk, "several")
@@ -93,7 +100,12 @@ def test_axe_objects_to_nothing_on_any_page(house: House, tmp_path: Path) -> Non
         inspector.look(desk, "unknown")
         unknown.hang_up()
         desk.sees_no_card()
+    assert inspector.objections == []
 
+
+def test_axe_objects_to_nothing_on_the_other_pages(house: House, tmp_path: Path) -> None:
+    inspector = Inspector()
+    with house.desk("anna", tmp_path) as desk:
         for place in ("missed", "unwritten", "recent", "settings"):
             desk.goes_to(place)
             expect(desk.at(place)).to_be_visible()
@@ -106,7 +118,13 @@ def test_axe_objects_to_nothing_on_any_page(house: House, tmp_path: Path) -> Non
         desk.tab.goto("/dial?number=tel:%2B4915228817386")
         expect(desk.at("dialog-dial")).to_be_visible()
         inspector.look(desk, "dial")
-        desk.tab.goto("/docs")
+    assert inspector.objections == []
+
+
+def test_axe_objects_to_nothing_in_the_description_of_the_api(house: House, tmp_path: Path) -> None:
+    inspector = Inspector()
+    with house.window("anna", tmp_path) as window:
+        desk = Desk.opened(window, "/docs")
         expect(desk.tab.locator("h1")).to_be_visible()
         inspector.look(desk, "docs")
     assert inspector.objections == []

@@ -77,6 +77,11 @@ def test_a_call_from_before_the_ring_to_the_next_one(house: House, tmp_path: Pat
         assert (record["agent"], record["outcome"], record["disposition"]) == ("anna", "answered", "sold")
         assert record["notes"] == "Bilge pump loses pressure when warm. Sends the serial number."
         assert record["wrap_up"] is not None
+        # What the phone was told with its INVITE (`Call-Info`).
+        linked = Desk.opened(desk.window, f"/?call={call}")
+        expect(linked.at("notes")).to_have_value(record["notes"])
+        assert linked.tab.url == f"{house.url}/#/calls/{call}"
+        linked.tab.close()
         assert "card.shown" in [event["type"] for event in record["events"]]
 
         second = house.rings()

@@ -1,7 +1,7 @@
 // The agent desktop: what the page knows is in `app`, and every part of it is drawn anew, by `view.js`, when that changes.
 
 import { notify, quiet, ring, takeBack } from "./alerts.js";
-import { ask, newKey, onExpired, setCsrf } from "./api.js";
+import { ask, newKey, onExpired, Problem, setCsrf } from "./api.js";
 import { bar, phones, stateWord } from "./bar.js";
 import { brief, callView, extend, finish, operate } from "./call.js";
 import { openCrm } from "./card.js";
@@ -234,6 +234,8 @@ const app = {
 
 const drafts = new Drafts({
   send: async (id, changes, etag) => {
+    // Not between the new session's cookie and its token: the server would take us for another site.
+    if (app.expired) throw new Problem(401);
     const { body } = await ask("PATCH", `calls/${encodeURIComponent(id)}`, { body: changes, etag });
     return body;
   },
@@ -560,7 +562,12 @@ function askedToDial() {
   app.openDialog("dial", { number });
 }
 
+/** What an address from elsewhere asks for: `/?call=…`, as phones that were rung have it, or `/dial?number=…`. */
 function fromAddress() {
+  const call = new URLSearchParams(location.search).get("call");
+  if (location.pathname === "/" && call !== null) {
+    history.replaceState(null, "", call === "" ? "/" : `/#/calls/${encodeURIComponent(call)}`);
+  }
   if (location.pathname !== "/dial") return null;
   const given = new URLSearchParams(location.search).get("number") ?? "";
   history.replaceState(null, "", "/#/");
