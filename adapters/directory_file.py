@@ -16,10 +16,20 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import matches_re
 
-from adapters.base import CASES_LIMIT, CONTACTS_LIMIT, AdapterError, Case, LastContact, Party, bounded_word
+from adapters.base import (
+    CASES_LIMIT,
+    CONTACTS_LIMIT,
+    AdapterError,
+    Case,
+    LastContact,
+    Party,
+    PartyType,
+    bounded_word,
+)
+from cti.numbers import stem_of_switchboard, switchboards
 
 SCHEMA_VERSION = 1
 #: Marks the file as a directory ("CTId"), so that no other SQLite file is ever taken for one.
@@ -44,6 +54,14 @@ SELECT party.type, party.id, party.name, party.company, party.url, party.owner, 
 FROM number JOIN party ON party.key = number.party
 WHERE number.e164 = ? LIMIT ?
 """
+_COMPANIES = (PartyType.ORGANISATION.value, PartyType.PARTNER.value, PartyType.SUPPLIER.value)
+_LOOKUP_STEMS = (
+    _LOOKUP.partition("FROM")[0].rstrip()
+    + """, number.raw, number.e164
+FROM number JOIN party ON party.key = number.party
+WHERE number.e164 IN ({}) AND party.type IN (?, ?, ?) LIMIT ?
+"""
+)
 _CASES = """
 SELECT id, title, status, opened, url FROM party_case
 WHERE party = ? AND lower(status) <> 'closed' ORDER BY opened DESC, id LIMIT ?
@@ -151,6 +169,22 @@ class Directory:
             # Not by SQL: its sorter doubles the price of each look-up, and nearly all find one party or none.
             rows.sort(key=itemgetter(1))
         return [self._party(row) for row in rows]
+
+    def lookup_stems(self, stems: Sequence[str]) -> list[Party]:
+        """The companies whose switchboard has the longest of these stems that anybody's has, by id.
+
+        ``stems`` as ``cti.numbers.stems`` gives them. Persons are not found, whatever is written of their numbers.
+        Raises ``sqlite3.Error``.
+        """
+        keys = [key for stem in stems for key in switchboards(stem)]
+        if not keys:
+            return []
+        question = _LOOKUP_STEMS.format(",".join("?" * len(keys)))
+        by_stem: dict[str, list[Any]] = {}
+        for *row, raw, e164 in self._open.execute(question, (*keys, *_COMPANIES, PARTIES_LIMIT)):
+            by_stem.setdefault(stem_of_switchboard(raw, e164) or "", []).append(row)
+        found = next((by_stem[stem] for stem in stems if stem in by_stem), [])
+        return [evolve(self._party(row), match="stem") for row in sorted(found, key=itemgetter(1))]
 
     def get(self, party_id: str) -> Entry | None:
         """The entry with this id, without its cases and last contacts."""
