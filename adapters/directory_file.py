@@ -46,22 +46,18 @@ _WRITE_WAIT_MS = 10_000
 _MAPPED_BYTES = 1 << 30
 _BATCH = 10_000
 
-_LOOKUP = """
+_FOUND = """
 SELECT party.type, party.id, party.name, party.company, party.url, party.owner, party.tier, party.language,
        party.tags, party.notes, party.key,
        EXISTS (SELECT 1 FROM party_case WHERE party_case.party = party.key),
-       EXISTS (SELECT 1 FROM last_contact WHERE last_contact.party = party.key)
-FROM number JOIN party ON party.key = number.party
-WHERE number.e164 = ? LIMIT ?
-"""
+       EXISTS (SELECT 1 FROM last_contact WHERE last_contact.party = party.key)"""
+_NUMBER_OF_PARTY = "FROM number JOIN party ON party.key = number.party"
+_LOOKUP = f"{_FOUND} {_NUMBER_OF_PARTY} WHERE number.e164 = ? LIMIT ?"
 _COMPANIES = (PartyType.ORGANISATION.value, PartyType.PARTNER.value, PartyType.SUPPLIER.value)
-_LOOKUP_STEMS = (
-    _LOOKUP.partition("FROM")[0].rstrip()
-    + """, number.raw, number.e164
-FROM number JOIN party ON party.key = number.party
-WHERE number.e164 IN ({}) AND party.type IN (?, ?, ?) LIMIT ?
+_LOOKUP_STEMS = f"""
+{_FOUND}, number.raw, number.e164 {_NUMBER_OF_PARTY}
+WHERE number.e164 IN ({{}}) AND party.type IN (?, ?, ?) LIMIT ?
 """
-)
 _CASES = """
 SELECT id, title, status, opened, url FROM party_case
 WHERE party = ? AND lower(status) <> 'closed' ORDER BY opened DESC, id LIMIT ?

@@ -77,7 +77,7 @@ _NAME_ADDR = re.compile(r"^[^<]*<\s*([^<>]+?)\s*>[^<>]*$")
 _URI = re.compile(r"^(sips?|tel|callto):", re.IGNORECASE)
 #: What people write around a number in a field for numbers.
 _LABEL = re.compile(
-    r"^(?:tele(?:fon|phone)?|tel|phone|mobile?|mob|handy|fax|büro|office|тел|моб)\s*[.:]+\s*", re.I
+    r"^(?:tele(?:fon|phone)?|tel|phone|mobile?|mob|handy|fax|büro|office|тел|моб)[\s.:]*[.:]\s*", re.I
 )
 _REMARK = re.compile(r"\s*[(\[][^()\[\]\d]*[^\W\d][^()\[\]\d]*[)\]]\s*$")
 #: An extension that is dialled once the switchboard has answered: only the number before it is called.
@@ -87,8 +87,13 @@ _EXTENSION = re.compile(
     re.I,
 )
 #: ... and one that is dialled with the number, in the place of the 0 of the switchboard.
-_DIRECT = re.compile(r"[\s,/-]*(?:dw|durchwahl|kl|klappe|nst|nebenstelle)\s*[.:]*\s*[-–]?\s*(\d{1,6})$", re.I)
+_DIRECT = re.compile(
+    r"[\s,/-]*(?<![A-Za-z])(?:dw|durchwahl|kl|klappe|nst|nebenstelle)\s*[.:]*\s*[-–]?\s*(\d{1,6})$", re.I
+)
 _TRUNK_ZERO = re.compile(r"(?<=[0-9 ])[(\[]\s*0\s*[)\]]")
+#: Until 2019, Mexico's mobiles had a 1 before them from abroad, and all numbers prefixes at home.
+_OLD_MEXICAN = re.compile(r"^(?:\+52)?(?:1|01|044|045)(\d{10})$")
+_OUTSIDE_LINE_PAUSE = re.compile(r"^([09])\s*,+")
 _VANITY = re.compile(r"^\+?[\d\s().\-/]*\d{3}[\d\s().\-/]*[A-Za-z][A-Za-z\d\s().\-/]*$")
 #: The numbers that companies have spelled in letters; elsewhere a word behind a number is a remark.
 _SPELLED_TYPES = frozenset(
@@ -109,8 +114,8 @@ _BARE_DIGITS = 10
 #: a number has no fixed length, so that nobody else's begins with another's. Other types have no extensions.
 _STEM_TYPES: Mapping[int, frozenset[int]] = {
     49: frozenset({PhoneNumberType.FIXED_LINE}),
-    # Austria's 05 numbers belong to companies with several sites.
-    43: frozenset({PhoneNumberType.FIXED_LINE, PhoneNumberType.UAN}),
+    # Austria's 05 numbers belong to companies with several sites; the library takes the longer ones for VoIP.
+    43: frozenset({PhoneNumberType.FIXED_LINE, PhoneNumberType.UAN, PhoneNumberType.VOIP}),
 }
 _STEM_DIGITS = 2
 _EXTENSION_DIGITS = 5
@@ -243,9 +248,11 @@ class NumberPlan:
             text = context + text
         extension = parameters.get("ext")
         # Also keeps what is searched below from being searched over and over in a row of spaces.
-        text = _REMARK.sub("", _LABEL.sub("", " ".join(text.split())))
-        if (direct := _DIRECT.search(text)) is not None and text[: direct.start()].strip():
-            return self._with_direct(kept, text[: direct.start()], direct[1])
+        text = _REMARK.sub("", _LABEL.sub("", _OUTSIDE_LINE_PAUSE.sub(r"\1 ", " ".join(text.split()))))
+        if (direct := _DIRECT.search(text)) is not None:
+            if before := text[: direct.start()].strip():
+                return self._with_direct(kept, before, direct[1])
+            text = direct[1]
         if (found := _EXTENSION.search(text)) is not None:
             # Alone, it is an internal number.
             if before := text[: found.start()].strip():
@@ -355,7 +362,8 @@ def stems(e164: str, own: Collection[str] = ()) -> tuple[str, ...]:
     types = _STEM_TYPES.get(number.country_code or 0)
     if types is None or phonenumbers.number_type(number) not in types:
         return ()
-    area = phonenumbers.length_of_national_destination_code(number)
+    # Libphonenumber divides only geographical numbers; in Austria's others, the 5 alone is common to all.
+    area = phonenumbers.length_of_geographical_area_code(number) or 1
     shortest = len(f"+{number.country_code}") + area + _STEM_DIGITS
     found = (
         e164[:end] for end in range(len(e164) - 1, len(e164) - 1 - _EXTENSION_DIGITS, -1) if end >= shortest
@@ -476,6 +484,8 @@ def _plus_and_digits(text: str) -> tuple[str, str]:
 
 
 def _e164(text: str, region: str | None, believable: Callable[[PhoneNumber], bool]) -> str | None:
+    if region == "MX" or text.startswith("+52"):
+        text = _OLD_MEXICAN.sub(r"+52\1", text)
     try:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:

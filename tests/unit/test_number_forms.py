@@ -36,7 +36,7 @@ def e164_of(number: PhoneNumber) -> str:
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
 
 
-def forms(region: str, number: PhoneNumber) -> dict[str, str]:
+def forms(number: PhoneNumber) -> dict[str, str]:
     """As it is written at home and for abroad, by name."""
     key = e164_of(number)
     national = phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL)
@@ -73,7 +73,7 @@ def index() -> Mapping[str, str]:
     """What a CRM holds: every example, each in another of its forms, by its key."""
     held: dict[str, str] = {}
     for place, (region, number) in enumerate(examples()):
-        written = [form for name, form in forms(region, number).items() if not name.startswith("from")]
+        written = [form for name, form in forms(number).items() if not name.startswith("from")]
         held[plan_of(region).parse(written[place % len(written)]).dialable or ""] = e164_of(number)
     return held
 
@@ -88,7 +88,7 @@ def test_every_number_of_every_country_is_found_in_each_of_its_forms(index: Mapp
     asked, lost = 0, []
     for region, number in examples():
         plan = plan_of(region)
-        for name, written in forms(region, number).items():
+        for name, written in forms(number).items():
             if is_read_otherwise(region, name, number):
                 continue
             asked += 1
@@ -150,7 +150,7 @@ def _read_by_the_library(written: str) -> str | None:
         ("DE", "0+49 40 66969100", "+494066969100"),
         ("DE", "9 040 66969100", "+494066969100"),
         ("DE", "0040 66969100", "+494066969100"),
-        ("DE", "442079460123", "+442079460123"),
+        ("DE", "12015550123", "+12015550123"),
         ("DE", "Tel. : 040 / 66969-100 (Zentrale)", "+494066969100"),
         ("DE", "Mobil: 0152 28817386", "+4915228817386"),
         ("DE", "tel:66969100;phone-context=+4940", "+494066969100"),
@@ -239,7 +239,7 @@ def test_what_stands_for_a_number_that_nobody_knows(written: str) -> None:
 WRITTEN: Final = st.one_of(
     st.text(max_size=80),
     st.text("+0123456789 ()-/.,;x#*", max_size=30),
-    st.sampled_from([form for region, number in examples() for form in forms(region, number).values()]),
+    st.sampled_from([form for region, number in examples() for form in forms(number).values()]),
     st.tuples(st.sampled_from(["+", "00", "0", "011", ""]), st.integers(0, 10**15)).map(
         lambda both: f"{both[0]}{both[1]}"
     ),
@@ -257,13 +257,8 @@ def test_a_key_is_its_own_key(written: str, region: str) -> None:
 
 @pytest.mark.parametrize("text", [" ", "(", "1 ", "x1", "ext ", ",", "(a", "1-", "d w", "A1", "(0)"])
 def test_no_text_takes_long_to_be_read(text: str) -> None:
-    repeated = (text * 256)[:255] + "!"
-    steps = 0
-    for _ in range(20):
-        # A fresh plan, as the answers of one are kept.
-        NumberPlan("DE").parse(repeated)
-        steps += 1
-    assert steps == 20
+    # Expressions that tried everything again at each place would take minutes here.
+    assert GERMANY.parse((text * 256)[:255] + "!").kind is NumberKind.UNKNOWN
 
 
 # Switchboard stems
