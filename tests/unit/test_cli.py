@@ -404,6 +404,14 @@ def test_a_number_that_nobody_has_is_an_answer_and_no_number_is_a_failure(known:
         assert written in known.remarks
 
 
+def test_a_service_number_of_ours_is_nobodys_although_a_contact_has_it(company: Company) -> None:
+    file = company.file("contacts.csv", f"id,type,name,numbers\n1,organisation,Copy,{SALES};040 66969-0\n")
+    company.run("contacts", "import", file)
+    assert company.json("identify", SALES)["parties"] == []
+    assert company.json("identify", "040 66969-27")["parties"] == []
+    assert len(company.json("identify", "040 66969-0")["parties"]) == 1
+
+
 def test_numbers_of_a_file_come_with_their_key_and_what_people_read(company: Company) -> None:
     lines = company.file("numbers.txt", "0152 / 288 17 386\n\n+49 (40) 66969-0\n")
     assert company.json("numbers", "normalise", lines)["numbers"] == [

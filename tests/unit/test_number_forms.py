@@ -98,6 +98,7 @@ def test_every_number_of_every_country_is_found_in_each_of_its_forms(index: Mapp
     assert asked > 15_000
 
 
+@pytest.mark.timeout(3600)
 def test_no_stranger_is_taken_for_somebody_else(index: Mapping[str, str]) -> None:
     dice = random.Random(5)
     known = [number for _, number in examples()]
