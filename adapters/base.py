@@ -230,7 +230,8 @@ class Party:
 
     All text is bounded and free of control characters once it is in here, and is data wherever it goes.
     ``id`` is unique among the adapter's parties of one ``type``. ``owner`` is the *CRM's* user who looks
-    after the party. ``match`` says on what it was found. ``cases`` are the open ones, ``last_contacts`` the
+    after the party. ``match`` says on what it was found: ``number``, or ``stem`` for the company whose switchboard
+    has the number without its extension. ``cases`` are the open ones, ``last_contacts`` the
     latest; both newest first. Raises ``ValueError`` for an empty or too long id, and for an unknown type.
     """
 
@@ -369,12 +370,14 @@ class AdapterContext:
     """What an adapter has of the server around it.
 
     ``base``: the directory of the configuration file, to which relative paths refer. ``plan``: how numbers are
-    read and written here. ``reactor``: the one for everything that waits.
+    read and written here. ``reactor``: the one for everything that waits. ``own``: our numbers, E.164, which are
+    nobody's whom a CRM could know.
     """
 
     base: Path
     plan: NumberPlan
     reactor: AdapterReactor
+    own: frozenset[str] = frozenset()
 
 
 class IAdapterKind(Protocol):

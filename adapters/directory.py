@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from adapters.base import AdapterContext, AdapterHealth, AdapterUnavailable, Capability, NewParty, Party
 from adapters.directory_csv import ImportReport, export_csv, import_csv
 from adapters.directory_file import Directory, DirectoryError, Entry, PartyNumber
-from cti.numbers import Number, NumberKind
+from cti.numbers import Number, NumberKind, stems
 
 
 @frozen
@@ -35,6 +35,7 @@ class DirectoryAdapter:
     def __init__(self, name: str, options: DirectoryOptions, context: AdapterContext) -> None:
         self._name = name
         self._plan = context.plan
+        self._own = context.own
         self.directory = Directory(context.base / (options.path or f"{name}.db"), name)
 
     @property
@@ -52,10 +53,12 @@ class DirectoryAdapter:
         self.directory.close()
 
     async def identify(self, number: Number) -> Sequence[Party]:
-        if number.kind is not NumberKind.E164 or number.e164 is None:
+        if number.kind is not NumberKind.E164 or number.e164 is None or number.e164 in self._own:
             return ()
         try:
-            return self.directory.lookup(number.e164)
+            return self.directory.lookup(number.e164) or self.directory.lookup_stems(
+                stems(number.e164, self._own)
+            )
         except sqlite3.Error as error:
             raise AdapterUnavailable(f"the directory cannot be read: {error}") from error
 

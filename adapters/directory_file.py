@@ -16,10 +16,20 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import matches_re
 
-from adapters.base import CASES_LIMIT, CONTACTS_LIMIT, AdapterError, Case, LastContact, Party, bounded_word
+from adapters.base import (
+    CASES_LIMIT,
+    CONTACTS_LIMIT,
+    AdapterError,
+    Case,
+    LastContact,
+    Party,
+    PartyType,
+    bounded_word,
+)
+from cti.numbers import stem_of_switchboard, switchboards
 
 SCHEMA_VERSION = 1
 #: Marks the file as a directory ("CTId"), so that no other SQLite file is ever taken for one.
@@ -36,13 +46,17 @@ _WRITE_WAIT_MS = 10_000
 _MAPPED_BYTES = 1 << 30
 _BATCH = 10_000
 
-_LOOKUP = """
+_FOUND = """
 SELECT party.type, party.id, party.name, party.company, party.url, party.owner, party.tier, party.language,
        party.tags, party.notes, party.key,
        EXISTS (SELECT 1 FROM party_case WHERE party_case.party = party.key),
-       EXISTS (SELECT 1 FROM last_contact WHERE last_contact.party = party.key)
-FROM number JOIN party ON party.key = number.party
-WHERE number.e164 = ? LIMIT ?
+       EXISTS (SELECT 1 FROM last_contact WHERE last_contact.party = party.key)"""
+_NUMBER_OF_PARTY = "FROM number JOIN party ON party.key = number.party"
+_LOOKUP = f"{_FOUND} {_NUMBER_OF_PARTY} WHERE number.e164 = ? LIMIT ?"
+_COMPANIES = (PartyType.ORGANISATION.value, PartyType.PARTNER.value, PartyType.SUPPLIER.value)
+_LOOKUP_STEMS = f"""
+{_FOUND}, number.raw, number.e164 {_NUMBER_OF_PARTY}
+WHERE number.e164 IN ({{}}) AND party.type IN (?, ?, ?) LIMIT ?
 """
 _CASES = """
 SELECT id, title, status, opened, url FROM party_case
@@ -151,6 +165,22 @@ class Directory:
             # Not by SQL: its sorter doubles the price of each look-up, and nearly all find one party or none.
             rows.sort(key=itemgetter(1))
         return [self._party(row) for row in rows]
+
+    def lookup_stems(self, stems: Sequence[str]) -> list[Party]:
+        """The companies whose switchboard has the longest of these stems that anybody's has, by id.
+
+        ``stems`` as ``cti.numbers.stems`` gives them. Persons are not found, whatever is written of their numbers.
+        Raises ``sqlite3.Error``.
+        """
+        keys = [key for stem in stems for key in switchboards(stem)]
+        if not keys:
+            return []
+        question = _LOOKUP_STEMS.format(",".join("?" * len(keys)))
+        by_stem: dict[str, list[Any]] = {}
+        for *row, raw, e164 in self._open.execute(question, (*keys, *_COMPANIES, PARTIES_LIMIT)):
+            by_stem.setdefault(stem_of_switchboard(raw, e164) or "", []).append(row)
+        found = next((by_stem[stem] for stem in stems if stem in by_stem), [])
+        return [evolve(self._party(row), match="stem") for row in sorted(found, key=itemgetter(1))]
 
     def get(self, party_id: str) -> Entry | None:
         """The entry with this id, without its cases and last contacts."""

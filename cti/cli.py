@@ -76,6 +76,7 @@ def _parser() -> ArgumentParser:
     _add_check(commands)
     _add_asterisk_conf(commands)
     _add_identify(commands)
+    _add_numbers(commands)
     _add_explain(commands)
     _add_calls(commands)
     _add_dial(commands)
@@ -173,6 +174,35 @@ Nobody found is an answer (exit code 0), unless an adapter failed (1).
     )
     parser.add_argument("number", metavar="NUMBER", nargs="+", help="in any written form, with spaces too")
     _format(parser, "text", "json")
+
+
+def _add_numbers(commands: Any) -> None:
+    group = _group(commands, "numbers", "what people write as telephone numbers")
+    parser = _command(
+        group,
+        "normalise",
+        _normalise_numbers,
+        "the key and the written form of each number in a file",
+        """\
+A number a line, or with --column the numbers in that column of a CSV file, whose other columns stay. Written to
+standard output with the columns e164 (the key, +4915228817386), display (as people of the country write it) and
+error (why it is no public number). Nothing is changed.
+
+  cti numbers normalise numbers.txt -c cti.yaml
+  cti numbers normalise customers.csv --column phone --region AT --format csv > cleaned.csv
+
+The file is UTF-8. The exit code is 1 if one of them is no public number. With --region no configuration is needed
+(-c FILE).
+""",
+    )
+    parser.add_argument("file", metavar="FILE", help="- for standard input")
+    parser.add_argument(
+        "--column", metavar="NAME", help="the file is CSV with a header, and the numbers are there"
+    )
+    parser.add_argument(
+        "--region", metavar="XX", help="whose national numbers these are; else the configured"
+    )
+    _format(parser, "table", "json", "csv")
 
 
 def _add_explain(commands: Any) -> None:
@@ -566,6 +596,12 @@ def _dial(arguments: Namespace) -> int:
     from cti.commands.dial import dial
 
     return dial(arguments)
+
+
+def _normalise_numbers(arguments: Namespace) -> int:
+    from cti.commands.numbers import normalise_numbers
+
+    return normalise_numbers(arguments)
 
 
 def _import_contacts(arguments: Namespace) -> int:

@@ -92,7 +92,7 @@ GATHER_EVENTS: Final = 0.01
 def make_adapters(settings: Settings, reactor: Any) -> dict[str, IAdapter]:
     """The adapters of the configuration, in its order, not started yet."""
     kinds = load_adapter_kinds()
-    context = AdapterContext(settings.base, settings.plan, reactor)
+    context = AdapterContext(settings.base, settings.plan, reactor, settings.own_numbers)
     return {
         name: kinds[adapter.kind](name, adapter.options, context)
         for name, adapter in settings.adapters.items()
@@ -426,10 +426,12 @@ class CtiService(Service):
         log.info("configuration taken over", services=len(settings.services), adapters=len(settings.adapters))
 
     def _use(self, settings: Settings) -> None:
+        # What adapters know of the rest of the configuration, too.
+        same_plan = (settings.plan, settings.own_numbers) == (self.settings.plan, self.settings.own_numbers)
         same = {
             name
             for name, adapter in settings.adapters.items()
-            if name in self._adapters and self.settings.adapters.get(name) == adapter
+            if same_plan and name in self._adapters and self.settings.adapters.get(name) == adapter
         }
         fresh = make_adapters(settings, self._reactor)
         self._adapters = {name: self._adapters[name] if name in same else fresh[name] for name in fresh}

@@ -300,6 +300,12 @@ class Settings:
     desk: Desk = Desk()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
 
+    @property
+    def own_numbers(self) -> frozenset[str]:
+        """Our public numbers: who calls from one of them is no customer."""
+        numbers = {*self.numbers, self.call_control.office_number}
+        return frozenset(number for number in numbers if number is not None and number.startswith("+"))
+
 
 class SettingsError(Exception):
     """A file that cannot be used; its text is one line for each problem, by line."""

@@ -8,11 +8,12 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
 from cti.agents.roster import AgentView
+from cti.numbers import Number, NumberKind
 from cti.store.base import CallDetail
 from cti.store.records import (
     CallRecord,
@@ -165,6 +166,30 @@ def etag_of(record: CallRecord) -> str:
     who = [party.get(key) for key in ("adapter", "type", "id")] if party.get("match") == CHOSEN else None
     content = orjson.dumps([record.notes, record.disposition, who])
     return f'"{hashlib.blake2b(content, digest_size=9).hexdigest()}"'
+
+
+class _Plan(Protocol):
+    def parse(self, raw: str | None) -> Number: ...
+    def display(self, number: str | None) -> str | None: ...
+
+
+def number_json(written: str, plan: _Plan) -> dict[str, str | None]:
+    """What somebody wrote as a telephone number: its key and what people of the plan's country read, or why not."""
+    number = plan.parse(written)
+    return {
+        "raw": written,
+        "e164": number.e164,
+        "display": plan.display(number.dialable),
+        "error": _WHY_NO_KEY.get(number.kind),
+    }
+
+
+_WHY_NO_KEY: Final[Mapping[NumberKind, str]] = {
+    NumberKind.INTERNAL: "an internal number, which nobody has outside",
+    NumberKind.WITHHELD: "this stands for a caller who shows no number",
+    NumberKind.UNAVAILABLE: "there is no number",
+    NumberKind.UNKNOWN: "not a telephone number; one is written like +4915228817386 or 0152 28817386",
+}
 
 
 def with_display(call: Mapping[str, Any], display: Callable[[str | None], str | None]) -> dict[str, Any]:

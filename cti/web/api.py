@@ -25,7 +25,7 @@ from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
 from cti.store.base import CallFilter
-from cti.web import call_control, callbacks, desk, doors, openapi, page
+from cti.web import call_control, callbacks, desk, doors, numbers, openapi, page
 from cti.web.events import Reader
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
@@ -324,6 +324,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *desk.ROUTES,
     *doors.ROUTES,
     *callbacks.ROUTES,
+    *numbers.ROUTES,
 )
 
 

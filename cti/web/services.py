@@ -70,6 +70,8 @@ class INumbers(Protocol):
 
     def parse(self, raw: str | None) -> Number: ...
     def display(self, number: str | None) -> str | None: ...
+    def for_region(self, region: str) -> "INumbers":
+        """The plan of another country. Raises `ValueError` if it is none."""
 
 
 class IIdentifier(Protocol):

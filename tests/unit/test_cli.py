@@ -171,6 +171,7 @@ def test_help_needs_neither_twisted_nor_the_number_tables() -> None:
         "explain",
         "calls",
         "contacts import",
+        "numbers normalise",
         "agents set",
         "token add",
         "user add",
@@ -401,6 +402,48 @@ def test_a_number_that_nobody_has_is_an_answer_and_no_number_is_a_failure(known:
     for written in ("hello", "anonymous"):
         assert known.run("identify", written, code=1) == ""
         assert written in known.remarks
+
+
+def test_a_service_number_of_ours_is_nobodys_although_a_contact_has_it(company: Company) -> None:
+    file = company.file("contacts.csv", f"id,type,name,numbers\n1,organisation,Copy,{SALES};040 66969-0\n")
+    company.run("contacts", "import", file)
+    assert company.json("identify", SALES)["parties"] == []
+    assert company.json("identify", "040 66969-27")["parties"] == []
+    assert len(company.json("identify", "040 66969-0")["parties"]) == 1
+
+
+def test_numbers_of_a_file_come_with_their_key_and_what_people_read(company: Company) -> None:
+    lines = company.file("numbers.txt", "0152 / 288 17 386\n\n+49 (40) 66969-0\n")
+    assert company.json("numbers", "normalise", lines)["numbers"] == [
+        {"raw": "0152 / 288 17 386", "e164": MOBILE, "display": "01522 8817386", "error": None},
+        {"raw": "+49 (40) 66969-0", "e164": "+4940669690", "display": "040 669690", "error": None},
+    ]
+
+
+def test_a_column_of_numbers_is_normalised_beside_the_others(company: Company) -> None:
+    text = "\ufeffid,phone,name\n1,01 58858-0,Acme\n2\n3,hello,=1+1\n"
+    file = company.file("customers.csv", text)
+    written = company.run(
+        "numbers", "normalise", file, "--column", "phone", "--region", "AT", "--format", "csv", code=1
+    )
+    assert written.splitlines() == [
+        "id,phone,name,e164,display,error",
+        "1,01 58858-0,Acme,+431588580,01 588580,",
+        "2,,,,,there is no number",
+        "3,hello,'=1+1,,,not a telephone number; one is written like +4915228817386 or 0152 28817386",
+    ]
+    assert "2 of 3 are no public numbers" in company.remarks
+
+
+def test_what_cannot_be_normalised_says_why(company: Company) -> None:
+    file = company.file("customers.csv", "id,phone\n1,hello\n")
+    company.run("numbers", "normalise", file, "--column", "fone", code=2)
+    assert 'did you mean "phone"' in company.remarks
+    company.run("numbers", "normalise", file, "--region", "Austria", code=2)
+    assert "two letters of ISO 3166" in company.remarks
+    Path(file).write_bytes(b"\xff\xfe")
+    company.run("numbers", "normalise", file, code=1)
+    assert "not UTF-8" in company.remarks
 
 
 def test_nobody_found_because_an_adapter_failed_is_a_failure(company: Company) -> None:

@@ -254,6 +254,75 @@ def test_the_adapter_keeps_its_file_beside_the_configuration(tmp_path: Path) -> 
     assert an_adapter(tmp_path, "/srv/d.db").directory.path == Path("/srv/d.db")
 
 
+def who_calls(adapter: DirectoryAdapter, written: str) -> list[tuple[str, str]]:
+    return [(party.id, party.match) for party in result_of(adapter.identify(GERMANY.parse(written)))]
+
+
+@pytest.fixture
+def switchboards(tmp_path: Path) -> Iterator[DirectoryAdapter]:
+    """Companies of one city whose records say -0, of which one has part of the other's numbers, and others."""
+    context = AdapterContext(tmp_path, GERMANY, Clock(), frozenset({"+492214710100"}))
+    adapter = DirectoryAdapter("customers", DirectoryOptions(), context)
+    result_of(adapter.start())
+    records = [
+        ("acme", "organisation", "+49 40 66969-0"),
+        ("acme-service", "supplier", "040/669692-0"),
+        ("anna", "contact", "040 66969-0"),
+        ("single", "organisation", "030 23125120"),
+        ("ourselves", "organisation", "0221 4710-0"),
+        ("mobile", "organisation", "0152 2881738-0"),
+        ("abroad", "organisation", "+44 20 7946 012-0"),
+        ("desk", "contact", "040 66969-31"),
+    ]
+    for id, kind, raw in records:
+        e164 = GERMANY.parse(raw).e164
+        assert e164 is not None
+        party = Party("customers", kind, id, name=id.title())
+        adapter.directory.put(Entry(party, (PartyNumber(raw, e164),)))
+    yield adapter
+    result_of(adapter.stop())
+
+
+@pytest.mark.parametrize(
+    ("caller", "found"),
+    [
+        ("+49 40 66969-17", [("acme", "stem")]),
+        ("+49 40 66969-1234", [("acme", "stem")]),
+        ("+49 40 66969-27", [("acme-service", "stem")]),
+        ("+49 40 66969-31", [("desk", "number")]),
+        ("+49 40 66969-0", [("acme", "number"), ("anna", "number")]),
+    ],
+)
+def test_a_call_from_an_extension_finds_the_company_of_the_longest_stem(
+    switchboards: DirectoryAdapter, caller: str, found: list[tuple[str, str]]
+) -> None:
+    assert who_calls(switchboards, caller) == found
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [
+        "030 23125127",
+        "0221 4710-12",
+        "0221 4710-100",
+        "+49 152 28817386",
+        "+44 20 7946 0127",
+        "040 66968-27",
+        "040 66969",
+    ],
+)
+def test_neighbours_ourselves_mobiles_and_other_countries_match_no_stem(
+    switchboards: DirectoryAdapter, caller: str
+) -> None:
+    assert who_calls(switchboards, caller) == []
+
+
+def test_our_own_number_is_nobodys_even_if_a_contact_has_it(switchboards: DirectoryAdapter) -> None:
+    own = PartyNumber("0221 4710-100", "+492214710100")
+    switchboards.directory.put(Entry(Party("customers", "contact", "copy", name="Copy"), (own,)))
+    assert who_calls(switchboards, "0221 4710-100") == []
+
+
 def test_the_adapter_fulfils_the_interface_and_answers_in_its_own_name(tmp_path: Path) -> None:
     adapter = an_adapter(tmp_path)
     assert isinstance(adapter, IAdapter)

@@ -161,6 +161,13 @@ def test_what_costs_or_listens_is_off_or_narrow_until_it_is_configured(tmp_path:
     assert (control.auto_answer, control.ring_seconds, control.calls_per_minute) == (False, 30, 10)
 
 
+def test_our_own_numbers_are_those_of_the_services_and_of_the_office(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL + 'call_control: {office_number: "0221 4710 100"}\n')
+    public = {number for number in settings.numbers if number.startswith("+")}
+    assert settings.own_numbers == public | {"+492214710100"}
+    assert public
+
+
 def test_call_control_is_configured_value_by_value(tmp_path: Path) -> None:
     more = """
 call_control:

@@ -458,6 +458,7 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("PATCH", "/api/v1/agents/anna"): {"agent": 200, "supervisor": 200, "admin": 200, "crm": 403},
     ("PATCH", "/api/v1/agents/ben"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403},
     ("POST", "/api/v1/explain"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 200},
+    ("POST", "/api/v1/numbers/normalise"): dict.fromkeys(ROLES, 200),
     ("GET", "/api/v1/events"): dict.fromkeys(ROLES, 200),
     ("GET", "/metrics"): dict.fromkeys(ROLES, 200),
     ("POST", "/api/v1/calls"): dict.fromkeys(ROLES, 202),
@@ -504,6 +505,7 @@ BODIES: Mapping[str, Any] = {
     "password": {"old": PASSWORD, "new": "another horse of mine"},
     "users": {"name": "cleo", "role": "supervisor", "password": PASSWORD},
     "users/ben": {"disabled": True},
+    "normalise": {"numbers": ["015228817386"]},
     "explain": {"from": "015228817386", "to": "494066969100"},
     "calls": {"agent": "anna", "to": "015228817386"},
     "consult": {"to": "ben"},
@@ -814,6 +816,40 @@ def test_one_connection_carries_several_requests(web: Web) -> None:
 
 
 # What is answered
+
+
+def test_numbers_of_another_systems_form_are_normalised_in_their_order(web: Web) -> None:
+    written = ["040 / 66969-0", "", "101", "0152 28817386", "hello"]
+    reply = web.ask("POST", "/api/v1/numbers/normalise", web.token("crm"), {"numbers": written})
+    answers = reply.json["numbers"]
+    assert [each["raw"] for each in answers] == written
+    assert [each["e164"] for each in answers] == ["+4940669690", None, None, "+4915228817386", None]
+    assert [each["display"] for each in answers] == ["040 669690", None, "101", "01522 8817386", None]
+    assert [each["error"] is None for each in answers] == [True, False, False, True, False]
+
+
+def test_numbers_are_normalised_for_the_country_that_is_asked_for(web: Web) -> None:
+    body = {"region": "GB", "numbers": ["020 7946 0123", "+49 152 28817386"]}
+    reply = web.ask("POST", "/api/v1/numbers/normalise", web.token("crm"), body)
+    assert [each["e164"] for each in reply.json["numbers"]] == ["+442079460123", "+4915228817386"]
+    assert [each["display"] for each in reply.json["numbers"]] == ["020 7946 0123", "+49 1522 8817386"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"region": "XX", "numbers": []},
+        {"region": "Germany", "numbers": []},
+        {"numbers": ["1"] * 201},
+        {"numbers": ["1" * 257]},
+        {"numbers": [1]},
+        {"region": "DE"},
+    ],
+)
+def test_what_cannot_be_normalised_is_refused_with_a_reason(web: Web, body: Any) -> None:
+    reply = web.ask("POST", "/api/v1/numbers/normalise", web.token("crm"), body)
+    assert reply.status == 422
+    assert "body" in reply.json["detail"]
 
 
 @pytest.mark.parametrize("written", ["015228817386", "%2B4915228817386", "+4915228817386", "0152+28817386"])
