@@ -748,11 +748,17 @@ def test_another_s_desk_and_a_party_s_history_are_looks_and_one_s_own_desk_is_no
         (anna, "/api/v1/desk"),
         (sue, "/api/v1/desk?agent=anna"),
         (anna, "/api/v1/calls/c1/history"),
+        (anna, "/api/v1/desk/calls/c1"),
+        (sue, "/api/v1/desk/unwritten?agent=anna"),
+        (sue, "/api/v1/callbacks"),
     ):
         web.ask("GET", path, token)
     assert [(entry.who, entry.action, entry.object) for entry in web.doors.written] == [
         ("supervisor token", "GET /api/v1/desk", "anna"),
         ("agent token", "GET /api/v1/calls/{id}/history", "c1"),
+        ("agent token", "GET /api/v1/desk/calls/{id}", "c1"),
+        ("supervisor token", "GET /api/v1/desk/unwritten", None),
+        ("supervisor token", "GET /api/v1/callbacks", None),
     ]
 
 
