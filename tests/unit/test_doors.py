@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+from argon2 import PasswordHasher
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -201,6 +202,27 @@ def test_a_password_changed_while_it_is_compared_does_not_open(web: Web) -> None
     web.doors.add(a_user("anna", password=QUICK.hash(ANOTHER), changed=2.0))
     comparing[0].callback(None)
     assert transport.value().startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_user_changed_while_their_password_is_made_anew_stays_as_changed() -> None:
+    working: list[Deferred[Any]] = []
+
+    def later(work: Any) -> "Deferred[Any]":
+        working.append(Deferred().addCallback(lambda _: work()))
+        return working[-1]
+
+    web = Web(passwords=Passwords(later, PasswordHasher(time_cost=2, memory_cost=8, parallelism=1)))
+    web.doors.add(a_user("anna"))
+    channel, transport = web.connect()
+    channel.dataReceived(
+        request_bytes("POST", "/api/v1/session", None, {"username": "anna", "password": PASSWORD})
+    )
+    working[0].callback(None)
+    disabled = a_user("anna", disabled=True)
+    web.doors.add(disabled)
+    working[1].callback(None)
+    assert transport.value().startswith(b"HTTP/1.1 401 ")
+    assert web.doors.kept_users["anna"] == disabled
 
 
 def test_a_log_in_gives_a_new_id_and_the_old_one_is_dead(web: Web) -> None:
