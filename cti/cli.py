@@ -426,7 +426,7 @@ Asks for the password, twice. Nobody may log in until the first one is added her
   cti user add anna --role agent --agent anna -c cti.yaml
   pass show cordboard/ben | cti user add ben --role agent --agent ben --password-stdin -c cti.yaml
 
-A password has 10 to 200 characters, and is not the name nor one of those that are tried first.
+A password has 12 to 128 characters, and is not the name nor one of those that are tried first.
 """,
     )
     add.add_argument("name", metavar="NAME", help="what they type to log in; capitals make no difference")

@@ -17,6 +17,7 @@ from cti.calls.control import Asker, BadTarget, CallUnknown, Control, Done, NotN
 from cti.calls.inbound import brief_party
 from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.log import CallLog
+from cti.calls.one_at_a_time import OneAtATime
 from cti.calls.present import iso
 from cti.calls.services import Services
 from cti.calls.written import matches
@@ -92,6 +93,7 @@ class Callbacks:
         self._latest: dict[str, CallbackRecord] = {}
         self._by_number: dict[str, dict[str, None]] = {}
         self._closed_in: dict[str, list[CallbackRecord]] = {}
+        self._dialling = OneAtATime()
 
     def restore(self, records: Sequence[CallbackRecord]) -> None:
         for record in records:
@@ -230,14 +232,16 @@ class Callbacks:
 
     async def dial(self, asker: Asker, id: str, agent: str) -> Done:
         """The agent takes it, and calls. Raises `CallbackUnknown`, `ControlError`, `StoreError`."""
-        known = self._get(asker, id)
-        if known.state != OPEN:
-            raise NotNow(f"this callback is {known.state}")
-        done = await self._control.make_call(asker, agent, f"tel:{known.number}")
-        latest = self._latest.get(id)
-        if latest is not None and latest.owner != agent:
-            await self._commit(evolve(latest, owner=agent, changed=self._now()), latest)
-        return done
+        # Of two who dial it at once, the second finds it taken: nobody is called back twice.
+        async with self._dialling(id):
+            known = self._get(asker, id)
+            if known.state != OPEN:
+                raise NotNow(f"this callback is {known.state}")
+            done = await self._control.make_call(asker, agent, f"tel:{known.number}")
+            latest = self._latest.get(id)
+            if latest is not None and latest.owner != agent:
+                await self._commit(evolve(latest, owner=agent, changed=self._now()), latest)
+            return done
 
     # Inside.
 

@@ -74,13 +74,16 @@ class Painting:
         waiting = self._waiting.setdefault(call.id, [])
         waiting.append(painted)
         late = self._clock.callLater(seconds, painted.callback, None)
-        await painted
-        if late.active():
-            late.cancel()
-        elif painted in waiting:
-            waiting.remove(painted)
-            if not waiting:
-                self._waiting.pop(call.id, None)
+        try:
+            await painted
+        finally:
+            # Also where whoever waited has been given up.
+            if late.active():
+                late.cancel()
+            if painted in waiting:
+                waiting.remove(painted)
+            if not waiting and self._waiting.get(call.id) is waiting:
+                del self._waiting[call.id]
 
 
 def _shown(card: CardRecord) -> bool:

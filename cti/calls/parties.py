@@ -13,6 +13,7 @@ from cti.calls.services import Services
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written, may_write
 from cti.numbers import Number
+from cti.store.records import CallRecord
 
 
 class NoCreator(Exception):
@@ -51,9 +52,12 @@ class Parties:
     ) -> Created:
         """Take them in, and say of `call`, if given, that it was them; where its service wants it, without a word.
 
-        Raises `NoCreator`, `CallUnknown` for a call that the asker may not write of, `AdapterError`, `StoreError`.
+        Raises `NoCreator`, `ValueError` for a number that is not the call's, `CallUnknown` for a call that the asker may not write of, `AdapterError`, `StoreError`.
         """
         about = None if call is None else await self._call(asker, call)
+        if about is not None and asker.own_only and wanted.number != _number_of(about.record):
+            # Whoever a call is given to, its agent gets to read the history of.
+            raise ValueError("number: with `call`, the number of its other side would be right")
         service = None if about is None else self._services().named(about.record.service or "")
         if adapter is None and service is not None and service.quick_create is not None:
             adapter = service.quick_create.adapter
@@ -95,3 +99,7 @@ class Parties:
             for agent, card in call.cards.items():
                 call.cards[agent] = evolve(card, body=call.card)
         await self._written.take_party(call, whole, list(call.cards.values()))
+
+
+def _number_of(record: CallRecord) -> str | None:
+    return record.from_number if record.direction == "inbound" else record.to_number

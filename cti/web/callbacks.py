@@ -133,6 +133,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Missed calls and planned ones, newest first",
         "An agent gets their own, and those of nobody that they were offered or that are their groups'.",
         roles=_EVERYBODY,
+        audited=True,
         query=(
             Parameter("state", {"type": "string", "enum": list(STATES), "default": STATES[0]}, "which"),
             Parameter("owner", TEXT, "an agent's id, `me`, or `none`"),

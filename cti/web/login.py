@@ -80,7 +80,11 @@ class Login:
         user = await self._checked(name, password, where)
         unit = self._store.unit()
         if self._passwords.outdated(user.password):
-            user = evolve(user, password=await self.hash(password))
+            again = evolve(user, password=await self.hash(password))
+            if self._store.user(name) != user:
+                # Changed while that took its time: what an admin has done meanwhile is not undone.
+                raise await self._wrong(user, where)
+            user = again
             unit.put_user(user)
         if before is not None:
             unit.end_session(digest_of(before))

@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred
 
 T = TypeVar("T")
 
-SHORTEST: Final = 10
-LONGEST: Final = 200
+SHORTEST: Final = 12
+LONGEST: Final = 128
 #: So many may wait for their turn; who comes then is asked to come again.
 WAITING: Final = 64
 

@@ -236,3 +236,42 @@ def test_what_has_been_typed_stays_when_the_server_is_away_while_it_is_saved(
         desk.has_saved()
         assert house.company.daemon.call(call)["notes"] == "Typed into the dark."
         desk.hangs_up()
+
+
+def test_a_log_out_loses_no_words_and_shows_the_next_one_nothing(house: House, tmp_path: Path) -> None:
+    def leaves() -> None:
+        if desk.at("leave").count() == 0:
+            desk.at("person").click()
+        desk.at("leave").click()
+
+    with house.desk("anna", tmp_path, expects=["503", "404", "403"]) as desk:
+        call = talking(house, desk)
+        desk.tab.route(
+            f"**/api/v1/calls/{call}",
+            lambda route: route.fulfill(status=503, content_type="application/problem+json", body="{}"),
+        )
+        desk.writes("Wants a second pump.")
+        expect(desk.at("saved")).to_have_attribute("data-state", "kept")
+        desk.goes_to("recent")
+        expect(desk.at("recent")).to_contain_text("Katja Brandt")
+        leaves()
+        expect(desk.tab.locator(".toast")).to_be_visible()
+        expect(desk.at("login")).to_have_count(0)
+        leaves()
+        desk.is_asked_to_log_in()
+
+        desk.tab.unroute(f"**/api/v1/calls/{call}")
+        desk.log_in("anna", PASSWORD)
+        eventually(
+            lambda: house.company.daemon.call(call)["notes"] == "Wants a second pump."
+            or desk.tab.wait_for_timeout(50),
+            what="the words at the server",
+        )
+        leaves()
+        desk.is_asked_to_log_in()
+
+        desk.log_in("ben", PASSWORD)
+        desk.goes_to("recent")
+        expect(desk.at("recent")).to_be_visible()
+        expect(desk.at("recent")).not_to_contain_text("Wants a second pump.")
+        assert desk.tab.evaluate("window.performance.getEntriesByType('navigation')[0].type") == "reload"

@@ -99,9 +99,9 @@ def test_without_a_terminal_the_password_has_to_be_given(company: Company, typed
         (["anna", "--role", "agent"], PASSWORD, 1, "whose calls"),
         (["anna", "--role", "agent", "--agent", "ana"], PASSWORD, 1, 'did you mean "anna"'),
         (["an na", "--role", "admin"], PASSWORD, 1, "letters, digits"),
-        (["anna", "--role", "admin"], "short", 1, "10 to 200"),
+        (["anna", "--role", "admin"], "short", 1, "12 to 128"),
         (["anna", "--role", "admin"], "passwort123", 1, "tried first"),
-        (["anna", "--role", "admin"], "x" * 300, 1, "10 to 200"),
+        (["anna", "--role", "admin"], "x" * 300, 1, "12 to 128"),
     ],
 )
 def test_who_makes_no_sense_is_not_added(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from adapters.base import Capability, NewParty, Party
 from cti.agents.presence import GRACE, Presence
@@ -251,6 +251,18 @@ def test_nobody_is_waited_for_beyond_the_time_or_without_a_desktop(floor: Floor)
     assert waiting == []
     floor.house.clock.advance(0.02)
     assert waiting == [None]
+    settled(floor.painting.painted("anna", CALL, 1))
+    assert len(floor.events("card.shown")) == 1
+
+
+def test_a_wait_that_is_given_up_leaves_nothing_behind(floor: Floor) -> None:
+    floor.house.offered("anna")
+    floor.watched = {"anna"}
+    waiting = Deferred.fromCoroutine(floor.painting.wait(floor.call, ("anna",), 0.3))
+    waiting.addErrback(lambda failure: failure.trap(CancelledError))
+    before = len(floor.house.clock.getDelayedCalls())
+    waiting.cancel()
+    assert len(floor.house.clock.getDelayedCalls()) == before - 1
     settled(floor.painting.painted("anna", CALL, 1))
     assert len(floor.events("card.shown")) == 1
 
@@ -645,6 +657,27 @@ def test_who_dials_an_entry_takes_it(floor: Floor) -> None:
         settled(floor.callbacks.dial(CHIEF, "b1", "anna"))
 
 
+def test_of_two_who_dial_an_entry_at_once_one_calls(floor: Floor) -> None:
+    an_entry(floor)
+    rings: Deferred[None] = Deferred()
+    dialled: list[str] = []
+
+    async def make_call(_asker: Asker, agent: str, _to: str) -> str:
+        dialled.append(agent)
+        await rings
+        return "done"
+
+    floor.control.make_call = make_call  # type: ignore[method-assign, assignment]
+    outcomes: list[Any] = []
+    for asker, agent in ((ANNA, "anna"), (BEN, "ben")):
+        Deferred.fromCoroutine(floor.callbacks.dial(asker, "b1", agent)).addBoth(outcomes.append)
+    rings.callback(None)
+    assert dialled == ["anna"]
+    assert len(outcomes) == 2
+    assert "done" in outcomes
+    assert callbacks(floor)[-1].owner == "anna"
+
+
 # Unknown callers
 
 
@@ -718,6 +751,17 @@ def test_nobody_is_taken_in_where_no_adapter_can_or_the_call_is_anothers(floor: 
         settled(floor.parties.create(ANNA, KATRIN, PLAN.parse(CUSTOMER), "crm", None))
     with pytest.raises(CallUnknown):
         settled(floor.parties.create(BEN, KATRIN, PLAN.parse(CUSTOMER), None, CALL))
+
+
+def test_an_agent_gives_their_call_to_nobody_but_who_has_its_number(floor: Floor) -> None:
+    """The history of somebody else's calls would be theirs to read."""
+    floor.adapters["directory"] = Directory()
+    floor.talking()
+    other = evolve(KATRIN, number="+494066969123")
+    with pytest.raises(ValueError, match="number"):
+        settled(floor.parties.create(ANNA, other, PLAN.parse(other.number), None, CALL))
+    assert floor.events("call.updated") == []
+    settled(floor.parties.create(CHIEF, other, PLAN.parse(other.number), None, CALL))
 
 
 # Who has a desktop open

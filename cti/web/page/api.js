@@ -49,8 +49,10 @@ export async function ask(method, path, { body, etag, key, patience = PATIENCE }
   }
   const content = parsed(text);
   if (answer.ok) return { body: content, etag: answer.headers.get("ETag"), status: answer.status };
-  if (answer.status === 401 && path !== "session") whenExpired();
-  throw new Problem(answer.status, content ?? {}, Number(answer.headers.get("Retry-After")) || null);
+  const problem = new Problem(answer.status, content ?? {}, Number(answer.headers.get("Retry-After")) || null);
+  // A wrong old password is no end of the session.
+  if (answer.status === 401 && path !== "session" && problem.kind !== "wrong-login") whenExpired();
+  throw problem;
 }
 
 /** A key by which the server knows a request that is sent a second time. */

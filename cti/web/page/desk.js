@@ -24,6 +24,8 @@ const LISTS = ["missed", "unwritten", "recent"];
 
 const app = {
   session: null,
+  used: false,
+  warned: false,
   state: nothingKnown(),
   lineState: "connecting",
   expired: false,
@@ -205,11 +207,13 @@ const app = {
       // The words of another person are not this one's to send.
       drafts.forgetAll();
       remember(session.user.name);
-      if (app.session !== null) {
+      if (app.used) {
+        // Lists, histories and names of the person before are in the memory of every part of the page.
         location.reload();
         return;
       }
     }
+    app.used = true;
     app.session = session;
     app.expired = false;
     setCsrf(session.csrf);
@@ -226,6 +230,11 @@ const app = {
 
   async leave() {
     await drafts.flush();
+    if (drafts.unsaved && !app.warned) {
+      app.warned = true;
+      app.toast(t("leave.unsaved"));
+      return;
+    }
     if (!(await app.run(() => ask("DELETE", "session")))) return;
     line.say({ kind: "signedOut" });
     left();
@@ -352,10 +361,11 @@ async function learnNames() {
 }
 
 function left() {
+  // What could not be saved waits for its own author; whoever else logs in makes it go (`enter`).
+  drafts.rest();
   line.stop();
-  drafts.forgetAll();
   quiet();
-  Object.assign(app, { session: null, state: nothingKnown(), expired: false, menu: null, dialog: null, pastCall: null });
+  Object.assign(app, { session: null, state: nothingKnown(), expired: false, warned: false, menu: null, dialog: null, pastCall: null });
   setCsrf(null);
   render();
 }

@@ -106,6 +106,11 @@ export class Drafts {
     return Promise.all([...this.drafts.keys()].map((id) => this.save(id)));
   }
 
+  /** Try nothing until `flush`: nobody is logged in. */
+  rest() {
+    for (const draft of this.drafts.values()) clearTimeout(draft.timer);
+  }
+
   schedule(id, wait) {
     const draft = this.drafts.get(id);
     clearTimeout(draft.timer);

@@ -98,7 +98,7 @@ function password(app) {
       "label",
       { class: "field" },
       h("span", { class: "label" }, t(words)),
-      h("input", { class: "input short", type: "password", name, autocomplete, required: true, minlength: name === "new" ? "10" : null, maxlength: "200" }),
+      h("input", { class: "input short", type: "password", name, autocomplete, required: true, minlength: name === "new" ? "12" : null }),
     );
   return h(
     "form",
