@@ -52,7 +52,8 @@ class Parties:
     ) -> Created:
         """Take them in, and say of `call`, if given, that it was them; where its service wants it, without a word.
 
-        Raises `NoCreator`, `ValueError` for a number that is not the call's, `CallUnknown` for a call that the asker may not write of, `AdapterError`, `StoreError`.
+        Raises `NoCreator`, `ValueError` for a number that is not the call's, `CallUnknown` for a call that the asker
+        may not write of, `AdapterError`, `StoreError`.
         """
         about = None if call is None else await self._call(asker, call)
         if about is not None and asker.own_only and wanted.number != _number_of(about.record):

@@ -263,8 +263,10 @@ def test_a_log_out_loses_no_words_and_shows_the_next_one_nothing(house: House, t
         desk.tab.unroute(f"**/api/v1/calls/{call}")
         desk.log_in("anna", PASSWORD)
         eventually(
-            lambda: house.company.daemon.call(call)["notes"] == "Wants a second pump."
-            or desk.tab.wait_for_timeout(50),
+            lambda: (
+                house.company.daemon.call(call)["notes"] == "Wants a second pump."
+                or desk.tab.wait_for_timeout(50)
+            ),
             what="the words at the server",
         )
         leaves()

@@ -679,7 +679,8 @@ def test_a_language_ends_no_session_and_anything_else_does(web: Web) -> None:
 @pytest.mark.parametrize(
     "password",
     ["", "x" * (SHORTEST - 1), "x" * (LONGEST + 1), "password1234", "Passwort2025!", "P@ssw0rd!!!!", "123456789012",
-     "abababababab", "abcdefghijkl", "anna12345678", "anna.anna.anna", "qwertzuiop12", "000000000000", "  !!  99  11", "x7#Lq2!vTz9"],
+     "abababababab", "abcdefghijkl", "anna12345678", "anna.anna.anna", "qwertzuiop12", "000000000000",
+     "  !!  99  11", "x7#Lq2!vTz9"],
 )  # fmt: skip
 def test_what_is_guessed_first_is_no_password(password: str) -> None:
     assert wrong_with(password, "anna") is not None
