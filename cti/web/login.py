@@ -92,8 +92,19 @@ class Login:
         self._audit.add(unit, identity, "session.opened", user.name, where.address)
         await self._store.commit(unit)
         self._sessions.forget()
+        await self._still_right(user, id, where)
         self._count("ok")
         return Opened(id, identity, user)
+
+    async def _still_right(self, user: UserRecord, id: str, where: From) -> None:
+        """A new password ends all sessions; one that begins just then by the old password has to end, too."""
+        kept = self._store.user(user.name)
+        if kept is None or kept.disabled or kept.password != user.password:
+            unit = self._store.unit()
+            unit.end_session(digest_of(id))
+            await self._store.commit(unit)
+            self._sessions.forget()
+            raise await self._wrong(kept, where)
 
     async def change_password(self, who: Identity, old: str, new: str, where: From) -> Opened:
         """Give a person another password: all their sessions end, and a new one begins. Raises `Problem`."""

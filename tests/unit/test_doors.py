@@ -225,6 +225,21 @@ def test_a_user_changed_while_their_password_is_made_anew_stays_as_changed() -> 
     assert web.doors.kept_users["anna"] == disabled
 
 
+def test_a_session_that_begins_by_a_password_just_changed_ends(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.doors.add(a_user("anna"))
+    commit = web.doors.commit
+
+    def commit_behind_another(unit: Any) -> Any:
+        web.doors.add(a_user("anna", password="$argon2id$another"))
+        return commit(unit)
+
+    monkeypatch.setattr(web.doors, "commit", commit_behind_another)
+    assert Browser(web).log_in().status == 401
+    assert web.doors.kept_sessions == {}
+
+
 def test_a_log_in_gives_a_new_id_and_the_old_one_is_dead(web: Web) -> None:
     browser = logged_in(web)
     planted = browser.session
