@@ -222,15 +222,12 @@ async function create(app, each, event) {
   const form = event.target;
   const { name, company } = form.elements;
   await app.run(async () => {
-    await app.ask("POST", "parties", {
-      body: {
-        type: "contact",
-        name: name.value.trim(),
-        ...(company.value.trim() ? { company: company.value.trim() } : {}),
-        number: otherSide(each.call, null, null).address,
-        call: each.call.id,
-      },
-      key: app.keyFor(`create-${each.call.id}`),
+    await app.askOnce("parties", {
+      type: "contact",
+      name: name.value.trim(),
+      ...(company.value.trim() ? { company: company.value.trim() } : {}),
+      number: otherSide(each.call, null, null).address,
+      call: each.call.id,
     });
     app.say(t("create.done", { name: name.value.trim() }));
     app.reread();

@@ -38,7 +38,7 @@ const app = {
   pastCall: null,
   atWork: new Set(),
   painted: new Set(),
-  keysOfPosts: new Map(),
+  unanswered: new Map(),
   names: new Map(),
   ask,
 
@@ -81,10 +81,19 @@ const app = {
     stale(app);
   },
 
-  /** The same request again bears the same key, so that it is done once. */
-  keyFor(what) {
-    if (!app.keysOfPosts.has(what)) app.keysOfPosts.set(what, newKey());
-    return app.keysOfPosts.get(what);
+  /** POST so that it is done once: sent again because no answer came, the same bears the same key. */
+  async askOnce(path, body) {
+    const what = `${path} ${JSON.stringify(body)}`;
+    const key = app.unanswered.get(what) ?? newKey();
+    app.unanswered.set(what, key);
+    try {
+      const answer = await ask("POST", path, { body, key });
+      app.unanswered.delete(what);
+      return answer;
+    } catch (problem) {
+      if (problem.status) app.unanswered.delete(what);
+      throw problem;
+    }
   },
 
   say(words) {
