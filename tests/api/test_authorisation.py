@@ -72,6 +72,8 @@ def value_of(schema: Schema) -> Any:
     type = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
     if type[0] == "object":
         return {name: value_of(schema["properties"][name]) for name in schema.get("required", ())}
+    if type[0] == "array":
+        return [value_of(schema["items"])]
     return {"string": "x" * schema.get("minLength", 1), "integer": schema.get("minimum", 1), "boolean": True}[
         type[0]
     ]
