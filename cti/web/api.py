@@ -27,8 +27,9 @@ from cti.numbers import NumberKind
 from cti.store.base import CallFilter
 from cti.web import call_control, callbacks, desk, doors, numbers, openapi, page
 from cti.web.events import Reader
+from cti.web.pages import CURSOR, limit, not_given_out
 from cti.web.problems import Problem
-from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
+from cti.web.routing_table import Answer, Asked, Parameter, Route, json_answer, own_agent
 from cti.web.schema import Schema
 from cti.web.services import Component, DryRun, Services
 from cti.web.shapes import NUMBER, SCHEMAS, STRING, TEXT, TIME, named
@@ -58,7 +59,7 @@ async def identify(services: Services, asked: Asked) -> Answer:
     number = services.numbers.parse(asked.query["number"])
     if number.kind not in (NumberKind.E164, NumberKind.INTERNAL):
         raise _not_a_number()
-    return _json((await services.identifier.identify(number)).as_json())
+    return json_answer((await services.identifier.identify(number)).as_json())
 
 
 async def calls(services: Services, asked: Asked) -> Answer:
@@ -75,9 +76,9 @@ async def calls(services: Services, asked: Asked) -> Answer:
     try:
         found, following = await services.calls.calls(where, query["limit"], query.get("cursor"))
     except ValueError as error:
-        raise _not_given_out(error) from error
+        raise not_given_out(error) from error
     shown = [with_display(call_json(call), services.numbers.display) for call in found]
-    return _json({"calls": shown, "next": following})
+    return json_answer({"calls": shown, "next": following})
 
 
 async def call(services: Services, asked: Asked) -> Answer:
@@ -96,15 +97,15 @@ async def gaps(services: Services, asked: Asked) -> Answer:
     try:
         found, following = await services.calls.gaps(since, until, query["limit"], query.get("cursor"))
     except ValueError as error:
-        raise _not_given_out(error) from error
-    return _json({"gaps": [gap_json(gap) for gap in found], "next": following})
+        raise not_given_out(error) from error
+    return json_answer({"gaps": [gap_json(gap) for gap in found], "next": following})
 
 
 async def agents(services: Services, asked: Asked) -> Answer:
     who = asked.identity
     own = own_agent(who) if who.role == AGENT else None
     views = services.agents.views()
-    return _json({"agents": [_agent_json(view) for view in views if own is None or view.id == own]})
+    return json_answer({"agents": [_agent_json(view) for view in views if own is None or view.id == own]})
 
 
 async def change_agent(services: Services, asked: Asked) -> Answer:
@@ -125,13 +126,13 @@ async def change_agent(services: Services, asked: Asked) -> Answer:
         raise Problem(422, f"phone: {error}") from error
     for view in services.agents.views():
         if view.id == agent:
-            return _json(_agent_json(view))
+            return json_answer(_agent_json(view))
     raise Problem(404, "this agent was removed meanwhile")
 
 
 async def explain(services: Services, asked: Asked) -> Answer:
     body = asked.body
-    return _json(dict(await services.explain(DryRun(body["from"], body["to"], _time(body.get("at"))))))
+    return json_answer(dict(await services.explain(DryRun(body["from"], body["to"], _time(body.get("at"))))))
 
 
 async def events(services: Services, asked: Asked) -> None:
@@ -160,10 +161,6 @@ def metrics_reader(services: Services, address: Address | None) -> bool:
 _EVERYBODY: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
 _STAFF: Final = frozenset({AGENT, SUPERVISOR, ADMIN})
 
-_LIMIT: Final = Parameter(
-    "limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "how many"
-)
-_CURSOR: Final = Parameter("cursor", TEXT, "`next` of the page before")
 _SEQ: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": _LAST_SEQ}
 _BAD: Final = "something in the request is not as described here"
 
@@ -232,8 +229,8 @@ ROUTES: Final[tuple[Route, ...]] = (
                 {"type": "string", "enum": [*SCHEMAS["Call"]["properties"]["outcome"]["enum"][:-1]]},
                 "what came of it",
             ),
-            _LIMIT,
-            _CURSOR,
+            limit(500),
+            CURSOR,
         ),
         answers=("application/json", named("CallPage")),
         problems={422: _BAD},
@@ -258,8 +255,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=(
             Parameter("since", TIME, "gaps that ended then or later"),
             Parameter("until", TIME, "gaps that began before"),
-            _LIMIT,
-            _CURSOR,
+            limit(500),
+            CURSOR,
         ),
         answers=("application/json", named("Gaps")),
         problems={422: _BAD},
@@ -333,10 +330,6 @@ def _description() -> bytes:
     return orjson.dumps(openapi.document(ROUTES, __version__))
 
 
-def _json(value: Any) -> Answer:
-    return Answer(orjson.dumps(value))
-
-
 def _health(components: Mapping[str, Component]) -> Answer:
     parts = {name: {"ok": part.ok, "detail": part.detail} for name, part in components.items()}
     ok = all(part.ok for part in components.values() if part.needed)
@@ -367,10 +360,6 @@ def _number(services: Services, raw: str | None) -> str | None:
     if number.dialable is None:
         raise _not_a_number()
     return number.dialable
-
-
-def _not_given_out(error: ValueError) -> Problem:
-    return Problem(422, f"cursor: {error}; take `next` from the page before", kind="cursor")
 
 
 def _not_a_number() -> Problem:

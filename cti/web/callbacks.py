@@ -12,8 +12,9 @@ from cti.numbers import NumberKind
 from cti.store.records import CallbackRecord
 from cti.web.call_control import WHY, asker, told
 from cti.web.etags import changed
+from cti.web.pages import CURSOR, limit, not_given_out
 from cti.web.problems import Problem
-from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
+from cti.web.routing_table import Answer, Asked, Parameter, Route, json_answer, own_agent
 from cti.web.schema import Schema
 from cti.web.services import Services
 from cti.web.shapes import NUMBER, STRING, TEXT, TIME, listed, maybe, named, record
@@ -33,8 +34,8 @@ async def callbacks(services: Services, asked: Asked) -> Answer:
             who, query["state"], query.get("owner"), query["limit"], query.get("cursor")
         )
     except ValueError as error:
-        raise Problem(422, f"cursor: {error}; take `next` from the page before", kind="cursor") from error
-    return _json({"callbacks": [_shown(services, each) for each in page], "next": following})
+        raise not_given_out(error) from error
+    return json_answer({"callbacks": [_shown(services, each) for each in page], "next": following})
 
 
 async def plan(services: Services, asked: Asked) -> Answer:
@@ -74,7 +75,7 @@ async def dial(services: Services, asked: Asked) -> Answer:
         )
     except CallbackUnknown as error:
         raise Problem(404, str(error)) from error
-    return _json(call_json(done.call), 202)
+    return json_answer(call_json(done.call), 202)
 
 
 def _given(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,10 +91,6 @@ def _shown(services: Services, callback: CallbackRecord) -> dict[str, Any]:
 
 def _with_etag(callback: Mapping[str, Any], status: int) -> Answer:
     return Answer(orjson.dumps(callback), status, etag=callback["etag"])
-
-
-def _json(value: Any, status: int = 200) -> Answer:
-    return Answer(orjson.dumps(value), status)
 
 
 _CHANGEABLE: Final[Mapping[str, Schema]] = {
@@ -137,8 +134,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=(
             Parameter("state", {"type": "string", "enum": list(STATES), "default": STATES[0]}, "which"),
             Parameter("owner", TEXT, "an agent's id, `me`, or `none`"),
-            Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, "how many"),
-            Parameter("cursor", TEXT, "`next` of the page before"),
+            limit(200),
+            CURSOR,
         ),
         answers=("application/json", record({"callbacks": listed(_CALLBACK), "next": maybe(STRING)})),
         problems={422: "something in the request is not as described here"},

@@ -3,7 +3,7 @@
 What a desk shows and what may be written is said in `cti.calls`; who may ask is said here.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, Final
 
 import orjson
@@ -24,11 +24,11 @@ from cti.store.base import CallFilter
 from cti.store.records import CallRecord
 from cti.web.call_control import asker
 from cti.web.etags import changed
+from cti.web.pages import CURSOR, limit, not_given_out
 from cti.web.problems import Problem
-from cti.web.routing_table import Answer, Asked, Parameter, Route, own_agent
-from cti.web.schema import Schema
+from cti.web.routing_table import Answer, Asked, Parameter, Route, json_answer, own_agent
 from cti.web.services import Services
-from cti.web.shapes import NUMBER, STRING, TEXT, TIME, listed, maybe, named, record
+from cti.web.shapes import NUMBER, STRING, TEXT, TIME, closed, listed, maybe, named, record
 from cti.web.tokens import ADMIN, AGENT, CRM, SUPERVISOR
 
 _STAFF: Final = frozenset({AGENT, SUPERVISOR, ADMIN})
@@ -41,7 +41,7 @@ async def desk(services: Services, asked: Asked) -> Answer:
         # Somebody else's cards; one's own are in the log already, as offered.
         await services.audit.note(asked.identity, "GET /api/v1/desk", agent, asked.address)
     try:
-        return _json(services.desktop.desk.snapshot(agent))
+        return json_answer(services.desktop.desk.snapshot(agent))
     except AgentUnknown as error:
         raise Problem(404, f"{error}; GET /api/v1/agents lists them") from error
 
@@ -51,7 +51,7 @@ async def desk_call(services: Services, asked: Asked) -> Answer:
     detail = await services.calls.call(asked.path["id"])
     if detail is None or not took_part(detail, agent):
         raise Problem(404, "there is no such call, or you had no part in it", kind="no-such-call")
-    return _json(services.desktop.desk.one(detail, agent))
+    return json_answer(services.desktop.desk.one(detail, agent))
 
 
 async def card_painted(services: Services, asked: Asked) -> Answer:
@@ -95,7 +95,7 @@ async def wrap_up(services: Services, asked: Asked) -> Answer:
         raise Problem(409, str(error), kind="disposition-missing") from error
     except ExtendedEnough as error:
         raise Problem(422, str(error), kind="extended-enough") from error
-    return _json(services.desktop.desk.snapshot(agent))
+    return json_answer(services.desktop.desk.snapshot(agent))
 
 
 async def unwritten(services: Services, asked: Asked) -> Answer:
@@ -103,8 +103,8 @@ async def unwritten(services: Services, asked: Asked) -> Answer:
     try:
         page, following = await services.calls.unwritten(agent, query["limit"], query.get("cursor"))
     except ValueError as error:
-        raise Problem(422, f"cursor: {error}; take `next` from the page before", kind="cursor") from error
-    return _json({"calls": services.desktop.desk.unwritten(page, agent), "next": following})
+        raise not_given_out(error) from error
+    return json_answer({"calls": services.desktop.desk.unwritten(page, agent), "next": following})
 
 
 async def history(services: Services, asked: Asked) -> Answer:
@@ -126,7 +126,7 @@ async def history(services: Services, asked: Asked) -> Answer:
     newest = sorted(found.values(), key=lambda each: (each.started, each.id), reverse=True)[:limit]
     fields = _BRIEF if who.role == AGENT else None
     shown = (with_display(call_json(each), services.numbers.display) for each in newest)
-    return _json({"calls": [_brief(each, fields) for each in shown]})
+    return json_answer({"calls": [_brief(each, fields) for each in shown]})
 
 
 async def create_party(services: Services, asked: Asked) -> Answer:
@@ -147,7 +147,7 @@ async def create_party(services: Services, asked: Asked) -> Answer:
         raise Problem(404, str(error), kind="no-such-call") from error
     except AdapterError as error:
         raise Problem(502, f"the CRM did not take it: {error}", kind="adapter-failed") from error
-    return _json(created.party.as_json(), 201 if created.new else 200)
+    return json_answer(created.party.as_json(), 201 if created.new else 200)
 
 
 def _brief(call: dict[str, Any], fields: Collection[str] | None) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _brief(call: dict[str, Any], fields: Collection[str] | None) -> dict[str, An
 
 
 async def colleagues(services: Services, _asked: Asked) -> Answer:
-    return _json({"colleagues": services.desktop.desk.colleagues()})
+    return json_answer({"colleagues": services.desktop.desk.colleagues()})
 
 
 def _whose(asked: Asked) -> str:
@@ -170,19 +170,6 @@ def _whose(asked: Asked) -> str:
     if agent is None:
         raise Problem(422, "agent is missing: whose desk is meant")
     return agent
-
-
-def _json(value: Any, status: int = 200) -> Answer:
-    return Answer(orjson.dumps(value), status)
-
-
-def _body(properties: Mapping[str, Schema], *needed: str) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": list(needed),
-        "properties": dict(properties),
-    }
 
 
 #: What an agent gets to see of a call of others with the same party.
@@ -204,10 +191,6 @@ _BRIEF: Final = (
     "disposition",
 )
 _AGENT_QUERY: Final = Parameter("agent", TEXT, "whose desk, for those who look at others'")
-_LIMIT: Final = Parameter(
-    "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}, "how many"
-)
-_CURSOR: Final = Parameter("cursor", TEXT, "`next` of the page before")
 _COUNT: Final = record({"count": {"type": "integer"}})
 _DESK_CALL: Final = record(
     {
@@ -275,7 +258,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The agent's browser has painted the card",
         "The first time it is the event `card.shown`, and lets go a call that waits for it (`card_lead_ms`).",
         roles=_STAFF,
-        body=_body({"attempt": {"type": "integer", "minimum": 0, "maximum": 10**6}}, "attempt"),
+        body=closed({"attempt": {"type": "integer", "minimum": 0, "maximum": 10**6}}, "attempt"),
         status=204,
         problems={404: "no card of this call is on their desktop"},
     ),
@@ -287,7 +270,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "With `If-Match`, the ETag of what one has seen. If somebody else has written meanwhile it is 412 with the"
         " `call` and its `etag`, and nothing is changed. Agents write of calls that they talked in, or are offered.",
         roles=_EVERYBODY,
-        body=_body(
+        body=closed(
             {
                 "notes": {"type": ["string", "null"], "maxLength": MAX_NOTES},
                 "disposition": {"type": ["string", "null"], "maxLength": 200},
@@ -315,7 +298,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         f"`extend` by at most {MAX_EXTENSION} s at once; `finish` wants the disposition, if the service does."
         " Answered with the desk.",
         roles=_STAFF,
-        body=_body(
+        body=closed(
             {
                 "extend": {"type": "integer", "minimum": 1, "maximum": MAX_EXTENSION},
                 "finish": {"type": "boolean"},
@@ -337,7 +320,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "`PATCH` of the call takes it out. An agent gets their own, others name the `agent`.",
         roles=_STAFF,
         audited=True,
-        query=(_AGENT_QUERY, _LIMIT, _CURSOR),
+        query=(_AGENT_QUERY, limit(100), CURSOR),
         answers=("application/json", record({"calls": listed(_DESK_CALL), "next": maybe(STRING)})),
         problems={422: "whose desk is meant; or no such cursor"},
     ),
@@ -349,9 +332,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "For whoever may see the call. An agent gets the main fields of each.",
         roles=_EVERYBODY,
         audited=True,
-        query=(
-            Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "how many"),
-        ),
+        query=(limit(100, 20),),
         answers=("application/json", record({"calls": listed({"type": "object"})})),
         problems={404: _NO_CALL},
     ),
@@ -363,7 +344,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "`adapter`: that of the call's service, or the first that can, if left out. With `call` it is who that was."
         " Who has the number already is not made again: 200 and they.",
         roles=_EVERYBODY,
-        body=_body(
+        body=closed(
             {
                 "adapter": TEXT,
                 "type": {"type": "string", "enum": ["contact", "lead"]},

@@ -5,15 +5,15 @@ How a password is checked is `login`'s, how a session is kept `sessions`'.
 
 from typing import Any, Final
 
-import orjson
 from attrs import evolve
 
 from cti.calls.present import iso
 from cti.store.records import AuditRecord, UserRecord
 from cti.web.login import From, Opened
+from cti.web.pages import limit
 from cti.web.passwords import LONGEST, wrong_with
 from cti.web.problems import Problem
-from cti.web.routing_table import Answer, Asked, Parameter, Route
+from cti.web.routing_table import Answer, Asked, Parameter, Route, json_answer
 from cti.web.schema import Schema
 from cti.web.services import Services
 from cti.web.sessions import (
@@ -26,7 +26,7 @@ from cti.web.sessions import (
     refuse_foreign,
     session_id,
 )
-from cti.web.shapes import TEXT, maybe, named
+from cti.web.shapes import TEXT, closed, maybe, named
 from cti.web.tokens import ADMIN, AGENT, SUPERVISOR, Identity
 from cti.web.users import user_json, user_name, wrong_with_user
 
@@ -49,7 +49,7 @@ async def log_in(services: Services, asked: Asked) -> Answer:
 
 
 async def session(services: Services, asked: Asked) -> Answer:
-    return _json(_session(services, _person(asked), _user(services, asked)))
+    return json_answer(_session(services, _person(asked), _user(services, asked)))
 
 
 async def change_session(services: Services, asked: Asked) -> Answer:
@@ -59,7 +59,7 @@ async def change_session(services: Services, asked: Asked) -> Answer:
     unit.put_user(user)
     await services.users.commit(unit)
     services.sessions.forget()
-    return _json(_session(services, who, user))
+    return json_answer(_session(services, who, user))
 
 
 async def change_password(services: Services, asked: Asked) -> Answer:
@@ -85,7 +85,7 @@ def _begun(services: Services, asked: Asked, opened: Opened) -> Answer:
     expires = sessions.expires(opened.identity)
     keep_session(request, secure, opened.id, sessions.longest)
     keep_device(request, secure, name, sessions.device_cookie(name))
-    return _json(_session_json(opened.user, sessions.csrf(opened.identity), expires))
+    return json_answer(_session_json(opened.user, sessions.csrf(opened.identity), expires))
 
 
 def _session(services: Services, who: Identity, user: UserRecord) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _secure(services: Services, asked: Asked) -> bool:
 
 
 async def users(services: Services, _asked: Asked) -> Answer:
-    return _json({"users": [user_json(user) for user in services.users.users()]})
+    return json_answer({"users": [user_json(user) for user in services.users.users()]})
 
 
 async def add_user(services: Services, asked: Asked) -> Answer:
@@ -132,7 +132,7 @@ async def add_user(services: Services, asked: Asked) -> Answer:
     user = evolve(user, password=await _kept(services, user.name, body["password"]))
     if services.users.user(name) is not None:
         raise Problem(409, f"there is a user {name} already; PATCH changes them", kind="exists")
-    return _json(await _put(services, asked, user, "user.added"), 201)
+    return json_answer(await _put(services, asked, user, "user.added"), 201)
 
 
 async def change_user(services: Services, asked: Asked) -> Answer:
@@ -148,7 +148,7 @@ async def change_user(services: Services, asked: Asked) -> Answer:
     if changed.disabled or changed.role != ADMIN:
         _keep_an_admin(services, user)
     ends = bool(asked.body.keys() - {"language"})
-    return _json(await _put(services, asked, changed, "user.changed", ends=ends))
+    return json_answer(await _put(services, asked, changed, "user.changed", ends=ends))
 
 
 async def remove_user(services: Services, asked: Asked) -> Answer:
@@ -218,7 +218,7 @@ async def audit(services: Services, asked: Asked) -> Answer:
     entries, following = await services.users.audit(
         query.get("who"), query.get("object"), query["limit"], query.get("cursor")
     )
-    return _json({"audit": [_entry(*each) for each in entries], "next": following})
+    return json_answer({"audit": [_entry(*each) for each in entries], "next": following})
 
 
 def _entry(id: int, entry: AuditRecord) -> dict[str, Any]:
@@ -234,10 +234,6 @@ def _entry(id: int, entry: AuditRecord) -> dict[str, Any]:
     }
 
 
-def _json(value: Any, status: int = 200) -> Answer:
-    return Answer(orjson.dumps(value), status)
-
-
 _LANGUAGE: Final[Schema] = {"type": ["string", "null"], "minLength": 2, "maxLength": 35}
 _PASSWORD: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": LONGEST}
 _ROLE: Final[Schema] = {"type": "string", "enum": list(USER_ROLES)}
@@ -251,15 +247,6 @@ _SESSION: Final = ("application/json", named("Session"))
 _NO_SESSION: Final = "not in a session of this user"
 
 
-def _object(properties: dict[str, Schema], *required: str) -> Schema:
-    return {
-        "type": "object",
-        "required": list(required),
-        "additionalProperties": False,
-        "properties": properties,
-    }
-
-
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST",
@@ -268,7 +255,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Log in: the answer sets the session's cookie",
         "A name that nobody has takes as long, and is answered the same, as a wrong password. Too many wrong ones"
         " slow down the next, by account and by address; a browser that has logged in before has a pace of its own.",
-        body=_object({"username": TEXT, "password": _PASSWORD}, "username", "password"),
+        body=closed({"username": TEXT, "password": _PASSWORD}, "username", "password"),
         answers=_SESSION,
         seconds=30.0,
         problems={
@@ -285,7 +272,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         change_session,
         "Choose a language",
         roles=_PEOPLE,
-        body=_object({"language": _LANGUAGE}, "language"),
+        body=closed({"language": _LANGUAGE}, "language"),
         answers=_SESSION,
     ),
     Route(
@@ -295,7 +282,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Change one's own password; all one's sessions end, and a new one begins",
         roles=_PEOPLE,
         audited=False,
-        body=_object({"old": _PASSWORD, "new": _PASSWORD}, "old", "new"),
+        body=closed({"old": _PASSWORD, "new": _PASSWORD}, "old", "new"),
         answers=_SESSION,
         seconds=30.0,
         problems={
@@ -328,7 +315,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Add a user",
         roles=_ADMINS,
         audited=False,
-        body=_object({"name": TEXT, **_CHANGES}, "name", "role", "password"),
+        body=closed({"name": TEXT, **_CHANGES}, "name", "role", "password"),
         answers=("application/json", named("User")),
         status=201,
         problems={409: "there is one of this name", 422: "no such agent, or a password that is tried first"},
@@ -340,7 +327,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Change a user; their sessions end, but for a change of the language",
         roles=_ADMINS,
         audited=False,
-        body=_object({**_CHANGES, "disabled": {"type": "boolean"}}),
+        body=closed({**_CHANGES, "disabled": {"type": "boolean"}}),
         answers=("application/json", named("User")),
         problems={
             404: "no such user",
@@ -368,7 +355,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=(
             Parameter("who", TEXT, "the name of a user or a token"),
             Parameter("object", TEXT, "a call's id, a user's name, …"),
-            Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "how many"),
+            limit(500),
             Parameter(
                 "cursor", {"type": "integer", "minimum": 1, "maximum": 2**53}, "`next` of the page before"
             ),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
+import orjson
 from attrs import field, frozen
 
 from cti.web.problems import Problem
@@ -30,6 +31,11 @@ class Answer:
     content_type: str = JSON
     headers: Mapping[str, str] = field(factory=dict)
     etag: str | None = None
+
+
+def json_answer(value: Any, status: int = 200) -> Answer:
+    """A value as JSON."""
+    return Answer(orjson.dumps(value), status)
 
 
 @frozen

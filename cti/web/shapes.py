@@ -1,7 +1,7 @@
 """The shapes of what the API takes and answers, as JSON Schema. Requests are checked against them."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from cti.event_types import EVENT_TYPES
 from cti.metrics import ACTIONS, AGENT_STATES, DIRECTIONS, IDENTIFY_OUTCOMES, OUTCOMES
@@ -32,6 +32,16 @@ def listed(item: Schema) -> Schema:
 def record(properties: Mapping[str, Schema]) -> Schema:
     """An object of ours, all of whose properties are always there."""
     return {"type": "object", "required": list(properties), "properties": dict(properties)}
+
+
+def closed(properties: Mapping[str, Schema], *required: str) -> dict[str, Any]:
+    """An object that a request brings: of these properties, and no others."""
+    return {
+        "type": "object",
+        "required": list(required),
+        "additionalProperties": False,
+        "properties": dict(properties),
+    }
 
 
 def named(name: str) -> Schema:
