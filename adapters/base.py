@@ -5,9 +5,8 @@ Knows no CRM, and nothing of calls or agents: mapping a CRM's users to agents is
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -15,27 +14,33 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
+# Who writes an adapter finds all of it here.
+from adapters.party import (
+    ID_LIMIT,
+    NAME_LIMIT,
+    NOTES_LIMIT,
+    NUMBERS_LIMIT,
+    WORD_LIMIT,
+    Appointment as Appointment,
+    Case as Case,
+    LastContact as LastContact,
+    Link as Link,
+    Party as Party,
+    PartyRef as PartyRef,
+    PartyType as PartyType,
+    Task as Task,
+    at_most,
+    bounded_line,
+    bounded_lines,
+    identifier_of,
+    moment_of,
+    optional_line,
+    optional_url,
+)
 from cti.numbers import Number, NumberPlan
 
 #: Where a distribution says which kinds of adapter it brings.
 ENTRY_POINT_GROUP = "cordboard.adapters"
-
-# A CRM's text goes onto cards, into events, the log and SIP headers: these bound all of them, in characters.
-ID_LIMIT = 128
-WORD_LIMIT = 64
-NAME_LIMIT = 256
-SUMMARY_LIMIT = 1024
-NOTES_LIMIT = 4096
-URL_LIMIT = 2048
-TAGS_LIMIT = 32
-CASES_LIMIT = 20
-CONTACTS_LIMIT = 20
-
-# Controls but tab and newline; line and paragraph separators; what turns the direction of the text around it
-# (a name could pretend to be another one); lone surrogates, which no UTF-8 document can carry.
-_UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
-_LINE_BREAKS = re.compile("[\t\n]+")
-_WEB_URL = re.compile(r"https?://[^\s<>\"'\\^`{|}]+", re.IGNORECASE)
 
 
 class AdapterError(Exception):
@@ -69,229 +74,26 @@ class Capability(StrEnum):
     CONTACT_FILE = "contact_file"
     #: A party that is not there can be added from the agents' desktop; see ``ICreator``.
     CREATE = "create"
-
-
-class PartyType(StrEnum):
-    """What somebody is to the company."""
-
-    CONTACT = "contact"
-    ORGANISATION = "organisation"
-    LEAD = "lead"
-    PARTNER = "partner"
-    SUPPLIER = "supplier"
-
-
-def clean_line(text: str, limit: int) -> str:
-    """``text`` as one line of at most ``limit`` characters, without control characters."""
-    if not text.isprintable():
-        text = _LINE_BREAKS.sub(" ", _UNWANTED.sub("", text))
-    return text.strip()[:limit]
-
-
-def clean_text(text: str, limit: int) -> str:
-    """``text`` of at most ``limit`` characters, of its control characters only newlines and tabs left."""
-    if not text.isprintable():
-        text = _UNWANTED.sub("", text)
-    return text.strip()[:limit]
-
-
-def web_url(text: str) -> str | None:
-    """``text`` if it is an address that a browser may be sent to (http, https), else nothing."""
-    return text if len(text) <= URL_LIMIT and _WEB_URL.fullmatch(text) else None
-
-
-def _line(limit: int) -> Any:
-    def converted(text: str | None) -> str:
-        return clean_line(text, limit) if text else ""
-
-    return field(default="", converter=converted)
-
-
-def _optional_line(limit: int) -> Any:
-    def converted(text: str | None) -> str | None:
-        return (clean_line(text, limit) or None) if text else None
-
-    return field(default=None, converter=converted)
-
-
-def bounded_word() -> Any:
-    """An attrs field for a word or two that may be missing."""
-    return _optional_line(WORD_LIMIT)
-
-
-def _lines(limit: int) -> Any:
-    def converted(text: str | None) -> str:
-        return clean_text(text, limit) if text else ""
-
-    return field(default="", converter=converted)
-
-
-def _url() -> Any:
-    def converted(text: str | None) -> str | None:
-        return web_url(text) if text else None
-
-    return field(default=None, converter=converted)
-
-
-def _at_most(limit: int) -> Any:
-    def converted(values: Iterable[object]) -> tuple[object, ...]:
-        return tuple(values)[:limit]
-
-    return field(default=(), converter=converted)
-
-
-def _identifier(text: object) -> str:
-    identifier = clean_line(str(text), ID_LIMIT + 1)
-    if not identifier or len(identifier) > ID_LIMIT:
-        # Never cut: two records would become one.
-        raise ValueError(f"an id has 1 to {ID_LIMIT} characters")
-    return identifier
-
-
-def _moment(value: datetime | str | None) -> datetime | None:
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    if value is None:
-        return None
-    if value.tzinfo is None:
-        raise ValueError("a time without its zone; give UTC, such as 2026-03-01T09:30:00Z")
-    return value.astimezone(UTC)
-
-
-def _certain_moment(value: datetime | str) -> datetime:
-    moment = _moment(value)
-    if moment is None:
-        raise ValueError("a contact has a time")
-    return moment
-
-
-def _tags(values: Sequence[str]) -> tuple[str, ...]:
-    if not values:
-        return ()
-    cleaned = (clean_line(value, WORD_LIMIT) for value in values)
-    return tuple(dict.fromkeys(tag for tag in cleaned if tag))[:TAGS_LIMIT]
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
-
-
-@frozen
-class Case:
-    """Something open between the company and a party: a ticket, an order, a complaint.
-
-    ``id`` as the CRM names it, ``opened`` with its zone, ``url`` to the case in the CRM.
-    """
-
-    id: str = field(converter=_identifier)
-    title: str = _line(NAME_LIMIT)
-    status: str = _line(WORD_LIMIT)
-    opened: datetime | None = field(default=None, converter=_moment)
-    url: str | None = _url()
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "title": self.title,
-            "status": self.status,
-            "opened": _iso(self.opened),
-            "url": self.url,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Case:
-        return cls(**{key: data[key] for key in ("id", "title", "status", "opened", "url") if key in data})
-
-
-@frozen
-class LastContact:
-    """One time that the company and a party had to do with each other.
-
-    ``at`` with its zone; ``kind`` a word such as call, mail, visit; ``user`` the CRM's user who was in it, if
-    anybody; ``summary`` a line or two.
-    """
-
-    at: datetime = field(converter=_certain_moment)
-    kind: str = _line(WORD_LIMIT)
-    user: str | None = _optional_line(ID_LIMIT)
-    summary: str = _lines(SUMMARY_LIMIT)
-
-    def as_json(self) -> dict[str, Any]:
-        return {"at": _iso(self.at), "kind": self.kind, "user": self.user, "summary": self.summary}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> LastContact:
-        return cls(**{key: data[key] for key in ("at", "kind", "user", "summary") if key in data})
-
-
-@frozen
-class Party:
-    """Who a CRM says the other side of a call is.
-
-    All text is bounded and free of control characters once it is in here, and is data wherever it goes.
-    ``id`` is unique among the adapter's parties of one ``type``. ``owner`` is the *CRM's* user who looks
-    after the party. ``match`` says on what it was found: ``number``, or ``stem`` for the company whose switchboard
-    has the number without its extension. ``cases`` are the open ones, ``last_contacts`` the
-    latest; both newest first. Raises ``ValueError`` for an empty or too long id, and for an unknown type.
-    """
-
-    adapter: str
-    type: PartyType = field(converter=PartyType)
-    id: str = field(converter=_identifier)
-    name: str = _line(NAME_LIMIT)
-    company: str = _line(NAME_LIMIT)
-    url: str | None = _url()
-    owner: str | None = _optional_line(ID_LIMIT)
-    tier: str | None = _optional_line(WORD_LIMIT)
-    language: str | None = _optional_line(WORD_LIMIT)
-    tags: tuple[str, ...] = field(default=(), converter=_tags)
-    match: str = "number"
-    cases: tuple[Case, ...] = _at_most(CASES_LIMIT)
-    last_contacts: tuple[LastContact, ...] = _at_most(CONTACTS_LIMIT)
-    notes: str = _lines(NOTES_LIMIT)
-
-    def as_json(self, agent: str | None = None) -> dict[str, Any]:
-        """For the API, events and the card: ``owner`` is our ``agent``, ``owner_user`` the CRM's user."""
-        return {
-            "adapter": self.adapter,
-            "type": self.type.value,
-            "id": self.id,
-            "name": self.name,
-            "company": self.company,
-            "url": self.url,
-            "owner": agent,
-            "owner_user": self.owner,
-            "match": self.match,
-            "tier": self.tier,
-            "language": self.language,
-            "tags": list(self.tags),
-            "cases": [case.as_json() for case in self.cases],
-            "last_contacts": [contact.as_json() for contact in self.last_contacts],
-            "notes": self.notes,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Party:
-        """The party that ``as_json`` wrote, ``owner_user`` being its ``owner``; unknown keys are ignored."""
-        same = {
-            "adapter",
-            "type",
-            "id",
-            "name",
-            "company",
-            "url",
-            "tier",
-            "language",
-            "tags",
-            "match",
-            "notes",
-        }
-        return cls(
-            **{key: data[key] for key in same if key in data},
-            owner=data.get("owner_user"),
-            cases=tuple(Case.from_json(case) for case in data.get("cases", ())),
-            last_contacts=tuple(LastContact.from_json(one) for one in data.get("last_contacts", ())),
-        )
+    #: All that is known of one party, fresh; see ``ICardSource``.
+    CARD = "card"
+    #: Parties by words of their name, company and the like; see ``ISearcher``.
+    SEARCH = "search"
+    #: A party by a key that only one has: a customer or contract number; see ``IKeyed``.
+    KEY = "key"
+    #: Everybody, a page at a time, for the phone index; see ``ILister``.
+    LIST = "list"
+    #: What is different since the list was read; see ``IChanging``.
+    CHANGES = "changes"
+    #: The CRM's users, so that they can be mapped to agents; see ``IUserSource``.
+    USERS = "users"
+    #: One record for each call; see ``IJournal``.
+    JOURNAL = "journal"
+    #: A note on a party; see ``INoteTaker``.
+    NOTE = "note"
+    #: A task with an owner and a due date; see ``ITaskMaster``.
+    TASK = "task"
+    #: A number as the CRM holds it can be replaced by a cleaner form; see ``INumberWriter``.
+    NUMBERS = "numbers"
 
 
 @frozen
@@ -337,9 +139,9 @@ class NewParty:
 
     type: PartyType = field(converter=PartyType)
     number: str
-    name: str = _line(NAME_LIMIT)
-    company: str = _line(NAME_LIMIT)
-    notes: str = _lines(NOTES_LIMIT)
+    name: str = bounded_line(NAME_LIMIT)
+    company: str = bounded_line(NAME_LIMIT)
+    notes: str = bounded_lines(NOTES_LIMIT)
 
     def __attrs_post_init__(self) -> None:
         if not self.name:
@@ -352,6 +154,231 @@ class ICreator(IAdapter, Protocol):
 
     async def create(self, party: NewParty) -> Party:
         """Add a party who has this number; returns once ``identify`` finds it. Raises ``AdapterError``."""
+
+
+class ICardSource(IAdapter, Protocol):
+    """An adapter with ``Capability.CARD``."""
+
+    async def card(self, party: PartyRef) -> Party | None:
+        """All that is known of them now; ``None`` if they are gone. Raises ``AdapterError``.
+
+        Cancelled as ``identify`` is.
+        """
+
+
+@runtime_checkable
+class ISearcher(IAdapter, Protocol):
+    """An adapter with ``Capability.SEARCH``."""
+
+    async def search(self, words: str, limit: int) -> Sequence[Party]:
+        """Parties whose name, company, e-mail and the like have all these words, the best first, at most ``limit``.
+
+        What it has no words for (``%``, ``*``, quotes) is text like any other. Raises ``AdapterError``.
+        """
+
+
+@frozen
+class KeyKind:
+    """A kind of key that parties have: ``name`` as in requests (``customer``), ``title`` as people call it.
+
+    ``sensitive`` ones (card numbers) reach no log, no event and no trace.
+    """
+
+    name: str
+    title: str
+    sensitive: bool = False
+
+
+@runtime_checkable
+class IKeyed(IAdapter, Protocol):
+    """An adapter with ``Capability.KEY``."""
+
+    @property
+    def keys(self) -> Sequence[KeyKind]:
+        """The kinds of key that it can find a party by."""
+
+    async def by_key(self, kind: str, value: str) -> Sequence[Party]:
+        """Who has this key, compared whole, never in part; ``match`` is ``key``. Raises ``AdapterError``."""
+
+
+@frozen
+class ListedNumber:
+    """A number as the CRM holds it. ``field`` says where it stands there, for ``INumberWriter``."""
+
+    raw: str
+    field: str = ""
+
+
+@frozen
+class ListedParty:
+    """A party with all their numbers; ``region``: the country (ISO 3166, two letters) to read them in, if known."""
+
+    party: Party
+    numbers: tuple[ListedNumber, ...] = at_most(NUMBERS_LIMIT)
+    region: str | None = None
+
+
+@frozen
+class ListPage:
+    """A page of everybody. ``after``: what to ask for the next page with, ``None`` at the last.
+
+    ``mark``: from where ``IChanging.changes`` goes on, so that nothing is missed that happened while the list was
+    read: it stands on the first page, and was taken before anybody was read.
+    """
+
+    parties: Sequence[ListedParty]
+    after: str | None = None
+    mark: str | None = None
+
+
+@frozen
+class ChangePage:
+    """What is different since a mark: parties as they are now, and who is ``gone``. ``mark``: where to go on.
+
+    ``more``: there are more already. A party may come twice, and unchanged: that does no harm.
+    """
+
+    parties: Sequence[ListedParty]
+    gone: Sequence[PartyRef]
+    mark: str
+    more: bool = False
+
+
+@runtime_checkable
+class ILister(IAdapter, Protocol):
+    """An adapter with ``Capability.LIST``."""
+
+    async def list(self, after: str | None) -> ListPage:
+        """The page after ``after``, the first with ``None``; some hundred parties each. Raises ``AdapterError``."""
+
+
+@runtime_checkable
+class IChanging(ILister, Protocol):
+    """An adapter with ``Capability.CHANGES``."""
+
+    async def changes(self, mark: str) -> ChangePage:
+        """What is different since ``mark``. Raises ``AdapterError``, ``MarkLost`` if that cannot be told any more."""
+
+
+class MarkLost(AdapterError):
+    """Changes since this mark are not known any more; the list has to be read again."""
+
+
+@frozen
+class CrmUser:
+    """A user of the CRM: ``id`` as in ``Party.owner``; ``extension``: their phone's number, as the CRM has it."""
+
+    id: str = field(converter=identifier_of)
+    name: str = bounded_line(NAME_LIMIT)
+    login: str = bounded_line(NAME_LIMIT)
+    extension: str = bounded_line(WORD_LIMIT)
+    active: bool = True
+
+
+@runtime_checkable
+class IUserSource(IAdapter, Protocol):
+    """An adapter with ``Capability.USERS``."""
+
+    async def users(self) -> Sequence[CrmUser]:
+        """The users who may own parties, at most some thousand. Raises ``AdapterError``."""
+
+
+@frozen
+class Written:
+    """What was written into a CRM, for the call's record: which kind of record, its id there, and its address."""
+
+    type: str = field(converter=identifier_of)
+    id: str = field(converter=identifier_of)
+    url: str | None = optional_url()
+
+
+class JournalState(StrEnum):
+    """How far the call is that a journal entry tells of."""
+
+    RINGING = "ringing"
+    CONNECTED = "connected"
+    ENDED = "ended"
+    MISSED = "missed"
+
+
+@frozen
+class JournalEntry:
+    """A call as the CRM is to have it, whole: each entry replaces what was written of the call before.
+
+    ``key`` is the call's id, and the key by which a repeated write is told from a new one. ``number`` is the other
+    side's, E.164 or empty; ``user`` the CRM's user who talked or should have. Seconds in ``duration`` (all of it) and
+    ``talk``. ``subject`` and ``text`` are ready for people to read; ``disposition`` is how it came out, in the
+    company's words; ``recording`` an address.
+    """
+
+    key: str
+    state: JournalState
+    direction: str
+    started: datetime
+    ended: datetime | None = None
+    party: PartyRef | None = None
+    number: str = ""
+    user: str | None = None
+    duration: float = 0.0
+    talk: float = 0.0
+    subject: str = bounded_line(NAME_LIMIT)
+    text: str = bounded_lines(NOTES_LIMIT)
+    disposition: str = bounded_line(NAME_LIMIT)
+    recording: str | None = optional_url()
+
+
+@runtime_checkable
+class IJournal(IAdapter, Protocol):
+    """An adapter with ``Capability.JOURNAL``."""
+
+    @property
+    def journals_early(self) -> bool:
+        """Whether it takes a call that is not over yet; else it is told of each call once, at its end."""
+
+    async def journal(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        """Write the call, or bring up to date what was ``written`` of it before; answers all that is there now.
+
+        Called again with the same entry until it returns, also when an earlier answer was lost: by ``entry.key``
+        it finds what an earlier try made, and makes nothing twice. Raises ``AdapterError``.
+        """
+
+
+@runtime_checkable
+class INoteTaker(IAdapter, Protocol):
+    """An adapter with ``Capability.NOTE``."""
+
+    async def note(self, party: PartyRef, text: str) -> Written:
+        """Put a note on the party. Raises ``AdapterError``."""
+
+
+@frozen
+class NewTask:
+    """What is to be done: ``due`` with its zone; ``owner`` the CRM's user who is to do it."""
+
+    title: str = bounded_line(NAME_LIMIT)
+    due: datetime | None = field(default=None, converter=moment_of)
+    owner: str | None = optional_line(ID_LIMIT)
+    text: str = bounded_lines(NOTES_LIMIT)
+
+
+@runtime_checkable
+class ITaskMaster(IAdapter, Protocol):
+    """An adapter with ``Capability.TASK``."""
+
+    async def add_task(self, party: PartyRef, task: NewTask) -> Written:
+        """Give somebody a task about the party. Raises ``AdapterError``."""
+
+
+@runtime_checkable
+class INumberWriter(ILister, Protocol):
+    """An adapter with ``Capability.NUMBERS``."""
+
+    async def write_number(self, party: PartyRef, old: ListedNumber, new: str) -> None:
+        """Replace a number where it stands, if it still is ``old``; else ``NumberChanged``."""
+
+
+class NumberChanged(AdapterError):
+    """The number that was to be replaced is another one by now, and was left alone."""
 
 
 class AdapterReactor(Protocol):

@@ -17,20 +17,18 @@ from typing import Any, BinaryIO
 
 from attrs import evolve, frozen
 
-from adapters.base import (
+from adapters.base import AdapterError, Party, PartyType
+from adapters.directory_file import NUMBERS_LIMIT, Change, Directory, Entry, PartyNumber
+from adapters.party import (
     ID_LIMIT,
     NAME_LIMIT,
     NOTES_LIMIT,
     TAGS_LIMIT,
     WORD_LIMIT,
-    AdapterError,
-    Party,
-    PartyType,
     clean_line,
     clean_text,
     web_url,
 )
-from adapters.directory_file import NUMBERS_LIMIT, Change, Directory, Entry, PartyNumber
 from cti.numbers import NumberKind, NumberPlan
 
 COLUMNS = ("id", "type", "name", "company", "numbers", "owner", "tier", "language", "tags", "notes", "url")

@@ -19,16 +19,8 @@ from typing import Any
 from attrs import evolve, field, frozen
 from attrs.validators import matches_re
 
-from adapters.base import (
-    CASES_LIMIT,
-    CONTACTS_LIMIT,
-    AdapterError,
-    Case,
-    LastContact,
-    Party,
-    PartyType,
-    bounded_word,
-)
+from adapters.base import AdapterError, Case, LastContact, Party, PartyType
+from adapters.party import CASES_LIMIT, CONTACTS_LIMIT, bounded_word
 from cti.numbers import stem_of_switchboard, switchboards
 
 SCHEMA_VERSION = 1

@@ -60,8 +60,7 @@ from cti.web.login import Login
 from cti.web.masking import Masking
 from cti.web.passwords import Passwords
 from cti.web.server import Site, make_site
-from cti.web.services import Component, Desktop, DryRun, Options
-from cti.web.services import Services as WebServices
+from cti.web.services import Component, Desktop, DryRun, Options, Services as WebServices
 from cti.web.sessions import Lifetime, Sessions
 from cti.web.tls import ServerTls
 from cti.web.tokens import Identity, Tokens

@@ -37,11 +37,12 @@ from cti.yaml_file import (
     is_name,
 )
 from routing.facts import is_phone
-from routing.rules import MAX_TIMEOUT as MAX_RING_TIMEOUT
 from routing.rules import (
+    MAX_TIMEOUT as MAX_RING_TIMEOUT,
     OPEN_CARD,
     RING_TIMEOUT,
     Mode,
+    Path as Keys,
     QuickCreate,
     Rule,
     RulesError,
@@ -50,7 +51,6 @@ from routing.rules import (
     dialplan_place,
     path_text,
 )
-from routing.rules import Path as Keys
 from routing.words import quoted, unknown
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -86,6 +86,10 @@ MASKABLE: Final = (
     "cases",
     "last_contacts",
     "notes",
+    "appointments",
+    "tasks",
+    "balance",
+    "links",
     "number",
 )
 _RENEW_DAYS: Final = 7

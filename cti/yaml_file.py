@@ -14,8 +14,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 from attrs import define, field, frozen
 
-from routing.rules import Path as Keys
-from routing.rules import path_text
+from routing.rules import Path as Keys, path_text
 from routing.words import quoted, unknown
 
 MAX_FILE: Final = 1024 * 1024

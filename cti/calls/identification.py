@@ -12,8 +12,7 @@ from typing import Any
 
 from attrs import field, frozen
 from twisted.internet import error
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError as DeferredTimeoutError
 from twisted.python.failure import Failure
 
 from adapters.base import AdapterAnswerError, AdapterError, AdapterTimeout, Capability, IAdapter, Party

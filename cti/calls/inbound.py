@@ -540,12 +540,15 @@ def decision_for(service: Service | None, facts: Facts) -> Decision:
     return decide(service, facts)
 
 
+_OF_THE_CARD: Final = ("notes", "cases", "last_contacts", "appointments", "tasks", "links")
+
+
 def party_facts(identified: Identification) -> dict[str, Any] | None:
     """What rules may look at of the party: all but the long texts and lists, which are the card's."""
     if identified.party is None:
         return None
     whole = identified.party.as_json(identified.owner)
-    return {key: value for key, value in whole.items() if key not in ("notes", "cases", "last_contacts")}
+    return {key: value for key, value in whole.items() if key not in _OF_THE_CARD}
 
 
 def brief_party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 
 from cti.calls.recordings import Reading, RecordingError

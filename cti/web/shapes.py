@@ -217,10 +217,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         "description": "who a CRM says somebody is; what a role may not see is left out",
         "properties": {
             **dict.fromkeys(("adapter", "type", "id", "name", "company", "match", "notes"), STRING),
-            **{key: maybe(STRING) for key in ("url", "owner", "owner_user", "tier", "language")},
+            **dict.fromkeys(
+                ("url", "owner", "owner_user", "tier", "language", "organisation", "balance", "dunning"),
+                maybe(STRING),
+            ),
             "tags": listed(STRING),
-            "cases": listed(_OBJECT),
-            "last_contacts": listed(_OBJECT),
+            **dict.fromkeys(("cases", "last_contacts", "appointments", "tasks", "links"), listed(_OBJECT)),
         },
     },
     "Call": {

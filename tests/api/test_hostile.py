@@ -4,8 +4,7 @@ import socket
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from lab.ports import LOOPBACK
 from tests.api.site import Site

@@ -13,8 +13,7 @@ from cti.calls.parties import Parties
 from cti.calls.written import Written
 from cti.dialling import DiallingRules
 from cti.numbers import NumberPlan
-from cti.settings import CallControl
-from cti.settings import Desk as DeskSettings
+from cti.settings import CallControl, Desk as DeskSettings
 from cti.store.base import CallDetail
 from cti.web.services import Desktop
 from tests.unit.test_tracker import House

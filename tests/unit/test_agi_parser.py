@@ -5,8 +5,7 @@ from contextlib import suppress
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cti.asterisk import agi_parser
 from cti.asterisk.agi_parser import (

@@ -14,8 +14,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from adapters.base import (
-    NAME_LIMIT,
-    NOTES_LIMIT,
     AdapterContext,
     AdapterKindError,
     AdapterUnavailable,
@@ -30,6 +28,7 @@ from adapters.base import (
 )
 from adapters.directory import DirectoryAdapter, DirectoryOptions
 from adapters.directory_file import SCHEMA_VERSION, Change, Directory, DirectoryError, Entry, PartyNumber
+from adapters.party import NAME_LIMIT, NOTES_LIMIT
 from adapters.testing import HangingAdapter
 from cti.numbers import NumberPlan
 

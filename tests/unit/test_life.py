@@ -1,8 +1,7 @@
 """The life of a call: every way it can go, told by two tellers of whom neither is complete."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cti.asterisk.channels import device_of
 from cti.calls.life import TURNS, ImpossibleTurn, State, Turn, is_call_id, mint_call_id

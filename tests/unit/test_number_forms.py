@@ -7,8 +7,7 @@ from typing import Final
 
 import phonenumbers
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from phonenumbers import PhoneNumber, PhoneNumberFormat, PhoneNumberType
 
 from cti.numbers import NumberKind, NumberPlan, stem_of_switchboard, stems

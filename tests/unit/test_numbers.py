@@ -2,8 +2,7 @@
 
 import phonenumbers
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cti.numbers import INPUT_LIMIT, RAW_LIMIT, Number, NumberKind, NumberPlan, display, mask, spellings
 

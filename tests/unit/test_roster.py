@@ -1,8 +1,7 @@
 """The roster: who may be offered a call, who is held for one, and when they come free again."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cti.agents.roster import AgentNotReady, AgentUnknown, AgentView, PhoneOutOfSight, PhoneUnknown, Roster
 from cti.agents.states import DEVICE_WHY_NOT, STEPS, Engagement, ImpossibleStep, Step, Wish, state, step

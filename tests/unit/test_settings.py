@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from attrs import evolve, frozen
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
 from adapters.directory import DirectoryOptions
 from cti import yaml_file

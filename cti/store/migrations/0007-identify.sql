@@ -1,0 +1,1 @@
+-- Who is at the other end: what people have chosen, and what may not be asked.

@@ -1,0 +1,1 @@
+-- The journal: what has been written of each call into which CRM.
