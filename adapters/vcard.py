@@ -209,15 +209,17 @@ def listed(
 ) -> ListedParty:
     """The card as a party with its numbers. Raises ``VCardError`` for one without a name.
 
-    ``extra``: what of a party stands in which property (``owner: X-OWNER``), beyond what every card has. Two cards
-    of one company have its name as their ``organisation``.
+    ``extra``: which property says what no card says of itself: ``owner``, ``tier``, ``language``, ``balance``,
+    ``dunning``. Two cards of one company have its name as their ``organisation``.
     """
     extra = extra or {}
     company = card.company
     name = card.name or company
     if not clean_line(name, 1):
         raise VCardError("nobody's: neither FN, N nor ORG says a name")
-    more = {key: card.text(property.upper()) or None for key, property in extra.items()}
+    more: dict[str, str | None] = {
+        key: card.text(property.upper()) or None for key, property in extra.items()
+    }
     try:
         party = Party(
             adapter=adapter,
@@ -226,11 +228,14 @@ def listed(
             name=name,
             company=company,
             url=url or card.text("URL") or None,
-            language=more.pop("language", None) or card.text("LANG") or None,
+            owner=more.get("owner"),
+            tier=more.get("tier"),
+            balance=more.get("balance"),
+            dunning=more.get("dunning"),
+            language=more.get("language") or card.text("LANG") or None,
             tags=tuple(word for each in card.all("CATEGORIES") for word in each.words),
             notes=card.text("NOTE"),
             organisation=company or None,
-            **more,
         )
     except ValueError as error:
         raise VCardError(str(error)) from error
@@ -247,7 +252,7 @@ def new_vcard(
     is_company: bool = False,
 ) -> VCard:
     """A card of version 3.0, which everybody reads."""
-    found = [
+    found: list[Property] = [
         Property("VERSION", "3.0"),
         Property("UID", _escaped(uid)),
         Property("FN", _escaped(name)),
