@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar
+from typing import BinaryIO, ClassVar, Final, TypeVar
 
 from attrs import evolve, field, frozen
 from twisted.internet.threads import deferToThread
@@ -34,6 +34,8 @@ from adapters.base import (
     PartyRef,
     Written,
 )
+from adapters.contact_files import Form, ImportReport, Progress
+from adapters.directory_csv import export_csv, import_csv
 from adapters.directory_file import (
     Directory,
     DirectoryError,
@@ -44,6 +46,7 @@ from adapters.directory_file import (
     new_id,
 )
 from adapters.directory_records import KeptTask, Note
+from adapters.directory_vcard import export_vcards, import_vcards
 from cti.numbers import Number, NumberKind, stems
 
 _T = TypeVar("_T")
@@ -95,6 +98,7 @@ class DirectoryAdapter:
             KeyKind(ID_KEY, "ID"),
             *(KeyKind(key, each.title, each.sensitive) for key, each in options.keys.items()),
         )
+        self._own_keys = tuple(options.keys)
         self.directory = self._file(context.base / (options.path or f"{name}.db"))
 
     @property
@@ -191,6 +195,19 @@ class DirectoryAdapter:
         )
         if not replaced:
             raise NumberChanged("the number that was to be replaced is not there any more")
+
+    def import_contacts(
+        self, source: Path | BinaryIO, form: Form, progress: Progress | None = None
+    ) -> ImportReport:
+        """Take contacts from a file; see ``import_csv``, ``import_vcards``. Needs an open directory."""
+        take = import_csv if form is Form.CSV else import_vcards
+        return take(self.directory, self.plan, source, keys=self._own_keys, progress=progress)
+
+    def export_contacts(self, target: Path | BinaryIO, form: Form, progress: Progress | None = None) -> int:
+        """Write all contacts to a file; see ``export_csv``, ``export_vcards``. Needs an open directory."""
+        if form is Form.CSV:
+            return export_csv(self.directory, target, keys=self._own_keys, progress=progress)
+        return export_vcards(self.directory, target, form=form, progress=progress)
 
     def party_number(self, written: str, label: str | None = None) -> PartyNumber:
         """A number as the directory keeps it. Raises ``EntryRefused`` for one that nobody could call from."""

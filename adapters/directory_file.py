@@ -127,6 +127,10 @@ _DROP_WORDS = """
 INSERT INTO party_words (party_words, rowid, name, company, tags)
 SELECT 'delete', key, name, company, tags FROM party WHERE key = ?
 """
+_KEY_TAKEN = """
+SELECT EXISTS (SELECT 1 FROM party_key JOIN party ON party.key = party_key.party
+               WHERE party_key.kind = ? AND party_key.value = ? AND party.id <> ?)
+"""
 _ADD_KEY = "INSERT INTO party_key (kind, value, party) VALUES (?, ?, ?)"
 _PUT_ACTIVITY = """
 INSERT OR REPLACE INTO activity (key, party, number, state, direction, started, ended, user, duration, talk, subject,
@@ -365,6 +369,13 @@ class Directory:
             bool(ends),
         )
 
+    def anybody_has(self, column: str) -> bool:
+        """Whether any party has something there."""
+        (found,) = self._open.execute(
+            f"SELECT EXISTS (SELECT 1 FROM party WHERE {column} IS NOT NULL)"
+        ).fetchone()
+        return bool(found)
+
     def __len__(self) -> int:
         (count,) = self._open.execute("SELECT count(*) FROM party").fetchone()
         return int(count)
@@ -406,6 +417,7 @@ class Directory:
             known = None if row is None else self._entry(row)
             if known == entry:
                 return Change.UNCHANGED
+            self._check_keys(entry)
             if known is None:
                 key = self._next_key()
                 self._open.execute(_ADD_PARTY, (*_values(entry.party), key, self._next_seq()))
@@ -421,7 +433,8 @@ class Directory:
                 self._open.execute("DELETE FROM number WHERE party = ?", (key,))
                 self._open.executemany(_ADD_NUMBER, _number_values(entry, key))
             if known is None or known.keys != entry.keys:
-                self._put_keys(entry, key)
+                self._open.execute("DELETE FROM party_key WHERE party = ?", (key,))
+                self._open.executemany(_ADD_KEY, [(each.kind, each.value, key) for each in entry.keys])
             return Change.ADDED if known is None else Change.UPDATED
 
     def remove(self, party_id: str) -> None:
@@ -622,16 +635,11 @@ class Directory:
             raise PartyUnknown
         return int(row[0])
 
-    def _put_keys(self, entry: Entry, key: int) -> None:
+    def _check_keys(self, entry: Entry) -> None:
         for each in entry.keys:
-            taken = self._open.execute(
-                "SELECT 1 FROM party_key WHERE kind = ? AND value = ? AND party <> ?",
-                (each.kind, each.value, key),
-            )
-            if taken.fetchone():
+            (taken,) = self._open.execute(_KEY_TAKEN, (each.kind, each.value, entry.party.id)).fetchone()
+            if taken:
                 raise EntryRefused(f"another party has its {each.kind} number already")
-        self._open.execute("DELETE FROM party_key WHERE party = ?", (key,))
-        self._open.executemany(_ADD_KEY, [(each.kind, each.value, key) for each in entry.keys])
 
     def _next_seq(self) -> int:
         # Written and read under the write lock: readers see numbers in the order in which they were given out.

@@ -294,37 +294,50 @@ def _add_contacts(commands: Any) -> None:
         group,
         "import",
         _import_contacts,
-        "take contacts from a CSV file",
+        "take contacts from a file, CSV or vCard",
         """\
-The file is CSV in UTF-8 with a header, of these columns in any order; only id has to be there:
+A CSV file is in UTF-8 with a header, of these columns in any order; only id has to be there:
 
   id,type,name,company,numbers,owner,tier,language,tags,notes,url
 
 A contact with a known id is updated, and keeps what a missing column would say. Lists (numbers, tags) are
 separated by ";". type: contact, organisation, lead, partner or supplier. owner: the user's id in the directory,
-which an agent's crm maps to the agent.
+which an agent's crm maps to the agent. Columns organisation, balance, dunning and those named as the adapter's
+keys are taken, too.
+
+A file of vCards (.vcf; 2.1, 3.0 or 4.0) is known again by UID; a card without one, by name, company and numbers.
 
   cti contacts import customers.csv -c cti.yaml
+  cti contacts import phone.vcf -c cti.yaml
 
 Lines that cannot be taken are named on stderr, and the exit code is 1; the others go in.
 """,
     )
     incoming.add_argument("file", metavar="FILE", help="- for standard input")
+    _contact_form(incoming)
     incoming.add_argument("--adapter", metavar="NAME", help="where there are several")
     _format(incoming, "text", "json")
     outgoing = _command(
         group,
         "export",
         _export_contacts,
-        "write all contacts as CSV",
+        "write all contacts to a file, CSV or vCard",
         """\
-The file can be imported again, and has the same columns.
+The file can be imported again. A name that ends in .csv makes it CSV, .vcf vCards of version 3.0.
 
   cti contacts export customers.csv -c cti.yaml
+  cti contacts export --as vcard4 customers.vcf -c cti.yaml
 """,
     )
     outgoing.add_argument("file", metavar="FILE", help="- for standard output")
+    _contact_form(outgoing)
     outgoing.add_argument("--adapter", metavar="NAME", help="where there are several")
+
+
+def _contact_form(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--as", dest="form", choices=("csv", "vcard3", "vcard4"), help="what is in it; else its name says so"
+    )
 
 
 def _add_agents(commands: Any) -> None:
@@ -388,6 +401,7 @@ anything in the file is wrong, nothing is taken.
 """,
     )
     incoming.add_argument("file", metavar="FILE", help="- for standard input")
+    _contact_form(incoming)
     _format(incoming, "text", "json")
     outgoing = _command(
         group, "export", _export_agents, "write all agents as YAML", "The file can be imported again.\n"
