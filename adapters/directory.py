@@ -98,12 +98,16 @@ class DirectoryAdapter:
             KeyKind(ID_KEY, "ID"),
             *(KeyKind(key, each.title, each.sensitive) for key, each in options.keys.items()),
         )
-        self._own_keys = tuple(options.keys)
         self.directory = self._file(context.base / (options.path or f"{name}.db"))
 
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def editable_keys(self) -> Sequence[KeyKind]:
+        """The keys that somebody gives, unlike the id."""
+        return self.keys[1:]
 
     async def start(self) -> None:
         self.directory.open()
@@ -201,13 +205,17 @@ class DirectoryAdapter:
     ) -> ImportReport:
         """Take contacts from a file; see ``import_csv``, ``import_vcards``. Needs an open directory."""
         take = import_csv if form is Form.CSV else import_vcards
-        return take(self.directory, self.plan, source, keys=self._own_keys, progress=progress)
+        return take(self.directory, self.plan, source, keys=self._key_names, progress=progress)
 
     def export_contacts(self, target: Path | BinaryIO, form: Form, progress: Progress | None = None) -> int:
         """Write all contacts to a file; see ``export_csv``, ``export_vcards``. Needs an open directory."""
         if form is Form.CSV:
-            return export_csv(self.directory, target, keys=self._own_keys, progress=progress)
+            return export_csv(self.directory, target, keys=self._key_names, progress=progress)
         return export_vcards(self.directory, target, form=form, progress=progress)
+
+    @property
+    def _key_names(self) -> Sequence[str]:
+        return tuple(key.name for key in self.editable_keys)
 
     def party_number(self, written: str, label: str | None = None) -> PartyNumber:
         """A number as the directory keeps it. Raises ``EntryRefused`` for one that nobody could call from."""
