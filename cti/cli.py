@@ -401,7 +401,6 @@ anything in the file is wrong, nothing is taken.
 """,
     )
     incoming.add_argument("file", metavar="FILE", help="- for standard input")
-    _contact_form(incoming)
     _format(incoming, "text", "json")
     outgoing = _command(
         group, "export", _export_agents, "write all agents as YAML", "The file can be imported again.\n"
@@ -409,6 +408,24 @@ anything in the file is wrong, nothing is taken.
     outgoing.add_argument(
         "file", metavar="FILE", nargs="?", default="-", help="- (the default): standard output"
     )
+    matching = _command(
+        group,
+        "match",
+        _match_agents,
+        "find out which user of a CRM is which agent",
+        """\
+Asks the CRM for its users, and says which agent each of them is: by log-in, else by extension, else by name. Only
+what is certain is proposed: whom two fit, and who has a user of this CRM already, is left as it is.
+
+  cti agents match odoo -c cti.yaml
+  cti agents match odoo --apply -c cti.yaml
+""",
+    )
+    matching.add_argument("adapter", metavar="ADAPTER", help="as the configuration names it")
+    matching.add_argument(
+        "--apply", action="store_true", help="write it to the agents; else it is only shown"
+    )
+    _format(matching, "table", "json")
 
 
 def _describes_agent(parser: ArgumentParser) -> None:
@@ -616,6 +633,12 @@ def _normalise_numbers(arguments: Namespace) -> int:
     from cti.commands.numbers import normalise_numbers
 
     return normalise_numbers(arguments)
+
+
+def _match_agents(arguments: Namespace) -> int:
+    from cti.commands.agents_match import match_agents
+
+    return match_agents(arguments)
 
 
 def _import_contacts(arguments: Namespace) -> int:
