@@ -61,7 +61,8 @@ def test_what_is_not_certain_is_left_open() -> None:
 
 
 def test_who_has_a_user_keeps_them_and_who_is_switched_off_gets_nobody() -> None:
-    users = [CrmUser("7", login="ben"), CrmUser("8", login="anna"), CrmUser("9", login="cleo", active=False)]
+    users = [CrmUser("7", login="ben"), CrmUser("8", login="anna")]
+    users.append(CrmUser("9", login="cleo", active=False))
     agents = an_agent("anna", odoo="7"), an_agent("ben"), an_agent("cleo")
     assert found(users, *agents) == [
         ("anna", "kept"),
@@ -72,7 +73,7 @@ def test_who_has_a_user_keeps_them_and_who_is_switched_off_gets_nobody() -> None
 
 @frozen
 class Office:
-    """A configuration in a directory of its own, and `cti` run with it, each time in a process: it needs a reactor."""
+    """A configuration in a directory of its own, and `cti` run with it, each time as a process."""
 
     base: Path
 
