@@ -33,7 +33,6 @@ from cti.calls.control import Control
 from cti.calls.desk import Desk
 from cti.calls.explain import explain
 from cti.calls.gaps import Gaps
-from cti.calls.identification import Identifier
 from cti.calls.inbound import Inbound
 from cti.calls.log import CallLog
 from cti.calls.outbound import Outbound
@@ -48,6 +47,7 @@ from cti.calls.unseen import Unseen
 from cti.calls.webhook import WebhookSender, webhook_agent
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
+from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.metrics import Metrics
 from cti.settings import Address, Settings
@@ -440,7 +440,10 @@ class CtiService(Service):
             self._adapters,
             self._reactor,
             owners=self.roster.owner_of,
-            budget=settings.identify.budget_ms / 1000,
+            plan=settings.plan,
+            own=settings.own_numbers,
+            options=settings.identify.options,
+            asking={name: adapter.asking for name, adapter in settings.adapters.items()},
             observe=self._identified,
         )
         self.metrics.configure(

@@ -17,7 +17,6 @@ from twisted.python.failure import Failure
 from cti.agents.roster import AgentNotReady, AgentUnknown, PhoneOutOfSight, Roster
 from cti.asterisk.channels import JOIN_SECONDS, Channels, NotConfirmed
 from cti.asterisk.pbx import Listening, NotDone, NotPossible, Pbx, PbxAway, PbxError, Refused
-from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, card_body, new_record, party_facts
 from cti.calls.life import Assigned, LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
@@ -27,6 +26,7 @@ from cti.calls.targets import NobodyThere, Target, ToAgents, ToNumber, ToService
 from cti.calls.tracker import Tracker
 from cti.calls.writing_up import WritingUp
 from cti.dialling import Allowance
+from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.settings import CallControl

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cti.agents.roster import Roster
-from cti.calls.identification import Identifier
 from cti.calls.inbound import decision_for, party_facts
 from cti.calls.present import iso
 from cti.calls.services import Services
+from cti.identify.identifier import Identifier
 from routing.facts import Facts
 
 

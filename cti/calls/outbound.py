@@ -13,7 +13,6 @@ from twisted.internet.defer import TimeoutError
 from cti.agents.roster import Roster
 from cti.asterisk.channels import device_of
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
-from cti.calls.identification import Identification, Identifier
 from cti.calls.inbound import (
     Measures,
     brief_party,
@@ -27,6 +26,8 @@ from cti.calls.log import CallLog
 from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
+from cti.identify.identification import Identification
+from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.store.base import Unit

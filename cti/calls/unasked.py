@@ -13,11 +13,11 @@ from twisted.python.failure import Failure
 from cti.agents.roster import Roster
 from cti.asterisk.cdr import CallDetailRecord
 from cti.asterisk.channels import Channel
-from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, name_caller, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import AMI_ERRORS, Services
+from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.store.records import CallRecord, ChannelRecord

@@ -9,13 +9,14 @@ from twisted.internet.defer import Deferred, TimeoutError
 
 from adapters.base import AdapterError
 from cti.calls.explain import explain
-from cti.calls.identification import Identification, Identifier, Outcome
 from cti.calls.services import Services
 from cti.commands import CommandFailed
 from cti.commands.configuration import configuration, reading
 from cti.commands.output import local_moment, printable, say, write_json, write_pairs, write_table
 from cti.commands.people import roster_of
 from cti.commands.running import run
+from cti.identify.identification import Identification, Outcome
+from cti.identify.identifier import Identifier
 from cti.numbers import NumberKind, display
 from cti.service import make_adapters
 from cti.settings import Settings
@@ -85,8 +86,16 @@ def _with_identifier(
                     await Deferred.fromCoroutine(adapter.start()).addTimeout(_START_SECONDS, reactor)
                 except (AdapterError, TimeoutError) as error:
                     say(f"the adapter {name} does not start: {error}")
-            budget = settings.identify.budget_ms / 1000
-            return await question(Identifier(adapters, reactor, owners=owners, budget=budget))
+            identifier = Identifier(
+                adapters,
+                reactor,
+                owners=owners,
+                plan=settings.plan,
+                own=settings.own_numbers,
+                options=settings.identify.options,
+                asking={name: adapter.asking for name, adapter in settings.adapters.items()},
+            )
+            return await question(identifier)
         finally:
             for adapter in adapters.values():
                 await adapter.stop()

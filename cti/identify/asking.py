@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
+from attrs import frozen
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError as DeferredTimeoutError
 from twisted.python.failure import Failure
@@ -17,9 +18,11 @@ from adapters.base import (
     AdapterBusy,
     AdapterError,
     AdapterTimeout,
+    Capability,
     IAdapter,
     Party,
 )
+from cti.identify.cache import Cache
 from cti.identify.identification import Outcome
 from cti.identify.limits import Breaker, Bucket, Pass, State
 from cti.identify.options import Asking
@@ -40,6 +43,29 @@ _ERROR_LIMIT: Final = 200
 _TIMEOUTS: Final = (AdapterTimeout, TimeoutError, DeferredTimeoutError, error.TimeoutError)
 
 
+@frozen
+class Reading:
+    """How the numbers are read that come back: by this plan, and `own` are ours, which are nobody's."""
+
+    plan: NumberPlan
+    own: Collection[str] = ()
+
+    def is_among(self, written: Sequence[str], e164: str) -> bool:
+        """Whether one of these numbers, as a CRM holds them, is this one or its switchboard's.
+
+        One that is written as within another country than ours is compared by its last digits.
+        """
+        keys = {e164, *stems(e164, self.own)}
+        for raw in written:
+            found = self.plan.parse(raw).e164
+            if found is not None and (found in keys or found.rstrip("0") in keys):
+                return True
+            digits = "".join(str(int(digit)) for digit in raw if digit.isdecimal()).lstrip("0")
+            if len(digits) >= _NATIONAL_DIGITS and e164.endswith(digits):
+                return True
+        return False
+
+
 class Line:
     """The way to one adapter.
 
@@ -48,20 +74,31 @@ class Line:
     """
 
     def __init__(
-        self, name: str, adapter: IAdapter, asking: Asking, clock: Clock, plan: NumberPlan, own: Collection[str]
+        self,
+        name: str,
+        adapter: IAdapter,
+        asking: Asking,
+        clock: Clock,
+        budget: float,
+        reading: "Reading",
+        cache: Cache,
     ) -> None:
-        """`plan` reads the numbers that come back; `own` are ours, which are nobody's."""
+        """A question whose turn would come after `budget` seconds is not even put."""
         self.name = name
         self.adapter = adapter
         self.asking = asking
+        #: Whether it answers from this machine, so that nothing is saved by keeping its answers.
+        self.local = Capability.LOCAL in adapter.capabilities
         self._clock = clock
-        self._plan = plan
-        self._own = own
+        self._budget = budget
+        self._reading = reading
+        self._cache = cache
         self._breaker = Breaker(asking.breaker_failures, asking.breaker_seconds)
         self._bucket = Bucket(asking.per_second)
         self._running: set[Question] = set()
         self._waiting: deque[Question] = deque()
         self._turn: DelayedCall | None = None
+        self._in_turn = False
 
     @property
     def open(self) -> bool:
@@ -88,16 +125,16 @@ class Line:
     def close(self) -> None:
         """Give up whatever is on its way."""
         for question in [*self._waiting, *self._running]:
-            question.give_up()
+            question.let_go()
 
     # Turns.
 
     def _start(self, question: "Question") -> None:
         self._running.add(question)
-        question.start(_ask(self.name, self.adapter, question.number, self._plan, self._own))
+        question.start(_ask(self.name, self.adapter, question.number, self._reading))
 
     def _queue(self, question: "Question", pause: float) -> None:
-        if pause > self.asking.deadline or len(self._waiting) >= _WAITING * self.asking.concurrency:
+        if pause > self._budget or len(self._waiting) >= _WAITING * self.asking.concurrency:
             question.end(Outcome.SKIPPED, "it is asked enough already")
             return
         self._waiting.append(question)
@@ -112,12 +149,19 @@ class Line:
         self._next()
 
     def _next(self) -> None:
-        while self._waiting and len(self._running) < self.asking.concurrency:
-            pause = self._bucket.wait(self._clock.seconds())
-            if pause:
-                self._turn_in(pause)
-                return
-            self._start(self._waiting.popleft())
+        if self._in_turn:
+            # An adapter that answers at once: the loop below goes on.
+            return
+        self._in_turn = True
+        try:
+            while self._waiting and len(self._running) < self.asking.concurrency:
+                pause = self._bucket.wait(self._clock.seconds())
+                if pause:
+                    self._turn_in(pause)
+                    return
+                self._start(self._waiting.popleft())
+        finally:
+            self._in_turn = False
 
     # What comes of questions.
 
@@ -134,7 +178,9 @@ class Line:
             self._turn.cancel()
             self._turn = None
 
-    def answered(self) -> None:
+    def answered(self, number: Number, parties: tuple[Party, ...]) -> None:
+        if not self.local and number.e164 is not None:
+            self._cache.put(self.name, number.e164, parties, self._clock.seconds())
         if self.open:
             log.info("an adapter answers again", adapter=self.name)
         self._breaker.succeeded()
@@ -194,26 +240,26 @@ class Question:
         self._answer.addCallbacks(self._answered, self._failed)
         self._answer.addBoth(self._is_over)
 
-    def waited_for(self) -> None:
-        """Somebody waits for it: from now on, `ended` is told, and its own deadline counts."""
+    def watch(self, budget_ends: float, *, keep: bool) -> None:
+        """Somebody waits for it: from now on `ended` is told, and its own deadline counts.
+
+        An answer that comes after the budget is late, and a failure; with `keep`, it may come all the same.
+        """
         self._told = True
-        if self.outcome is None:
-            left = self._began + self.line.asking.deadline - self._clock.seconds()
-            self._timer = self._clock.callLater(max(0.0, left), self.give_up)
+        deadline = self._began + self.line.asking.deadline
+        if keep and budget_ends < deadline:
+            self._timer = self._clock.callLater(self._until(budget_ends), self._overdue, deadline)
+        elif self.outcome is None:
+            self._timer = self._clock.callLater(self._until(min(budget_ends, deadline)), self.time_is_up)
 
-    def overdue(self) -> None:
-        """The caller does not wait any longer; the answer may still come, for the card."""
-        if self.outcome is None and self._answer is not None:
-            self._blame("no answer within the budget")
-
-    def give_up(self) -> None:
-        """Cancel what has not been answered; the answer to a question stays."""
+    def let_go(self, outcome: Outcome = Outcome.SKIPPED, why: str | None = None) -> None:
+        """Nobody wants to know any more, by no fault of the adapter."""
         if self.outcome is None:
-            if self._answer is None:
-                self.end(Outcome.TIMEOUT, "its turn did not come")
-                return
-            self._blame("no answer in time")
-            self.end(Outcome.TIMEOUT)
+            self.end(outcome, why)
+
+    def not_asked(self) -> bool:
+        """Whether it still waits for its turn."""
+        return self.outcome is None and self._answer is None
 
     def end(self, outcome: Outcome, why: str | None = None) -> None:
         """This is what came of it; what has not been answered is cancelled."""
@@ -233,7 +279,7 @@ class Question:
 
     def _answered(self, parties: tuple[Party, ...]) -> None:
         if self.outcome is None:
-            self.line.answered()
+            self.line.answered(self.number, parties)
             self.parties = parties
             self.end(Outcome.HIT if parties else Outcome.MISS)
 
@@ -253,6 +299,24 @@ class Question:
     def _is_over(self, _: object) -> None:
         self.line.over(self)
 
+    def _overdue(self, deadline: float) -> None:
+        if self.not_asked():
+            self.time_is_up()
+        else:
+            self._blame(_LATE)
+            self._timer = self._clock.callLater(self._until(deadline), self.time_is_up)
+
+    def time_is_up(self) -> None:
+        """Nobody waits for the answer, and the adapter is to blame."""
+        if self.not_asked():
+            self.end(Outcome.TIMEOUT, "its turn did not come in time")
+        elif self.outcome is None:
+            self._blame(_LATE)
+            self.end(Outcome.TIMEOUT)
+
+    def _until(self, at: float) -> float:
+        return max(0.0, at - self._clock.seconds())
+
     def _blame(self, why: str) -> None:
         if not self._blamed:
             self._blamed = True
@@ -260,11 +324,10 @@ class Question:
 
 
 _ANSWERS: Final = (Outcome.HIT, Outcome.MISS)
+_LATE: Final = "no answer in time"
 
 
-async def _ask(
-    name: str, adapter: IAdapter, number: Number, plan: NumberPlan, own: Collection[str]
-) -> tuple[Party, ...]:
+async def _ask(name: str, adapter: IAdapter, number: Number, reading: Reading) -> tuple[Party, ...]:
     answer: object = await adapter.identify(number)
     if not isinstance(answer, list | tuple):
         raise AdapterAnswerError(
@@ -279,31 +342,19 @@ async def _ask(
             raise AdapterAnswerError(f"the adapter answered with {type(party).__name__} among its parties")
         if party.adapter != name:
             raise AdapterAnswerError("the adapter answered with a party that is not its own")
-        if party.numbers and not has_number(party.numbers, number.e164 or "", plan, own):
+        if party.numbers and not reading.is_among(party.numbers, number.e164 or ""):
             others += 1
         else:
             parties.setdefault((party.type, party.id), party)
     if others:
-        log.warning("an adapter answers with parties who do not have the number", adapter=name, parties=others)
+        log.warning(
+            "an adapter answers with parties who do not have the number", adapter=name, parties=others
+        )
         if not parties:
-            raise AdapterAnswerError(f"the adapter answered with {others} parties, none of whom has the number")
+            raise AdapterAnswerError(
+                f"the adapter answered with {others} parties, none of whom has the number"
+            )
     return tuple(parties[key] for key in sorted(parties))
-
-
-def has_number(written: Sequence[str], e164: str, plan: NumberPlan, own: Collection[str] = ()) -> bool:
-    """Whether one of these numbers, as a CRM holds them, is this one or its switchboard's.
-
-    One that is written as within another country than ours is compared by its last digits.
-    """
-    keys = {e164, *stems(e164, own)}
-    for raw in written:
-        found = plan.parse(raw).e164
-        if found is not None and (found in keys or found.rstrip("0") in keys):
-            return True
-        digits = "".join(str(int(digit)) for digit in raw if digit.isdecimal()).lstrip("0")
-        if len(digits) >= _NATIONAL_DIGITS and e164.endswith(digits):
-            return True
-    return False
 
 
 def fit_for_a_log(failure: Failure) -> str:

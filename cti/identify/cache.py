@@ -17,7 +17,7 @@ Parties = tuple[Party, ...]
 class Cache:
     """Answers by adapter and number (E.164), the oldest going first when there are too many."""
 
-    settings: CacheSettings = CacheSettings()
+    settings: CacheSettings = field(factory=CacheSettings)
     _answers: OrderedDict[tuple[str, str], tuple[float, Parties]] = field(factory=OrderedDict, init=False)
 
     def get(self, adapter: str, number: str, now: float) -> Parties | None:

@@ -41,8 +41,8 @@ class Asking:
     """What every adapter may be told, whatever its kind.
 
     `deadline`: seconds that it may take, beyond the budget for the card alone. `concurrency`: questions at once;
-    `per_second`: None, as many as come. `index`: whether it is listed into the phone index, if it can. `live`: None, as
-    its kind has it. It is left alone for `breaker_seconds` after `breaker_failures` one upon the other.
+    `per_second`: None, as many as come. `index`: whether it is listed into the phone index, if it can. `live`: None,
+    as its kind has it. It is left alone for `breaker_seconds` after `breaker_failures` one upon the other.
     """
 
     deadline: float = DEADLINE
@@ -65,7 +65,7 @@ class CacheSettings:
 
 @frozen
 class Options:
-    """How all of them are asked. `budget`, `patience`: seconds. `ambiguity`: of `POLICIES`, in the order they count."""
+    """How all of them are asked. `budget`, `patience`: seconds. `ambiguity`: of `POLICIES`, in their order."""
 
     budget: float = BUDGET
     patience: float = PATIENCE

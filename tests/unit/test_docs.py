@@ -16,10 +16,11 @@ from twisted.internet.task import Clock
 
 from adapters.base import AdapterUnavailable, IAdapter, Party, load_adapter_kinds
 from cti import settings
-from cti.calls.identification import Identifier, Outcome
 from cti.calls.webhook import signature, signing_key
 from cti.cli import _parser
 from cti.event_types import EVENT_TYPES
+from cti.identify.identification import Outcome
+from cti.identify.identifier import Identifier
 from cti.metrics import Metrics
 from cti.numbers import NumberPlan
 from cti.web.api import ROUTES

@@ -35,16 +35,35 @@ ROOMS: Final[Mapping[str, set[str]]] = {
         "cti.certificates",
         "cti.dialling",
         "cti.event_types",
+        "cti.identify.lists",
+        "cti.identify.options",
         "cti.numbers",
         "cti.secret",
         "cti.yaml_file",
     },
+    # Pure parts of the room below.
+    "cti.identify.lists": set(),
+    "cti.identify.limits": set(),
+    "cti.identify.options": set(),
+    "cti.identify.cache": {"adapters", "cti.identify.options"},
+    "cti.identify.policy": {"adapters", "cti.identify.identification", "cti.identify.options"},
+    "cti.identify": {"adapters", "cti.logs", "cti.numbers", "cti.reactors"},
     "cti.asterisk": {"cti.verified_tls"} | LEAVES,
     "cti.store": LEAVES,
     "cti.agents": {"routing.facts", "cti.store.records", "cti.numbers"},
-    "cti.calls": {"cti.asterisk", "cti.agents", "routing", "adapters", "cti.store", "cti.settings"} | LEAVES,
+    "cti.calls": {
+        "cti.asterisk",
+        "cti.agents",
+        "cti.identify",
+        "routing",
+        "adapters",
+        "cti.store",
+        "cti.settings",
+    }
+    | LEAVES,
     "cti.web": {
         "cti.calls",
+        "cti.identify",
         "cti.agents",
         "cti.certificates",
         "routing",
@@ -63,7 +82,16 @@ ROOMS: Final[Mapping[str, set[str]]] = {
 OURS: Final = ("cti", "routing", "adapters", "lab", "tests")
 
 # Rooms that are pure may not even name what does I/O, waits or knows the time.
-PURE: Final = ("routing", "cti.numbers", "cti.dialling")
+PURE: Final = (
+    "routing",
+    "cti.numbers",
+    "cti.dialling",
+    "cti.identify.lists",
+    "cti.identify.limits",
+    "cti.identify.options",
+    "cti.identify.cache",
+    "cti.identify.policy",
+)
 IMPURE: Final = {
     "asyncio",
     "datetime",

@@ -14,13 +14,13 @@ from cti.asterisk.agi_parser import Request
 from cti.asterisk.ami_parser import Event
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiHangup
-from cti.calls.identification import Identification
 from cti.calls.inbound import LET_IN, Inbound
 from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
 from cti.calls.writing_up import WritingUp
+from cti.identify.identification import Identification
 from cti.numbers import Number, NumberPlan
 from cti.store.base import StoreError
 from cti.store.records import AgentRecord, CallRecord, ChannelRecord, DecisionRecord, SegmentRecord

@@ -9,12 +9,12 @@ from twisted.internet.task import Clock
 
 from adapters.base import Party
 from cti.asterisk.agi_parser import Request
-from cti.calls.identification import Identification
 from cti.calls.inbound import new_record
 from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.outbound import Outbound
 from cti.calls.tracker import EndedRecord
 from cti.calls.unseen import Unseen
+from cti.identify.identification import Identification
 from cti.numbers import Number, NumberKind
 from cti.store.base import CallDetail, StoreError
 from cti.store.records import CallRecord, CardRecord, ChannelRecord

@@ -12,13 +12,13 @@ from cti.agents.roster import Roster
 from cti.asterisk.ami import AmiDisconnected
 from cti.asterisk.ami_parser import Event
 from cti.asterisk.channels import Channels
-from cti.calls.identification import Identification
 from cti.calls.life import LiveCall, State
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
 from cti.calls.unasked import Unasked
 from cti.calls.writing_up import WritingUp
+from cti.identify.identification import Identification
 from cti.numbers import Number, NumberPlan
 from cti.store.records import AgentRecord, CallRecord, ReservationRecord
 from tests.unit.calls import CALL, RecordingUnit, a_call, an_offer
