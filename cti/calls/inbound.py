@@ -3,7 +3,7 @@
 Whatever fails here, the caller goes on: without an answer in time the dialplan takes its own fallback.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from attrs import evolve, frozen
@@ -18,7 +18,7 @@ from cti.calls.log import CallLog
 from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
-from cti.identify.identification import Identification, Outcome
+from cti.identify.identification import SEVERAL, Identification, Outcome
 from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind, NumberPlan
@@ -48,7 +48,7 @@ class CallIsOver(Exception):
 class Asked:
     """A question on its way: what Asterisk sent, whose call it is, and since when (epoch seconds).
 
-    `assigned`: what an agent who passed the call on has decided.
+    `assigned`: what an agent who passed the call on has decided. `blocked`: who calls is turned away.
     """
 
     request: RouteRequest
@@ -57,6 +57,7 @@ class Asked:
     called: Number
     service: Service | None
     assigned: Decision | None = None
+    blocked: bool = False
 
     @property
     def steered(self) -> bool:
@@ -86,6 +87,8 @@ class Inbound:
         learn: Callable[[str, Service], None],
         stood_still: Callable[[], bool],
         painted: "Callable[[LiveCall, Collection[str], float], Awaitable[None]]",
+        late: Callable[[LiveCall, Identification], None],
+        turned_away: "TurnedAway",
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
 
@@ -94,7 +97,8 @@ class Inbound:
         `{call}` for its id; None where there is no page. `pbxes`: names of the Asterisks that may ask.
         `learn(did, service)` is told by which form of its number a service was reached. `stood_still`:
         whether this process was frozen a moment ago, and may be reading questions that nobody waits for.
-        `painted(call, agents, seconds)`: waits until one of them sees the card.
+        `painted(call, agents, seconds)`: waits until one of them sees the card. `late` is told who it is after all,
+        when an adapter answers too late for the decision. `turned_away`: who is, and how.
         """
         self._calls = calls
         self._tracker = tracker
@@ -110,6 +114,8 @@ class Inbound:
         self._learn = learn
         self._stood_still = stood_still
         self._painted = painted
+        self._late = late
+        self._turned_away = turned_away
 
     async def route(self, session: AgiSession) -> None:
         """One question of the dialplan, answered."""
@@ -133,13 +139,13 @@ class Inbound:
             identified = await self._identify(asked, call)
             facts = self._facts(asked, call, identified)
             asked = evolve(asked, assigned=assigned_to(call, asked.at))
-            decision = asked.assigned or decision_for(asked.service, facts)
+            decision = asked.assigned or self._refused(asked) or decision_for(asked.service, facts)
             self._reserve(asked, call, identified, facts, decision, unit)
             answer = self._variables(asked, call, decision)
             told = self._begin_to_answer(session, answer)
             await self._log_and_show(asked, call, unit)
             await self._let_paint(asked, call, decision)
-            await self._answer(session, asked, call, decision, told, answer)
+            await self._answer(session, asked, call, decision, identified, told, answer)
         except CallIsOver:
             log.info("the caller hung up before the answer", call=call.id)
         except LogTooSlow as error:
@@ -173,7 +179,14 @@ class Inbound:
         caller = services.plan.parse(
             None if request.caller == "unknown" else request.caller, presentation=request.presentation
         )
-        return Asked(request, at, caller, called, service)
+        return Asked(request, at, caller, called, service, blocked=caller.e164 in self._turned_away.blocked)
+
+    def _refused(self, asked: Asked) -> Decision | None:
+        """The decision for who is blocked, whatever the rules say."""
+        if not asked.blocked:
+            return None
+        action, target = self._turned_away.how
+        return Decision(action, (), target, 0, None, "blocked: the caller is on the list of blocked numbers", ())
 
     async def _whose(self, asked: Asked) -> LiveCall:
         """The call that is asked about: a living one, one that was wrongly taken for dead, or a new one."""
@@ -240,7 +253,12 @@ class Inbound:
     async def _identify(self, asked: Asked, call: LiveCall) -> Identification:
         """Who is calling: asked of the CRMs once a call."""
         if call.identification is None:
-            call.identification = identified = await self._identifier().identify(asked.caller)
+            if asked.blocked:
+                call.identification = Identification(asked.caller, ignored=True)
+                return call.identification
+            call.identification = identified = await self._identifier().identify(
+                asked.caller, lambda found: self._late(call, found)
+            )
             for answer in identified.adapters:
                 if answer.outcome in (Outcome.TIMEOUT, Outcome.ERROR):
                     log.warning(
@@ -252,9 +270,8 @@ class Inbound:
                         why=answer.error,
                     )
             call.record.identify_ms = identified.ms
-            if identified.party is not None:
-                call.party = party_facts(identified)
-                call.record.party = brief_party(call.party)
+            call.party = party_facts(identified)
+            call.record.party = brief_party(call.party)
         return call.identification
 
     def _facts(self, asked: Asked, call: LiveCall, identified: Identification) -> Facts:
@@ -303,7 +320,7 @@ class Inbound:
                 reason=decision.reason,
                 facts=facts.as_json(),
                 trace=[step.as_json() for step in decision.trace],
-                identification={"adapters": [outcome.as_json() for outcome in identified.adapters]},
+                identification=identified.facts(),
                 last=facts.last,
             )
         )
@@ -320,7 +337,8 @@ class Inbound:
             if asked.steered:
                 # Not shown yet: for an agent whom the company's own dialplan may ring.
                 call.card = card_body(call, identified, asked.service, self._services().plan)
-            call.send_elsewhere(unit, at, str(decision.action if asked.steered else Action.FALLBACK))
+            action = Action.REJECT if asked.blocked else decision.action
+            call.send_elsewhere(unit, at, str(action if asked.steered else Action.FALLBACK))
         unit.put_call(record)
 
     def _emit_routed(self, unit: Unit, call: LiveCall, decision: Decision, at: float) -> None:
@@ -385,6 +403,7 @@ class Inbound:
         asked: Asked,
         call: LiveCall,
         decision: Decision,
+        identified: Identification,
         told: "Deferred[BaseException | None]",
         answer: Sequence[tuple[str, str]],
     ) -> None:
@@ -406,6 +425,7 @@ class Inbound:
             agents=decision.agents,
             rule=decision.rule,
             attempt=call.record.attempt,
+            adapters={each.adapter: each.outcome.value for each in identified.adapters},
             ms=round(seconds * 1000, 1),
         )
 
@@ -483,6 +503,17 @@ class Measures(Protocol):
     def answered_asterisk(self, seconds: float) -> None: ...
 
 
+class TurnedAway(Protocol):
+    """Who is not let in: what is needed of the lists of numbers."""
+
+    @property
+    def blocked(self) -> Container[str | None]: ...
+
+    @property
+    def how(self) -> tuple[Action, str]:
+        """What Asterisk is to do with them: the action and its target."""
+
+
 def _target_of(service: Service | None) -> list[tuple[str, str]]:
     return [("CTI_TARGET", service.fallback)] if service is not None else []
 
@@ -545,16 +576,19 @@ _OF_THE_CARD: Final = ("notes", "cases", "last_contacts", "appointments", "tasks
 
 
 def party_facts(identified: Identification) -> dict[str, Any] | None:
-    """What rules may look at of the party: all but the long texts and lists, which are the card's."""
+    """What rules may look at of the party: all but the long texts and lists, which are the card's.
+
+    Of somebody who may be any of several, no more than that.
+    """
     if identified.party is None:
-        return None
+        return {"match": SEVERAL} if identified.ambiguous else None
     whole = identified.party.as_json(identified.owner)
     return {key: value for key, value in whole.items() if key not in _OF_THE_CARD}
 
 
 def brief_party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The party as it stands in the log and in events; the rest is the card's."""
-    if party is None:
+    """The party as it stands in the log and in events; the rest is the card's. None if it may be any of several."""
+    if party is None or party.get("id") is None:
         return None
     return {
         key: party.get(key) for key in ("adapter", "type", "id", "name", "company", "url", "owner", "match")
@@ -572,8 +606,16 @@ def card_body(
         "from_kind": call.record.from_kind,
         "service": service.name if service is not None else None,
         "instruction": service.instruction if service is not None else None,
-        "parties": [identified.party_json(party) for party in identified.parties],
+        **card_parties(identified),
         "reason": call.record.reason,
+    }
+
+
+def card_parties(identified: Identification) -> dict[str, Any]:
+    """What the card says of who it is: all who have the number, and how it was settled which of them it is."""
+    return {
+        "parties": [identified.party_json(party) for party in identified.parties],
+        "resolved_by": None if identified.party is None else identified.resolved_by,
     }
 
 
