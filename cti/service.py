@@ -32,9 +32,12 @@ from cti.calls.callbacks import Callbacks
 from cti.calls.control import Control
 from cti.calls.desk import Desk
 from cti.calls.explain import explain
+from cti.calls.finder import Finder
 from cti.calls.gaps import Gaps
 from cti.calls.identification import Identifier
 from cti.calls.inbound import Inbound
+from cti.calls.key_entry import KeyEntry
+from cti.calls.late_cards import LateCards
 from cti.calls.log import CallLog
 from cti.calls.outbound import Outbound
 from cti.calls.outbox import Outbox
@@ -182,6 +185,25 @@ class CtiService(Service):
         self.sessions = Sessions(
             self.store, reactor, Lifetime(kept.idle_hours * 3600.0, kept.days * 86_400.0)
         )
+        self.finder = Finder(
+            adapters=lambda: self._adapters,
+            identify=self.identify,
+            owners=self.roster.owner_of,
+            sensitive=lambda: self.settings.sensitive_keys,
+            clock=reactor,
+            observe=self._identified,
+        )
+        self.late_cards = LateCards(
+            calls=self.calls, finder=self.finder, services=self._services, now=self._now
+        )
+        self.key_entry = KeyEntry(
+            finder=self.finder,
+            calls=self.calls,
+            services=self._services,
+            late_cards=self.late_cards,
+            now=self._now,
+            pbxes=settings.asterisks.keys(),
+        )
         self._masking = Masking(settings.http.masking)
         self.audit = Audit(self.store, reactor)
         self._password_thread = ThreadPool(0, 1, "cti-passwords")
@@ -216,6 +238,8 @@ class CtiService(Service):
             learn=self._learn,
             stood_still=self._stood_still,
             painted=self.painting.wait,
+            said=self.key_entry.identified,
+            freshen=self.late_cards.freshen,
         )
         self.outbound = Outbound(
             calls=self.calls,
@@ -227,6 +251,7 @@ class CtiService(Service):
             answer_within=settings.answer_ms / 1000,
             measure=self.metrics,
             pbxes=settings.asterisks.keys(),
+            freshen=self.late_cards.freshen,
         )
         self._adapters: dict[str, IAdapter] = {}
         self._use(settings)
@@ -246,7 +271,12 @@ class CtiService(Service):
             writing_up=self.writing_up,
         )
         self.written = Written(
-            calls=self.calls, writing_up=self.writing_up, services=self._services, now=self._now
+            calls=self.calls,
+            writing_up=self.writing_up,
+            services=self._services,
+            now=self._now,
+            confirm=self.finder.confirmed,
+            chosen=self.late_cards.chosen,
         )
         self.callbacks = Callbacks(
             calls=self.calls,
@@ -268,6 +298,7 @@ class CtiService(Service):
             newest=self.hub.newest,
             missed=self.callbacks.count,
             now=self._now,
+            keys=lambda: self.finder.kinds.values(),
         )
         self.parties = Parties(
             adapters=lambda: self._adapters,
@@ -435,7 +466,7 @@ class CtiService(Service):
         fresh = make_adapters(settings, self._reactor)
         self._adapters = {name: self._adapters[name] if name in same else fresh[name] for name in fresh}
         self.settings = settings
-        self._current_services = Services(settings.services.values(), settings.plan)
+        self._current_services = Services(settings.services.values(), settings.plan, settings.links)
         self._current_identifier = Identifier(
             self._adapters,
             self._reactor,
@@ -495,11 +526,15 @@ class CtiService(Service):
         """What the dialplan asks or tells, by the script that it names."""
         if session.request.script == "outbound":
             return self.outbound.place(session)
+        if session.request.script == "identify":
+            return self.key_entry.identify(session)
         return self.inbound.route(session)
 
     def _overflow(self, session: AgiSession) -> Coroutine[Any, Any, None]:
         if session.request.script == "outbound":
             return self.outbound.fall_open(session)
+        if session.request.script == "identify":
+            return self.key_entry.fall_open(session)
         return self.inbound.fall_open(session)
 
     async def _up(self, name: str) -> None:
@@ -735,6 +770,7 @@ class CtiService(Service):
                     self.writing_up,
                     self.callbacks,
                     self.parties,
+                    self.finder,
                 ),
                 recordings=self.recordings,
                 explain=self._explain,
@@ -754,6 +790,7 @@ class CtiService(Service):
                     url=http.url,
                     metrics_allow=http.metrics_allow,
                     requests_per_minute=http.requests_per_minute,
+                    links=lambda: self.settings.links,
                 ),
             )
         )

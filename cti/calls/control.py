@@ -17,8 +17,9 @@ from twisted.python.failure import Failure
 from cti.agents.roster import AgentNotReady, AgentUnknown, PhoneOutOfSight, Roster
 from cti.asterisk.channels import JOIN_SECONDS, Channels, NotConfirmed
 from cti.asterisk.pbx import Listening, NotDone, NotPossible, Pbx, PbxAway, PbxError, Refused
+from cti.calls.card import card_body
 from cti.calls.identification import Identifier
-from cti.calls.inbound import brief_party, card_body, new_record, party_facts
+from cti.calls.inbound import brief_party, new_record, party_facts
 from cti.calls.life import Assigned, LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.recordings import next_file
@@ -659,7 +660,7 @@ class Control:
         call.record.party = brief_party(party_facts(identified))
         unit = self._calls.unit()
         unit.put_call(call.record)
-        call.show(unit, self._now(), agent, card_body(call, identified, None, self._services().plan))
+        call.show(unit, self._now(), agent, card_body(call, identified, None, self._services()))
         self._calls.write(call, unit)
 
     @contextmanager

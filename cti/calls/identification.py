@@ -6,7 +6,7 @@ What is decided from the answer is left to routing, and counting to the ``observ
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -25,7 +25,7 @@ BUDGET = 0.8
 PARTIES_LIMIT = 100
 _ERROR_LIMIT = 200
 # An adapter may have clocks of its own, and Twisted's libraries several errors for them.
-_TIMEOUTS = (AdapterTimeout, TimeoutError, DeferredTimeoutError, error.TimeoutError)
+TIMEOUTS = (AdapterTimeout, TimeoutError, DeferredTimeoutError, error.TimeoutError)
 
 #: Called once for each adapter that was asked: its name, the outcome, and how many seconds it took.
 Observe = Callable[[str, "Outcome", float], None]
@@ -97,8 +97,8 @@ class Identification:
     def party_json(self, party: Party) -> dict[str, Any]:
         """One of the parties for the API and the card; who of ours had to do with them is named as our ``agent``."""
         whole = party.as_json(self.owner_of(party))
-        for contact in whole["last_contacts"]:
-            contact["agent"] = self.owners.get((party.adapter, contact["user"]))
+        for each in (*whole["last_contacts"], *whole["appointments"], *whole["tasks"]):
+            each["agent"] = self.owners.get((party.adapter, each["user"]))
         return whole
 
     def as_json(self) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class Identifier:
             tuple(parties),
             tuple(self._told(question) for question in questions),
             _ms(self._clock.seconds() - began),
-            self._owners_of(parties),
+            owners_among(parties, self._owners),
         )
 
     def _told(self, question: _Question) -> AdapterOutcome:
@@ -181,16 +181,24 @@ class Identifier:
         self._observe(question.name, outcome, question.seconds)
         return AdapterOutcome(question.name, outcome, _ms(question.seconds), question.error)
 
-    def _owners_of(self, parties: Sequence[Party]) -> dict[tuple[str, str], str]:
-        owners: dict[tuple[str, str], str] = {}
-        for party in parties:
-            for user in (party.owner, *(contact.user for contact in party.last_contacts)):
-                if user is None or (party.adapter, user) in owners:
-                    continue
-                agent = self._owners(party.adapter, user)
-                if agent is not None:
-                    owners[party.adapter, user] = agent
-        return owners
+
+def owners_among(parties: Iterable[Party], owners: Owners) -> dict[tuple[str, str], str]:
+    """Our agents among the CRM's users who look after these parties, had to do with them, or will."""
+    found: dict[tuple[str, str], str] = {}
+    for party in parties:
+        users = [
+            party.owner,
+            *(contact.user for contact in party.last_contacts),
+            *(appointment.user for appointment in party.appointments),
+            *(task.user for task in party.tasks),
+        ]
+        for user in users:
+            if user is None or (party.adapter, user) in found:
+                continue
+            agent = owners(party.adapter, user)
+            if agent is not None:
+                found[party.adapter, user] = agent
+    return found
 
 
 class _Question:
@@ -231,11 +239,11 @@ class _Question:
 
     def _failed(self, failure: Failure) -> None:
         if self.outcome is None:
-            self.error = _fit_for_a_log(failure)
-            self._end(Outcome.TIMEOUT if isinstance(failure.value, _TIMEOUTS) else Outcome.ERROR)
+            self.error = fit_for_a_log(failure)
+            self._end(Outcome.TIMEOUT if isinstance(failure.value, TIMEOUTS) else Outcome.ERROR)
         elif not isinstance(failure.value, CancelledError):
             # It was given up, and its own clearing up failed.
-            self.error = _fit_for_a_log(failure)
+            self.error = fit_for_a_log(failure)
 
     def _end(self, outcome: Outcome, *, cancel: bool = False) -> None:
         self.outcome = outcome
@@ -268,7 +276,7 @@ async def _ask(name: str, adapter: IAdapter, number: Number) -> list[Party]:
     return [parties[key] for key in sorted(parties)]
 
 
-def _fit_for_a_log(failure: Failure) -> str:
+def fit_for_a_log(failure: Failure) -> str:
     """What went wrong. Not an exception's text, which may quote a person; only ours promises not to."""
     kind = type(failure.value).__name__
     if isinstance(failure.value, AdapterError):

@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from cti.agents.roster import Roster
 from cti.asterisk.channels import device_of
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
+from cti.calls.card import card_body
 from cti.calls.identification import Identification, Identifier, Outcome
 from cti.calls.life import LiveCall, is_call_id, mint_call_id
 from cti.calls.log import CallLog
@@ -20,9 +21,9 @@ from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
 from cti.logs import get_logger
-from cti.numbers import Number, NumberKind, NumberPlan
+from cti.numbers import Number, NumberKind
 from cti.store.base import StoreError, Unit
-from cti.store.records import CallRecord, ChannelRecord, DecisionRecord
+from cti.store.records import CallRecord, ChannelRecord, DecisionRecord, Key
 from routing.decide import Action, Decision, decide
 from routing.facts import Facts
 from routing.rules import Mode, Service
@@ -85,6 +86,8 @@ class Inbound:
         learn: Callable[[str, Service], None],
         stood_still: Callable[[], bool],
         painted: "Callable[[LiveCall, Collection[str], float], Awaitable[None]]",
+        said: Callable[[Key], Identification | None],
+        freshen: Callable[[LiveCall], None],
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
 
@@ -93,7 +96,8 @@ class Inbound:
         `{call}` for its id; None where there is no page. `pbxes`: names of the Asterisks that may ask.
         `learn(did, service)` is told by which form of its number a service was reached. `stood_still`:
         whether this process was frozen a moment ago, and may be reading questions that nobody waits for.
-        `painted(call, agents, seconds)`: waits until one of them sees the card.
+        `painted(call, agents, seconds)`: waits until one of them sees the card. `said(channel)`: who its caller is,
+        by a key that they typed before. `freshen(call)`: asks for more of who is on the card, once it is shown.
         """
         self._calls = calls
         self._tracker = tracker
@@ -109,6 +113,8 @@ class Inbound:
         self._learn = learn
         self._stood_still = stood_still
         self._painted = painted
+        self._said = said
+        self._freshen = freshen
 
     async def route(self, session: AgiSession) -> None:
         """One question of the dialplan, answered."""
@@ -237,9 +243,13 @@ class Inbound:
         return unit
 
     async def _identify(self, asked: Asked, call: LiveCall) -> Identification:
-        """Who is calling: asked of the CRMs once a call."""
+        """Who is calling: as they have said themselves, else asked of the CRMs, once a call."""
+        said = self._said((asked.request.pbx, asked.request.uniqueid))
+        if said is not None:
+            call.identification = None
         if call.identification is None:
-            call.identification = identified = await self._identifier().identify(asked.caller)
+            identified = said or await self._identifier().identify(asked.caller)
+            call.identification = identified
             for answer in identified.adapters:
                 if answer.outcome in (Outcome.TIMEOUT, Outcome.ERROR):
                     log.warning(
@@ -312,13 +322,11 @@ class Inbound:
             for reservation in self._roster.reserve(decision.agents, call.id, record.attempt, expires):
                 unit.put_reservation(reservation)
             call.action = str(decision.action)
-            call.offer_to(
-                unit, at, decision, card_body(call, identified, asked.service, self._services().plan)
-            )
+            call.offer_to(unit, at, decision, card_body(call, identified, asked.service, self._services()))
         else:
             if asked.steered:
                 # Not shown yet: for an agent whom the company's own dialplan may ring.
-                call.card = card_body(call, identified, asked.service, self._services().plan)
+                call.card = card_body(call, identified, asked.service, self._services())
             call.send_elsewhere(unit, at, str(decision.action if asked.steered else Action.FALLBACK))
         unit.put_call(record)
 
@@ -368,6 +376,7 @@ class Inbound:
             raise LogTooSlow(str(error)) from error
         if call.cards:
             self._measure.card_offered(self._clock.seconds() - asked.at)
+            self._freshen(call)
         self._still_there(asked, call)
 
     async def _let_paint(self, asked: Asked, call: LiveCall, decision: Decision) -> None:
@@ -557,22 +566,6 @@ def brief_party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     return {
         key: party.get(key) for key in ("adapter", "type", "id", "name", "company", "url", "owner", "match")
-    }
-
-
-def card_body(
-    call: LiveCall, identified: Identification, service: Service | None, plan: NumberPlan
-) -> dict[str, Any]:
-    """The client card: everything that is known of the other side, and what the dialled service asks of the agent."""
-    numbers = {"from": call.record.from_number, "to": call.record.to_number}
-    return {
-        **numbers,
-        "display": {side: plan.display(number) for side, number in numbers.items()},
-        "from_kind": call.record.from_kind,
-        "service": service.name if service is not None else None,
-        "instruction": service.instruction if service is not None else None,
-        "parties": [identified.party_json(party) for party in identified.parties],
-        "reason": call.record.reason,
     }
 
 

@@ -25,6 +25,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.metrics": set(),
     "cti.reactors": set(),
     "cti.event_types": set(),
+    "cti.links": set(),
     "cti.secret": {"routing.words"},
     "cti.certificates": set(),
     "cti.yaml_file": {"routing.rules", "routing.words"},
@@ -34,6 +35,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
         "cti.certificates",
         "cti.dialling",
         "cti.event_types",
+        "cti.links",
         "cti.numbers",
         "cti.secret",
         "cti.yaml_file",
@@ -41,11 +43,21 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.asterisk": LEAVES,
     "cti.store": LEAVES,
     "cti.agents": {"routing.facts", "cti.store.records", "cti.numbers"},
-    "cti.calls": {"cti.asterisk", "cti.agents", "routing", "adapters", "cti.store", "cti.settings"} | LEAVES,
+    "cti.calls": {
+        "cti.asterisk",
+        "cti.agents",
+        "cti.links",
+        "routing",
+        "adapters",
+        "cti.store",
+        "cti.settings",
+    }
+    | LEAVES,
     "cti.web": {
         "cti.calls",
         "cti.agents",
         "cti.certificates",
+        "cti.links",
         "routing",
         "adapters",
         "cti.store",
@@ -62,7 +74,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
 OURS: Final = ("cti", "routing", "adapters", "lab", "tests")
 
 # Rooms that are pure may not even name what does I/O, waits or knows the time.
-PURE: Final = ("routing", "cti.numbers", "cti.dialling")
+PURE: Final = ("routing", "cti.numbers", "cti.dialling", "cti.links")
 IMPURE: Final = {
     "asyncio",
     "datetime",
