@@ -35,6 +35,7 @@ from cti.identify.options import (
     Options,
     Order,
 )
+from cti.links import MAX_TITLE, LinkTemplate
 from cti.numbers import NumberKind, NumberPlan
 from cti.secret import Secret, SecretError, read_secret
 from cti.yaml_file import (
@@ -78,6 +79,8 @@ MAX_WRAP_UP: Final = 3600
 MAX_CARD_LEAD_MS: Final = 2000
 MAX_DISPOSITIONS: Final = 100
 PARTY_CREATED: Final = ("contact", "lead")
+PARTY_TYPES: Final = ("contact", "organisation", "lead", "partner", "supplier")
+MAX_LINKS: Final = 20
 
 # What the contract names and nothing in this version does yet: refused, since it would route nothing.
 LATER_MODES: Final = (Mode.PARALLEL,)
@@ -314,7 +317,9 @@ class Log:
 class Settings:
     """The whole file. `base`: its directory, to which relative paths refer; `numbers`: number → service.
 
-    `answer_ms`: what an answer to Asterisk may take in all. `advice`: what is no problem, and should be known.
+    `answer_ms`: what an answer to Asterisk may take in all. `links`: ways from cards into other systems.
+    `sensitive_keys`: kinds of key that are to be seen nowhere, whatever their adapter says of them. `advice`: what is
+    no problem, and should be known.
     """
 
     path: Path
@@ -336,6 +341,8 @@ class Settings:
     call_control: CallControl
     log: Log
     desk: Desk = Desk()
+    links: tuple[LinkTemplate, ...] = ()
+    sensitive_keys: frozenset[str] = frozenset()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
 
     @property
@@ -418,6 +425,8 @@ class _Reader:
             self._wrong(
                 place, f"listens on port {http.listen.port} as fastagi does; another port would be right"
             )
+        links = tuple(self._links(top.get("links"), adapters))
+        sensitive = frozenset(self._sensitive_keys(top.get("keys")))
         call_control = None if plan is None else self._call_control(top.get("call_control"), plan)
         if plan is None or store is None or call_control is None:
             return None
@@ -441,6 +450,8 @@ class _Reader:
             call_control=call_control,
             log=Log(level),
             desk=self._desk(top.get("desk")),
+            links=links,
+            sensitive_keys=sensitive,
             advice=tuple(sorted(set(self._file.advice))),
         )
 
@@ -924,6 +935,35 @@ class _Reader:
             named if "pause_reasons" in section.entries else Desk().pause_reasons,
         )
 
+    def _links(self, place: Place | None, adapters: Collection[str]) -> Iterator[LinkTemplate]:
+        example = '[{title: ERP, url: "https://erp.example/{party.id}"}]'
+        for count, each in enumerate(self._file.items(place, example), 1):
+            if count == MAX_LINKS + 1:
+                self._wrong(each, f"is one too many; at most {MAX_LINKS} would be right")
+            section = self._file.section(each, ("title", "url", "adapter", "type"))
+            title = self._file.text(section.need("title", "ERP"), one_line=True)
+            url_place = section.need("url", '"https://erp.example/customer/{party.id}"')
+            url = self._file.text(url_place, one_line=True)
+            adapter, type = section.get("adapter"), section.get("type")
+            if title is None or url is None or url_place is None:
+                continue
+            try:
+                yield LinkTemplate(
+                    title[:MAX_TITLE],
+                    url,
+                    None if adapter is None else self._file.choice(adapter, "", "adapter", adapters),
+                    None if type is None else self._file.choice(type, "", "type of party", PARTY_TYPES),
+                )
+            except ValueError as error:
+                self._wrong(url_place, str(error))
+
+    def _sensitive_keys(self, place: Place | None) -> Iterator[str]:
+        section = self._file.section(place, ("sensitive",))
+        for each in self._file.items(section.get("sensitive"), "[card]"):
+            name = self._file.text(each, one_line=True)
+            if name is not None:
+                yield name
+
     def _numbers(
         self, place: Place | None, plan: NumberPlan | None, of_number: dict[str, Place]
     ) -> Iterator[str]:
@@ -1141,6 +1181,8 @@ _TOP: Final = (
     "reservation",
     "call_control",
     "desk",
+    "keys",
+    "links",
     "log",
 )
 #: What may stand at any adapter, beside what its kind takes.

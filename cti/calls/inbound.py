@@ -3,7 +3,7 @@
 Whatever fails here, the caller goes on: without an answer in time the dialplan takes its own fallback.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from attrs import evolve, frozen
@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from cti.agents.roster import Roster
 from cti.asterisk.channels import device_of
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
+from cti.calls.card import card_body
 from cti.calls.life import LiveCall, is_call_id, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
@@ -21,9 +22,9 @@ from cti.calls.tracker import Tracker
 from cti.identify.identification import SEVERAL, Identification, Outcome
 from cti.identify.identifier import Identifier
 from cti.logs import get_logger
-from cti.numbers import Number, NumberKind, NumberPlan
+from cti.numbers import Number, NumberKind
 from cti.store.base import StoreError, Unit
-from cti.store.records import CallRecord, ChannelRecord, DecisionRecord
+from cti.store.records import CallRecord, ChannelRecord, DecisionRecord, Key
 from routing.decide import Action, Decision, decide
 from routing.facts import Facts
 from routing.rules import Mode, Service
@@ -48,7 +49,7 @@ class CallIsOver(Exception):
 class Asked:
     """A question on its way: what Asterisk sent, whose call it is, and since when (epoch seconds).
 
-    `assigned`: what an agent who passed the call on has decided. `blocked`: who calls is turned away.
+    `assigned`: what an agent who passed the call on has decided. `refusal`: of a caller who is blocked.
     """
 
     request: RouteRequest
@@ -57,7 +58,7 @@ class Asked:
     called: Number
     service: Service | None
     assigned: Decision | None = None
-    blocked: bool = False
+    refusal: Decision | None = None
 
     @property
     def steered(self) -> bool:
@@ -87,8 +88,10 @@ class Inbound:
         learn: Callable[[str, Service], None],
         stood_still: Callable[[], bool],
         painted: "Callable[[LiveCall, Collection[str], float], Awaitable[None]]",
+        said: Callable[[Key], Identification | None],
+        freshen: Callable[[LiveCall], None],
         late: Callable[[LiveCall, Identification], None],
-        turned_away: "TurnedAway",
+        refusal: Callable[[Number], Decision | None],
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
 
@@ -97,8 +100,10 @@ class Inbound:
         `{call}` for its id; None where there is no page. `pbxes`: names of the Asterisks that may ask.
         `learn(did, service)` is told by which form of its number a service was reached. `stood_still`:
         whether this process was frozen a moment ago, and may be reading questions that nobody waits for.
-        `painted(call, agents, seconds)`: waits until one of them sees the card. `late` is told who it is after all,
-        when an adapter answers too late for the decision. `turned_away`: who is, and how.
+        `painted(call, agents, seconds)`: waits until one of them sees the card. `said(channel)`: who its caller is,
+        by a key that they typed before. `freshen(call)`: asks for more of who is on the card, once it is shown.
+        `late(call, found)`: an adapter has said who it is, too late for the decision. `refusal(caller)`: what is
+        decided for who is blocked, None for others.
         """
         self._calls = calls
         self._tracker = tracker
@@ -114,8 +119,10 @@ class Inbound:
         self._learn = learn
         self._stood_still = stood_still
         self._painted = painted
+        self._said = said
+        self._freshen = freshen
         self._late = late
-        self._turned_away = turned_away
+        self._refusal = refusal
 
     async def route(self, session: AgiSession) -> None:
         """One question of the dialplan, answered."""
@@ -139,7 +146,7 @@ class Inbound:
             identified = await self._identify(asked, call)
             facts = self._facts(asked, call, identified)
             asked = evolve(asked, assigned=assigned_to(call, asked.at))
-            decision = asked.assigned or self._refused(asked) or decision_for(asked.service, facts)
+            decision = asked.assigned or asked.refusal or decision_for(asked.service, facts)
             self._reserve(asked, call, identified, facts, decision, unit)
             answer = self._variables(asked, call, decision)
             told = self._begin_to_answer(session, answer)
@@ -179,14 +186,7 @@ class Inbound:
         caller = services.plan.parse(
             None if request.caller == "unknown" else request.caller, presentation=request.presentation
         )
-        return Asked(request, at, caller, called, service, blocked=caller.e164 in self._turned_away.blocked)
-
-    def _refused(self, asked: Asked) -> Decision | None:
-        """The decision for who is blocked, whatever the rules say."""
-        if not asked.blocked:
-            return None
-        action, target = self._turned_away.how
-        return Decision(action, (), target, 0, None, "blocked: the caller is on the list of blocked numbers", ())
+        return Asked(request, at, caller, called, service, refusal=self._refusal(caller))
 
     async def _whose(self, asked: Asked) -> LiveCall:
         """The call that is asked about: a living one, one that was wrongly taken for dead, or a new one."""
@@ -251,14 +251,18 @@ class Inbound:
         return unit
 
     async def _identify(self, asked: Asked, call: LiveCall) -> Identification:
-        """Who is calling: asked of the CRMs once a call."""
+        """Who is calling: as they have said themselves, else asked of the CRMs, once a call."""
+        said = self._said((asked.request.pbx, asked.request.uniqueid))
+        if said is not None:
+            call.identification = None
         if call.identification is None:
-            if asked.blocked:
+            if asked.refusal is not None:
                 call.identification = Identification(asked.caller, ignored=True)
                 return call.identification
-            call.identification = identified = await self._identifier().identify(
+            identified = said or await self._identifier().identify(
                 asked.caller, lambda found: self._late(call, found)
             )
+            call.identification = identified
             for answer in identified.adapters:
                 if answer.outcome in (Outcome.TIMEOUT, Outcome.ERROR):
                     log.warning(
@@ -330,14 +334,12 @@ class Inbound:
             for reservation in self._roster.reserve(decision.agents, call.id, record.attempt, expires):
                 unit.put_reservation(reservation)
             call.action = str(decision.action)
-            call.offer_to(
-                unit, at, decision, card_body(call, identified, asked.service, self._services().plan)
-            )
+            call.offer_to(unit, at, decision, card_body(call, identified, asked.service, self._services()))
         else:
             if asked.steered:
                 # Not shown yet: for an agent whom the company's own dialplan may ring.
-                call.card = card_body(call, identified, asked.service, self._services().plan)
-            action = Action.REJECT if asked.blocked else decision.action
+                call.card = card_body(call, identified, asked.service, self._services())
+            action = decision.action if asked.refusal is None else Action.REJECT
             call.send_elsewhere(unit, at, str(action if asked.steered else Action.FALLBACK))
         unit.put_call(record)
 
@@ -387,6 +389,7 @@ class Inbound:
             raise LogTooSlow(str(error)) from error
         if call.cards:
             self._measure.card_offered(self._clock.seconds() - asked.at)
+            self._freshen(call)
         self._still_there(asked, call)
 
     async def _let_paint(self, asked: Asked, call: LiveCall, decision: Decision) -> None:
@@ -503,17 +506,6 @@ class Measures(Protocol):
     def answered_asterisk(self, seconds: float) -> None: ...
 
 
-class TurnedAway(Protocol):
-    """Who is not let in: what is needed of the lists of numbers."""
-
-    @property
-    def blocked(self) -> Container[str | None]: ...
-
-    @property
-    def how(self) -> tuple[Action, str]:
-        """What Asterisk is to do with them: the action and its target."""
-
-
 def _target_of(service: Service | None) -> list[tuple[str, str]]:
     return [("CTI_TARGET", service.fallback)] if service is not None else []
 
@@ -592,30 +584,6 @@ def brief_party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     return {
         key: party.get(key) for key in ("adapter", "type", "id", "name", "company", "url", "owner", "match")
-    }
-
-
-def card_body(
-    call: LiveCall, identified: Identification, service: Service | None, plan: NumberPlan
-) -> dict[str, Any]:
-    """The client card: everything that is known of the other side, and what the dialled service asks of the agent."""
-    numbers = {"from": call.record.from_number, "to": call.record.to_number}
-    return {
-        **numbers,
-        "display": {side: plan.display(number) for side, number in numbers.items()},
-        "from_kind": call.record.from_kind,
-        "service": service.name if service is not None else None,
-        "instruction": service.instruction if service is not None else None,
-        **card_parties(identified),
-        "reason": call.record.reason,
-    }
-
-
-def card_parties(identified: Identification) -> dict[str, Any]:
-    """What the card says of who it is: all who have the number, and how it was settled which of them it is."""
-    return {
-        "parties": [identified.party_json(party) for party in identified.parties],
-        "resolved_by": None if identified.party is None else identified.resolved_by,
     }
 
 

@@ -1,91 +1,113 @@
 """The lists of numbers that are blocked and ignored: those of the configuration, and those that people add."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from attrs import field, frozen
 
 from cti.calls.log import CallLog
-from cti.identify.lists import BLOCKED, IGNORED, LISTS, NumberList, wrong_with_pattern
+from cti.identify.lists import BLOCKED, IGNORED, NumberList, wrong_with_pattern
+from cti.numbers import Number
 from cti.settings import Identify
-from cti.store.base import Unit
 from cti.store.records import ListedNumber
-from routing.decide import Action
+from routing.decide import Action, Decision
 from routing.words import quoted
 
-#: As many as people add by hand; each call is compared with them by a few look-ups, however many there are.
-MAX_LISTED = 100_000
+#: As many as people add by hand; for whole ranges there are prefixes.
+MAX_LISTED: Final = 10_000
+BECAUSE: Final = "blocked: the caller is on the list of blocked numbers"
 
 
 class NotListed(Exception):
     """The number cannot be put onto the list, or taken off; the text says why."""
 
 
-class TurnedAway:
-    """Both lists as they are now.
+@frozen
+class Lists:
+    """Both lists at one moment. `ignored`: nobody looks for them."""
 
-    @ivar blocked: who is turned away.
-    @ivar ignored: whom nobody looks for.
+    settings: Identify = field(factory=Identify)
+    kept: Sequence[ListedNumber] = ()
+    ignored: NumberList = field(init=False)
+    _blocked: NumberList = field(init=False)
+
+    @ignored.default
+    def _all_ignored(self) -> NumberList:
+        return NumberList([*self.settings.ignored, *self._of(IGNORED)])
+
+    @_blocked.default
+    def _all_blocked(self) -> NumberList:
+        return NumberList([*self.settings.blocked, *self._of(BLOCKED)])
+
+    def refusal(self, caller: Number) -> Decision | None:
+        """The decision for who is blocked, whatever the rules say; None for everybody else."""
+        if caller.e164 is None or caller.e164 not in self._blocked:
+            return None
+        action, target = Action.REJECT, str(self.settings.reject)
+        if self.settings.announce is not None:
+            action, target = Action.ANNOUNCE, self.settings.announce
+        return Decision(action, (), target, 0, None, BECAUSE, ())
+
+    def _of(self, list: str) -> Iterable[str]:
+        return (each.pattern for each in self.kept if each.list == list)
+
+
+class TurnedAway:
+    """The lists as they are now.
+
+    @ivar lists: what is asked at each call.
     """
 
-    blocked = NumberList()
-    ignored = NumberList()
-
     def __init__(self, calls: CallLog, settings: Identify, now: Callable[[], float]) -> None:
+        self.lists = Lists(settings)
         self._calls = calls
-        self._settings = settings
         self._now = now
-        self._kept: dict[tuple[str, str], ListedNumber] = {}
-        self._build()
 
     def use(self, settings: Identify) -> None:
         """This is the configuration from now on."""
-        self._settings = settings
-        self._build()
+        self.lists = Lists(settings, self.lists.kept)
 
     def restore(self, kept: Iterable[ListedNumber]) -> None:
         """Those of the store."""
-        self._kept = {(each.list, each.pattern): each for each in kept}
-        self._build()
-
-    @property
-    def how(self) -> tuple[Action, str]:
-        """What Asterisk is to do with who is blocked: the action and its target."""
-        if self._settings.announce is not None:
-            return Action.ANNOUNCE, self._settings.announce
-        return Action.REJECT, str(self._settings.reject)
+        self.lists = Lists(self.lists.settings, tuple(kept))
 
     def listed(self, list: str) -> tuple[Sequence[str], Sequence[ListedNumber]]:
         """What stands on this list: in the configuration, and in the store."""
-        kept = [each for each in self._kept.values() if each.list == list]
-        return self._configured[list], sorted(kept, key=lambda each: each.pattern)
+        return self._configured[list], [each for each in self.lists.kept if each.list == list]
 
-    def add(self, unit: Unit, list: str, pattern: str, by: str, note: str | None) -> ListedNumber:
-        """Put it onto the list, once `unit` is durable. Raises `NotListed`."""
+    async def add(self, list: str, pattern: str, by: str, note: str | None) -> ListedNumber:
+        """Put it onto the list; it is durable when this returns. Raises `NotListed`, `StoreError`."""
         wrong = wrong_with_pattern(pattern)
         if wrong is not None:
             raise NotListed(f"{quoted(pattern)} {wrong}")
-        if len(self._kept) >= MAX_LISTED and (list, pattern) not in self._kept:
-            raise NotListed(f"there are {MAX_LISTED} numbers already; a prefix, such as +49900*, would be right")
+        if len(self._others(list, pattern)) >= MAX_LISTED:
+            raise NotListed(
+                f"there are {MAX_LISTED} numbers already; a prefix, such as +49900*, would be right"
+            )
         listed = ListedNumber(list, pattern, self._now(), by, note)
+        unit = self._calls.unit()
         unit.put_listed(listed)
-        self._kept[list, pattern] = listed
-        self._build()
+        await self._calls.commit(unit)
+        self.restore(
+            sorted([*self._others(list, pattern), listed], key=lambda each: (each.list, each.pattern))
+        )
         return listed
 
-    def remove(self, unit: Unit, list: str, pattern: str) -> None:
-        """Take it off the list, once `unit` is durable. Raises `NotListed`."""
-        if (list, pattern) not in self._kept:
-            where = "stands in the configuration" if pattern in self._configured[list] else "is not on the list"
+    async def remove(self, list: str, pattern: str) -> None:
+        """Take it off the list; that is durable when this returns. Raises `NotListed`, `StoreError`."""
+        if len(self._others(list, pattern)) == len(self.lists.kept):
+            where = (
+                "stands in the configuration" if pattern in self._configured[list] else "is not on the list"
+            )
             raise NotListed(f"{quoted(pattern)} {where}")
+        unit = self._calls.unit()
         unit.remove_listed(list, pattern)
-        del self._kept[list, pattern]
-        self._build()
+        await self._calls.commit(unit)
+        self.restore(self._others(list, pattern))
+
+    def _others(self, list: str, pattern: str) -> Sequence[ListedNumber]:
+        return [each for each in self.lists.kept if (each.list, each.pattern) != (list, pattern)]
 
     @property
     def _configured(self) -> Mapping[str, Sequence[str]]:
-        return {BLOCKED: self._settings.blocked, IGNORED: self._settings.ignored}
-
-    def _build(self) -> None:
-        both = {
-            list: NumberList([*self._configured[list], *(each.pattern for each in self.listed(list)[1])])
-            for list in LISTS
-        }
-        self.blocked, self.ignored = both[BLOCKED], both[IGNORED]
+        return {BLOCKED: self.lists.settings.blocked, IGNORED: self.lists.settings.ignored}

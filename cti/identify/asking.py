@@ -40,7 +40,7 @@ _WAITING: Final = 16
 _NATIONAL_DIGITS: Final = 6
 _ERROR_LIMIT: Final = 200
 # An adapter may have clocks of its own, and Twisted's libraries several errors for them.
-_TIMEOUTS: Final = (AdapterTimeout, TimeoutError, DeferredTimeoutError, error.TimeoutError)
+TIMEOUTS: Final = (AdapterTimeout, TimeoutError, DeferredTimeoutError, error.TimeoutError)
 
 
 @frozen
@@ -294,7 +294,7 @@ class Question:
             self.line.busy(failure.value.retry_after)
         else:
             self._blame(why)
-        self.end(Outcome.TIMEOUT if isinstance(failure.value, _TIMEOUTS) else Outcome.ERROR, why)
+        self.end(Outcome.TIMEOUT if isinstance(failure.value, TIMEOUTS) else Outcome.ERROR, why)
 
     def _is_over(self, _: object) -> None:
         self.line.over(self)

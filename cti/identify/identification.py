@@ -130,8 +130,8 @@ class Identification:
     def party_json(self, party: Party) -> dict[str, Any]:
         """One of the parties for the API and the card; who of ours had to do with them is named as our `agent`."""
         whole = party.as_json(self.owner_of(party))
-        for contact in whole["last_contacts"]:
-            contact["agent"] = self.owners.get((party.adapter, contact["user"]))
+        for each in (*whole["last_contacts"], *whole["appointments"], *whole["tasks"]):
+            each["agent"] = self.owners.get((party.adapter, each["user"]))
         return whole
 
     def facts(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ No adapter can harm the others, or use up the time. What is decided from the ans
 to the `observe` that is passed in.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from attrs import define, field
@@ -43,6 +43,10 @@ def _not_observed(_adapter: str, _outcome: Outcome, _seconds: float) -> None:
     """Nobody counts."""
 
 
+def _never(_number: str) -> bool:
+    return False
+
+
 def _nobody(_number: str) -> Sequence[Key]:
     return ()
 
@@ -65,12 +69,12 @@ class Identifier:
         options: Options = Options(),  # noqa: B008
         asking: Mapping[str, Asking] | None = None,
         index: Index | None = None,
-        ignored: Collection[str] = (),
+        ignored: Callable[[str], bool] = _never,
         spoken: Remembered = _nobody,
         chosen: Remembered = _nobody,
         observe: Observe = _not_observed,
     ) -> None:
-        """`own`: our numbers, `ignored`: those whom nobody looks for; of both, no adapter is asked.
+        """`own`: our numbers; `ignored`: whether nobody looks for this one (E.164). Of both, no adapter is asked.
 
         `spoken`, `chosen`: who was spoken with at a number, and whom agents chose for it.
         """
@@ -114,7 +118,7 @@ class Identifier:
         they have until their own deadline, and it is told who it is after all. If this is cancelled, so is every
         adapter that has not answered.
         """
-        ignored = number.e164 is not None and number.e164 in self._ignored
+        ignored = number.e164 is not None and self._ignored(number.e164)
         if number.kind is not NumberKind.E164 or ignored or number.e164 in self._own:
             for line in self._lines:
                 self._observe(line.name, Outcome.SKIPPED, 0.0)
@@ -184,7 +188,7 @@ class Identifier:
             ordered,
             tuple(adapters),
             _ms(inquiry.seconds),
-            self._owners_of(ordered),
+            owners_among(ordered, self._owners),
             resolution,
         )
 
@@ -198,16 +202,24 @@ class Identifier:
         first = None if resolution is None else resolution.party
         return resolution, in_order(parties, first, self._chosen(key))
 
-    def _owners_of(self, parties: Sequence[Party]) -> dict[tuple[str, str], str]:
-        owners: dict[tuple[str, str], str] = {}
-        for party in parties:
-            for user in (party.owner, *(contact.user for contact in party.last_contacts)):
-                if user is None or (party.adapter, user) in owners:
-                    continue
-                agent = self._owners(party.adapter, user)
-                if agent is not None:
-                    owners[party.adapter, user] = agent
-        return owners
+
+def owners_among(parties: Iterable[Party], owners: Owners) -> dict[tuple[str, str], str]:
+    """Our agents among the CRM's users who look after these parties, had to do with them, or will."""
+    found: dict[tuple[str, str], str] = {}
+    for party in parties:
+        users = [
+            party.owner,
+            *(contact.user for contact in party.last_contacts),
+            *(appointment.user for appointment in party.appointments),
+            *(task.user for task in party.tasks),
+        ]
+        for user in users:
+            if user is None or (party.adapter, user) in found:
+                continue
+            agent = owners(party.adapter, user)
+            if agent is not None:
+                found[party.adapter, user] = agent
+    return found
 
 
 @define(eq=False)
@@ -262,8 +274,8 @@ class _Sought:
         if self.listed and outcome not in (Outcome.HIT, Outcome.MISS):
             why = f"live: {outcome.value}" + (f", {question.error}" if question.error else "")
             return AdapterOutcome(name, Outcome.HIT, _ms(self.seconds), why, Source.INDEX)
-        source = Source.LIVE if outcome in (Outcome.HIT, Outcome.MISS) else None
-        return AdapterOutcome(name, outcome, _ms(self.seconds), question.error, source)
+        asked = Source.LIVE if outcome in (Outcome.HIT, Outcome.MISS) else None
+        return AdapterOutcome(name, outcome, _ms(self.seconds), question.error, asked)
 
 
 @define(eq=False)

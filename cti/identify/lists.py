@@ -30,7 +30,8 @@ class NumberList:
     """Numbers in E.164, and prefixes such as `+49900*`. A pattern that is none raises `ValueError`."""
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
-        numbers, prefixes = set(), set()
+        numbers: set[str] = set()
+        prefixes: set[str] = set()
         for pattern in patterns:
             if wrong_with_pattern(pattern) is not None:
                 raise ValueError(f"a pattern {wrong_with_pattern(pattern)}")

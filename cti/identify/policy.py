@@ -20,7 +20,6 @@ NUMBER: Final = "number"
 
 #: What stands as the `match` of a company whose several people have the number.
 COMPANY_MATCH: Final = "company"
-_COMMON: Final = ("company", "owner", "tier", "language")
 
 
 def key_of(party: Party) -> Key:
@@ -82,15 +81,17 @@ def _company(parties: Sequence[Party], _last_spoken: LastSpoken) -> tuple[Party 
     itself = [party for party in parties if party.type is PartyType.ORGANISATION]
     if itself:
         return itself[0], "they are one company, and its people"
-    common = {name: _common(parties, name) for name in _COMMON}
     company = Party(
         adapter,
         PartyType.ORGANISATION,
         id,
-        name=common["company"] or parties[0].company,
-        tags=[tag for tag in parties[0].tags if all(tag in party.tags for party in parties)],
+        name=parties[0].company,
+        company=parties[0].company,
+        owner=_common(parties, "owner"),
+        tier=_common(parties, "tier"),
+        language=_common(parties, "language"),
+        tags=tuple(tag for tag in parties[0].tags if all(tag in party.tags for party in parties)),
         match=COMPANY_MATCH,
-        **common,
     )
     return company, f"all {len(parties)} are people of one company"
 

@@ -127,7 +127,7 @@ def an_identifier(
         options=Options(**{"patience": 10.0, "cache": CacheSettings(0, 0, 0), **options}),
         asking=asking,
         index=index,
-        ignored=ignored,
+        ignored=lambda number: number in ignored,
         spoken=spoken,
         chosen=chosen,
         observe=observe,

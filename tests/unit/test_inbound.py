@@ -96,6 +96,8 @@ class World:
         self.waited_for: list[tuple[tuple[str, ...], float]] = []
         self.paint: Deferred[None] | None = None
         self.answer: Deferred[Identification] | None = None
+        self.said: dict[Any, Identification] = {}
+        self.freshened: list[LiveCall] = []
         self.inbound = Inbound(
             calls=self.calls,
             tracker=self.tracker,
@@ -111,6 +113,8 @@ class World:
             learn=lambda did, service: self.learned.append(did),
             stood_still=lambda: self.frozen,
             painted=self.painted,
+            said=lambda key: self.said.pop(key, None),
+            freshen=self.freshened.append,
         )
 
     async def painted(self, _call: Any, agents: Any, seconds: float) -> None:

@@ -52,6 +52,7 @@ class Office(World):
             answer_within=1.5,
             measure=self,
             pbxes={"main", "branch"},
+            freshen=lambda call: None,
         )
 
     async def identify(self, number: Number) -> Identification:
