@@ -63,6 +63,7 @@ class Behind:
             card_url=None,
             observe=lambda operation, outcome: None,
             writing_up=house.writing_up,
+            late=lambda call, found: None,
         )
         self.painting = Painting(
             calls=house.calls,
@@ -138,7 +139,7 @@ class Behind:
             self.finder,
         )
 
-    async def identify(self, number: Number) -> Identification:
+    async def identify(self, number: Number, late: Any = None) -> Identification:
         """Who has a number, of the adapters that are there now."""
         house = self.house
         identifier = Identifier(

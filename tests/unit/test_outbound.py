@@ -53,9 +53,10 @@ class Office(World):
             measure=self,
             pbxes={"main", "branch"},
             freshen=lambda call: None,
+            late=lambda call, found: None,
         )
 
-    async def identify(self, number: Number) -> Identification:
+    async def identify(self, number: Number, late: Any = None) -> Identification:
         if self.answer is not None:
             return await self.answer
         parties: tuple[Party, ...] = (KATRIN,) if number.e164 == "+4915228817386" else ()

@@ -79,8 +79,16 @@ class House:
         self.channels = {"main": Channels(self.clock), "branch": Channels(self.clock)}
         self.services = Services([], NumberPlan("DE"))
         self.identified: list[Number] = []
+        self.late: list[Identification] = []
         self.presentation: str | None = "allowed_not_screened"
-        unasked = Unasked(self.calls, self.roster, lambda: self.services, lambda: self, self._presentation)
+        unasked = Unasked(
+            self.calls,
+            self.roster,
+            lambda: self.services,
+            lambda: self,
+            self._presentation,
+            lambda call, found: self.late.append(found),
+        )
         self.writing_up = WritingUp(
             calls=self.calls, roster=self.roster, services=lambda: self.services, now=self.clock.seconds
         )
@@ -110,7 +118,7 @@ class House:
             raise AmiDisconnected("no such channel any more")
         return self.presentation
 
-    async def identify(self, number: Number) -> Identification:
+    async def identify(self, number: Number, late: Any = None) -> Identification:
         self.identified.append(number)
         return Identification(number, (KATRIN,), ms=1.0)
 
