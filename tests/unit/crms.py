@@ -1,4 +1,4 @@
-"""A CRM for tests that can do all that a party may be found by; what it is asked, and how it answers, is in the open."""
+"""A CRM for tests, with all that a party may be found by; what it is asked and how it answers is in the open."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -64,7 +64,7 @@ class CrmOptions:
 
 
 class Crm:
-    """`fails` is raised, or waited for if it is a Deferred, whatever is asked; `asked` says what was."""
+    """Fails with `fails`, or `hangs`, whatever is asked; `asked` says what was, `waiting` what waits for ever."""
 
     options_class = CrmOptions
 
@@ -80,7 +80,9 @@ class Crm:
         self.people: list[Party] = [KATJA, KAI]
         self.whole: dict[str, Party] = {"1001": KATJA_WHOLE, "1002": KAI}
         self.asked: list[tuple[str, Any]] = []
-        self.fails: Exception | Deferred[None] | None = None
+        self.fails: Exception | None = None
+        self.hangs = False
+        self.waiting: list[Deferred[None]] = []
 
     async def start(self) -> None:
         """Nothing to open."""
@@ -117,10 +119,11 @@ class Crm:
 
     async def _ask(self, by: str, what: Any) -> None:
         self.asked.append((by, what))
-        if isinstance(self.fails, Exception):
-            raise self.fails
         if self.fails is not None:
-            await self.fails
+            raise self.fails
+        if self.hangs:
+            self.waiting.append(Deferred())
+            await self.waiting[-1]
 
     def _own(self, party: Party) -> Party:
         return evolve(party, adapter=self.name)
