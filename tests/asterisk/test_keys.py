@@ -36,7 +36,7 @@ exten => 494066969197,1,AGI(agi://${CTI_SERVER}/identify,v=1,pbx=main,key=custom
  same => n,Goto(cti-inbound,494066969100,1)
 """
 #: Everything that another program might read but single keys, which are of a class of their own.
-CLASSES = "system,call,log,verbose,command,agent,user,config,dialplan,originate,agi,cdr,cc,aoc,test,security,reporting"
+CLASSES = "system,call,log,verbose,command,agent,user,config,dialplan,originate,agi,cdr,cc,security,reporting"
 
 
 @pytest.fixture(scope="module")

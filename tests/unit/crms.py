@@ -5,6 +5,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from adapters.base import (
     AdapterContext,
@@ -60,7 +61,9 @@ KEYS = {("customer", "4711"): KATJA, ("card", "4929123412341234"): KAI}
 
 @frozen
 class CrmOptions:
-    """Nothing to choose."""
+    """`card_seconds`: what this CRM takes to tell all that it knows of somebody."""
+
+    card_seconds: float = 0.0
 
 
 class Crm:
@@ -70,6 +73,8 @@ class Crm:
 
     def __init__(self, name: str = "crm", options: Any = None, context: AdapterContext | None = None) -> None:
         self.name = name
+        self._card_seconds = 0.0 if options is None else options.card_seconds
+        self._reactor: Any = None if context is None else context.reactor
         self.capabilities = frozenset(
             {Capability.IDENTIFY, Capability.KEY, Capability.SEARCH, Capability.CARD}
         )
@@ -114,6 +119,8 @@ class Crm:
 
     async def card(self, party: PartyRef) -> Party | None:
         await self._ask("card", party.id)
+        if self._card_seconds:
+            await deferLater(self._reactor, self._card_seconds)
         found = self.whole.get(party.id)
         return None if found is None else self._own(found)
 
