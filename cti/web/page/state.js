@@ -27,6 +27,12 @@ export function takeEvent(state, event) {
   switch (event.type) {
     case "card.offered":
       return { state: { ...state, offers: { ...others, [event.call.id]: offer(event) }, gone: stillGone }, reread };
+    case "card.updated": {
+      const known = state.offers[event.call.id];
+      if (known === undefined) return { state, reread };
+      const fresh = { ...known, card: event.card, party: event.card.parties?.length === 1 ? event.card.parties[0] : known.party };
+      return { state: { ...state, offers: { ...state.offers, [event.call.id]: fresh } }, reread };
+    }
     case "card.withdrawn":
       return { state: { ...state, offers: others, gone: { ...state.gone, [event.call.id]: { seq: event.seq } } }, reread };
     case "agent.state":
