@@ -903,7 +903,7 @@ class _Reader:
                 card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
                 quick_create=self._quick_create(section.get("quick_create"), adapters),
                 hours=hours.get(self._file.choice(section.get("hours"), "", "hours", hours)),
-                newcomers=self._newcomers(section.get("unknown"), adapters),
+                unknown=self._newcomers(section.get("unknown"), adapters),
             )
         return services, {number: service for service in services.values() for number in service.numbers}
 

@@ -946,10 +946,10 @@ def test_who_is_blocked_may_be_turned_away_by_a_cause_of_q850(tmp_path: Path) ->
 def test_a_service_says_what_becomes_of_unknown_callers(tmp_path: Path) -> None:
     line = ", unknown: {create: {adapter: directory, type: contact, when: answer}}"
     service = load(tmp_path, ADAPTED % ("", line)).services["sales"]
-    assert service.newcomers == Newcomers("directory", "contact", "answer")
+    assert service.unknown == Newcomers("directory", "contact", "answer")
     least = load(tmp_path, ADAPTED % ("", ", unknown: {create: {adapter: directory}}")).services["sales"]
-    assert least.newcomers == Newcomers("directory", "lead", "end")
-    assert load(tmp_path, ADAPTED % ("", "")).services["sales"].newcomers is None
+    assert least.unknown == Newcomers("directory", "lead", "end")
+    assert load(tmp_path, ADAPTED % ("", "")).services["sales"].unknown is None
 
 
 @pytest.mark.parametrize(
