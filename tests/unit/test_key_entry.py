@@ -104,7 +104,7 @@ def test_what_the_caller_types_says_who_they_are_and_the_answer_ends_with_the_pr
 def test_the_guard_of_the_dialplan_is_put_off_while_the_caller_types_and_set_again_after() -> None:
     session = Session()
     Ivr().asks(session)
-    guards = [each[2] for each in session.done if each[1] == "TIMEOUT(absolute)"]
+    guards = [each[2] for each in session.done if each[1:2] == ("TIMEOUT(absolute)",)]
     assert guards == ["60", "3"]
 
 
@@ -210,11 +210,8 @@ def test_an_asterisk_that_takes_no_answer_is_no_fault_of_ours() -> None:
 
 
 def test_the_text_about_a_bad_request_does_not_quote_the_key() -> None:
-    for session in (
-        Session(value="4711", digits="x"),
-        Session(value="4711", prompt="!"),
-        Session(value="4711", key=""),
-    ):
+    for wrong in ({"digits": "x"}, {"prompt": "!"}, {"key": ""}):
+        session = Session(value="4711", **wrong)
         with pytest.raises(BadRouteRequest) as refused:
             KeyRequest.of(session.request)
         assert "4711" not in str(refused.value)
