@@ -34,23 +34,28 @@ from cti.calls.desk import Desk
 from cti.calls.explain import explain
 from cti.calls.finder import Finder
 from cti.calls.gaps import Gaps
-from cti.calls.identification import Identifier
 from cti.calls.inbound import Inbound
 from cti.calls.key_entry import KeyEntry
 from cti.calls.late_cards import LateCards
+from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
+from cti.calls.newcomers import Newcomers
 from cti.calls.outbound import Outbound
 from cti.calls.outbox import Outbox
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
 from cti.calls.recordings import Recordings
+from cti.calls.remembered import Remembered
 from cti.calls.services import AMI_ERRORS, Services
 from cti.calls.tracker import LOOK, SWEEP, WANTED, Tracker
+from cti.calls.turned_away import TurnedAway
 from cti.calls.unasked import Unasked
 from cti.calls.unseen import Unseen
 from cti.calls.webhook import WebhookSender, webhook_agent
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
+from cti.identify.identification import Identification
+from cti.identify.identifier import Identifier, Owners
 from cti.logs import get_logger
 from cti.metrics import Metrics
 from cti.settings import Address, Settings
@@ -99,6 +104,32 @@ def make_adapters(settings: Settings, reactor: Any) -> dict[str, IAdapter]:
         name: kinds[adapter.kind](name, adapter.options, context)
         for name, adapter in settings.adapters.items()
     }
+
+
+def make_identifier(
+    settings: Settings,
+    adapters: Mapping[str, IAdapter],
+    clock: Any,
+    *,
+    owners: Owners,
+    remembered: Remembered,
+    ignored: Callable[[str], bool],
+    **more: Any,
+) -> Identifier:
+    """Who asks these adapters, as the configuration has it; `more` as `Identifier` takes it."""
+    return Identifier(
+        adapters,
+        clock,
+        owners=owners,
+        plan=settings.plan,
+        own=settings.own_numbers,
+        options=settings.identify.options,
+        asking={name: adapter.asking for name, adapter in settings.adapters.items()},
+        ignored=ignored,
+        spoken=remembered.spoken,
+        chosen=remembered.chosen,
+        **more,
+    )
 
 
 def seeds(settings: Settings, now: float) -> list[AgentRecord]:
@@ -158,9 +189,12 @@ class CtiService(Service):
         )
         self.calls = CallLog(self.store, reactor, self._call_ended)
         self.roster = Roster(self._now, self.calls.agent_changed)
+        self.turned_away = TurnedAway(self.calls, settings.identify, self._now)
         self.unseen = Unseen(self.calls, self.roster, self._services, self._identifier, self._now)
         self._channels = {name: Channels(reactor) for name in settings.asterisks}
-        self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier, self._presentation)
+        self.unasked = Unasked(
+            self.calls, self.roster, self._services, self._identifier, self._presentation, self._known_late
+        )
         self.writing_up = WritingUp(
             calls=self.calls, roster=self.roster, services=self._services, now=self._now
         )
@@ -240,6 +274,8 @@ class CtiService(Service):
             painted=self.painting.wait,
             said=self.key_entry.identified,
             freshen=self.late_cards.freshen,
+            late=self._known_late,
+            refusal=lambda caller: self.turned_away.lists.refusal(caller),
         )
         self.outbound = Outbound(
             calls=self.calls,
@@ -252,6 +288,7 @@ class CtiService(Service):
             measure=self.metrics,
             pbxes=settings.asterisks.keys(),
             freshen=self.late_cards.freshen,
+            late=self._known_late,
         )
         self._adapters: dict[str, IAdapter] = {}
         self._use(settings)
@@ -269,6 +306,7 @@ class CtiService(Service):
             card_url=_card_url(settings),
             observe=self.metrics.operated,
             writing_up=self.writing_up,
+            late=self._known_late,
         )
         self.written = Written(
             calls=self.calls,
@@ -306,7 +344,19 @@ class CtiService(Service):
             writing_up=self.writing_up,
             written=self.written,
             services=self._services,
+            forget=lambda adapter, number: self._current_identifier.forget(adapter, number),
         )
+        self.newcomers = Newcomers(
+            calls=self.calls,
+            services=self._services,
+            identifier=self._identifier,
+            parties=self.parties,
+            late_cards=self.late_cards,
+            writing_up=self.writing_up,
+            roster=self.roster,
+            clock=reactor,
+        )
+        self.calls.on_news(self.newcomers.news)
         self._presence = Presence(self.hub.is_watched)
         self.recordings = Recordings(
             {
@@ -360,6 +410,7 @@ class CtiService(Service):
         self.store.on_events(self.hub.publish)
         self.store.on_foreign_change(self._foreign_change)
         self._load_agents()
+        self.turned_away.restore(self.store.listed_numbers())
         for call in self.calls.restore():
             log.info("a call was open when the server stopped", call=call.id, pbx=call.record.pbx)
         for reservation in self.store.reservations():
@@ -372,6 +423,7 @@ class CtiService(Service):
         self._password_thread.start()
         self._listen()
         self.outbox.startService()
+        self.newcomers.start()
         for pbx in self._pbxes.values():
             pbx.client.startService()
         self._every(BEAT, self._beat)
@@ -426,6 +478,8 @@ class CtiService(Service):
             self._site.close()
         self._password_thread.stop()
         await _done(self.outbox.stopService())
+        self.newcomers.stop()
+        self._current_identifier.close()
         for adapter in self._adapters.values():
             await adapter.stop()
         await self.store.stop()
@@ -467,11 +521,14 @@ class CtiService(Service):
         self._adapters = {name: self._adapters[name] if name in same else fresh[name] for name in fresh}
         self.settings = settings
         self._current_services = Services(settings.services.values(), settings.plan, settings.links)
-        self._current_identifier = Identifier(
+        self.turned_away.use(settings.identify)
+        self._current_identifier = make_identifier(
+            settings,
             self._adapters,
             self._reactor,
             owners=self.roster.owner_of,
-            budget=settings.identify.budget_ms / 1000,
+            remembered=Remembered(self.store),
+            ignored=lambda number: number in self.turned_away.lists.ignored,
             observe=self._identified,
         )
         self.metrics.configure(
@@ -483,6 +540,9 @@ class CtiService(Service):
 
     def _services(self) -> Services:
         return self._current_services
+
+    def _known_late(self, call: LiveCall, found: Identification) -> None:
+        self.late_cards.identified(call, found)
 
     def _identifier(self) -> Identifier:
         return self._current_identifier
@@ -712,6 +772,7 @@ class CtiService(Service):
         known = {id: self.roster.record(id).wish_since for id in self.roster.agents}
         self._end_wrap_ups(r.id for r in records if r.wish_since != known.get(r.id, r.wish_since))
         self.roster.load([self.roster.record(r.id) if r.id in newer else r for r in records])
+        self.turned_away.restore(self.store.listed_numbers())
         self.tokens.forget()
         self.sessions.forget()
         self.hub.poke()
@@ -816,6 +877,7 @@ class CtiService(Service):
             services=self._services(),
             identifier=self._identifier(),
             roster=self.roster,
+            refusal=self.turned_away.lists.refusal,
         )
 
     def health(self) -> Mapping[str, Component]:

@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from adapters.base import AdapterAnswerError, Party
-from cti.calls.identification import TIMEOUTS, Outcome, fit_for_a_log
+from cti.identify.asking import TIMEOUTS, fit_for_a_log
+from cti.identify.identification import Outcome
 from cti.reactors import Clock
 
 #: Parties that are taken of one adapter's answer.

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import orjson
 
-from cti.calls.identification import Identification
 from cti.calls.life import LiveCall
 from cti.calls.services import Services
+from cti.identify.identification import Identification
 from cti.links import LinkTemplate
 from routing.rules import Service
 
@@ -33,6 +33,7 @@ def card_body(
         "service": service.name if service is not None else None,
         "instruction": service.instruction if service is not None else None,
         "parties": [identified.party_json(party) for party in identified.parties],
+        "resolved_by": None if identified.party is None else identified.resolved_by,
         "reason": call.record.reason,
     }
     return with_parties(call, body, body["parties"], services)

@@ -90,7 +90,7 @@ class Desk:
         body = card.body if card is not None else call.card
         parties: Sequence[Mapping[str, Any]] = (body or {}).get("parties", ())
         chosen = (record.party or {}).get("match") == CHOSEN
-        choose = len(parties) > 1 and not chosen
+        choose = len(parties) > 1 and record.party is None
         return {
             "call": with_display(call_json(record), self._services().plan.display),
             "etag": etag_of(record),

@@ -22,7 +22,8 @@ from adapters.base import (
     PartyRef,
 )
 from cti.calls.asking import Question, Reply, ask_all
-from cti.calls.identification import AdapterOutcome, Identification, Observe, Outcome, Owners, owners_among
+from cti.identify.identification import AdapterOutcome, Identification, Outcome
+from cti.identify.identifier import Observe, Owners, owners_among
 from cti.numbers import Number, NumberKind
 from cti.reactors import Clock
 

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
 from cti.calls.finder import Finder, UnknownKey
-from cti.calls.identification import Identification
 from cti.calls.inbound import brief_party, party_facts
 from cti.calls.late_cards import LateCards
 from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
 from cti.calls.route_request import BadRouteRequest, KeyRequest, check_pbx
 from cti.calls.services import Services
+from cti.identify.identification import Identification
 from cti.logs import get_logger
 from cti.store.records import Key
 

@@ -17,8 +17,10 @@ from cti.calls.finder import Finder, NotAsked
 from cti.calls.inbound import brief_party, party_facts
 from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
+from cti.calls.present import CHOSEN, etag_of
 from cti.calls.services import Services
 from cti.calls.written import agents_of
+from cti.identify.identification import Identification
 from cti.logs import get_logger
 
 log = get_logger("cti.calls.late_cards")
@@ -74,9 +76,42 @@ class LateCards:
                     call=call.id,
                     agents=(agent,),
                 )
-        if changed:
+        if changed and call.record.party is not None and call.over:
+            unit.take_party(call.id, call.record.party)
+        elif changed:
             unit.put_call(call.record)
+        if changed:
+            unit.emit(
+                "call.updated",
+                at,
+                {"call": call.brief(), "changed": list(changed), "etag": etag_of(call.record)},
+                call=call.id,
+                agents=agents_of(call.record, call.segments),
+            )
+        if call.over:
+            # No news of the call itself any more, and nothing follows from them.
+            return self._calls.commit(unit, at_leisure=True).addCallbacks(
+                _is_durable, _not_written, errbackArgs=(call,)
+            )
         return self._calls.write(call, unit)
+
+    def identified(self, call: LiveCall, found: Identification) -> None:
+        """An adapter has answered after all: this is who all of them say it is, unless a person has said so."""
+        record = call.record
+        if (record.party or {}).get("match") in (CHOSEN, "key"):
+            return
+        changed: Sequence[str] = ()
+        facts = party_facts(found)
+        if record.party is None:
+            record.party = brief_party(facts)
+            changed = ("party",) if record.party is not None else ()
+        if not call.ours:
+            call.identification = found
+            if call.party is None:
+                # The next decision knows them.
+                call.party = facts
+        self.show(call, [self._finder.party_json(party) for party in found.parties], changed)
+        self.freshen(call)
 
     def chosen(self, call: LiveCall, party: Mapping[str, Any]) -> None:
         """Somebody has said that it is this party, who may not have been on the card before."""
@@ -145,6 +180,15 @@ class LateCards:
             return ()
         call.record.party = brief
         return ("party",)
+
+
+def _is_durable(_events: object) -> bool:
+    return True
+
+
+def _not_written(failure: Failure, call: LiveCall) -> bool:
+    log.error("what is new on a card could not be written", call=call.id, why=str(failure.value))
+    return False
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:

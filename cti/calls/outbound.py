@@ -14,7 +14,6 @@ from cti.agents.roster import Roster
 from cti.asterisk.channels import device_of
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
 from cti.calls.card import card_body
-from cti.calls.identification import Identification, Identifier
 from cti.calls.inbound import (
     Measures,
     brief_party,
@@ -27,6 +26,8 @@ from cti.calls.log import CallLog
 from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
+from cti.identify.identification import Identification
+from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.store.base import Unit
@@ -70,6 +71,7 @@ class Outbound:
         measure: Measures,
         pbxes: Collection[str],
         freshen: Callable[[LiveCall], None],
+        late: Callable[[LiveCall, Identification], None],
     ) -> None:
         """The parameters are those of `Inbound`."""
         self._calls = calls
@@ -82,6 +84,7 @@ class Outbound:
         self._measure = measure
         self._pbxes = pbxes
         self._freshen = freshen
+        self._late = late
 
     async def place(self, session: AgiSession) -> None:
         """One call on its way out, or to a colleague."""
@@ -170,7 +173,7 @@ class Outbound:
 
     async def _identify(self, told: Told, call: LiveCall) -> Identification:
         """Who is called. It is not kept as who calls: a service that a colleague dials asks that itself."""
-        identified = await self._identifier().identify(told.called)
+        identified = await self._identifier().identify(told.called, lambda found: self._late(call, found))
         call.record.identify_ms = identified.ms
         call.record.party = brief_party(party_facts(identified)) or call.record.party
         return identified

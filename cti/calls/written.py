@@ -20,7 +20,7 @@ from cti.calls.present import CHOSEN, etag_of
 from cti.calls.services import Services
 from cti.calls.writing_up import WritingUp
 from cti.store.base import StoreError, Unit
-from cti.store.records import CallRecord, CardRecord, SegmentRecord
+from cti.store.records import CallRecord, CardRecord, ChoiceRecord, SegmentRecord
 from routing.rules import Service
 
 MAX_NOTES: Final = 20_000
@@ -148,6 +148,8 @@ class Written:
             setattr(record, name, getattr(wanted, name))
         unit = self._calls.unit()
         unit.put_written(record)
+        if "party" in changed:
+            self._remember(unit, record)
         for card in cards:
             unit.put_card(card)
         if "disposition" in changed:
@@ -166,11 +168,23 @@ class Written:
                 setattr(record, name, value)
             raise
 
+    def _remember(self, unit: Unit, record: CallRecord) -> None:
+        """The next call with this number shows them first."""
+        party, number = record.party, other_number(record)
+        if party is not None and number is not None and number.startswith("+"):
+            who = (str(party["adapter"]), str(party["type"]), str(party["id"]))
+            unit.put_choice(ChoiceRecord(number, *who, self._now(), record.id))
+
     def _worklist(self, unit: Unit, record: CallRecord, service: Service | None) -> None:
         if record.disposition is not None:
             unit.remove_unwritten(record.id)
         elif service is not None and service.disposition_required and record.ended and record.agent:
             unit.put_unwritten(record.agent, record.id, self._now())
+
+
+def other_number(record: CallRecord) -> str | None:
+    """The number of the side that is not ours: E.164, or an internal one."""
+    return record.from_number if record.direction == "inbound" else record.to_number
 
 
 def may_write(record: CallRecord, segments: Iterable[SegmentRecord], agent: str | None) -> bool:

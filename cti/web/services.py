@@ -12,13 +12,13 @@ from cti.calls.callbacks import Callbacks
 from cti.calls.control import Asker, Done
 from cti.calls.desk import Desk
 from cti.calls.finder import Finder
-from cti.calls.identification import Identification
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
 from cti.calls.recordings import Reading
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
 from cti.dialling import Allowance
+from cti.identify.identification import Identification
 from cti.links import LinkTemplate
 from cti.metrics import Metrics
 from cti.numbers import Number

@@ -9,12 +9,13 @@ from cti.calls.callbacks import Callbacks
 from cti.calls.control import Control
 from cti.calls.desk import Desk
 from cti.calls.finder import Finder
-from cti.calls.identification import Identification, Identifier
 from cti.calls.late_cards import LateCards
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
 from cti.calls.written import Written
 from cti.dialling import DiallingRules
+from cti.identify.identification import Identification
+from cti.identify.identifier import Identifier
 from cti.numbers import Number, NumberPlan
 from cti.settings import CallControl, Desk as DeskSettings
 from cti.store.base import CallDetail
@@ -62,6 +63,7 @@ class Behind:
             card_url=None,
             observe=lambda operation, outcome: None,
             writing_up=house.writing_up,
+            late=lambda call, found: None,
         )
         self.painting = Painting(
             calls=house.calls,
@@ -114,12 +116,14 @@ class Behind:
         self.late_cards = LateCards(
             calls=house.calls, finder=self.finder, services=lambda: house.services, now=house.clock.seconds
         )
+        self.forgotten: list[tuple[str, str]] = []
         self.parties = Parties(
             adapters=lambda: self.adapters,
             calls=house.calls,
             writing_up=house.writing_up,
             written=self.written,
             services=lambda: house.services,
+            forget=lambda adapter, number: self.forgotten.append((adapter, number)),
         )
         store.callbacks = lambda where, limit, after=None: succeed(([], None))
         store.callback = lambda id: None
@@ -137,9 +141,12 @@ class Behind:
             self.finder,
         )
 
-    async def identify(self, number: Number) -> Identification:
+    async def identify(self, number: Number, late: Any = None) -> Identification:
         """Who has a number, of the adapters that are there now."""
-        identifier = Identifier(self.adapters, self.house.clock, owners=self.house.roster.owner_of)
+        house = self.house
+        identifier = Identifier(
+            self.adapters, house.clock, owners=house.roster.owner_of, plan=NumberPlan("DE")
+        )
         return await identifier.identify(number)
 
     def card_painted(self, seconds: float) -> None:

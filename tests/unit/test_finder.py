@@ -12,7 +12,8 @@ from twisted.internet.task import Clock
 from adapters.base import AdapterUnavailable, Capability, KeyKind, Party
 from cti.calls.asking import Question, Reply, ask_all
 from cti.calls.finder import KEPT, KEPT_SECONDS, KEY_SECONDS, SEARCH_SECONDS, Finder, NotAsked, UnknownKey
-from cti.calls.identification import Identification, Identifier, Outcome
+from cti.identify.identification import Identification, Outcome
+from cti.identify.identifier import Identifier
 from cti.numbers import Number, NumberPlan
 from tests.unit.crms import KAI, KATJA, KATJA_WHOLE, Crm
 from tests.unit.desktops import settled
@@ -45,7 +46,8 @@ class Desk:
         return next(iter(self.crms.values()))
 
     async def identify(self, number: Number) -> Identification:
-        return await Identifier(self.crms, self.clock, owners=lambda adapter, user: None).identify(number)
+        identifier = Identifier(self.crms, self.clock, owners=lambda adapter, user: None, plan=PLAN)
+        return await identifier.identify(number)
 
     def search(self, words: str, limit: int = 20) -> Any:
         return settled(self.finder.search(words, PLAN.parse(words), limit))

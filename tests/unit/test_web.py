@@ -29,10 +29,10 @@ from cti.calls.control import (
     NotNow,
     TooMany,
 )
-from cti.calls.identification import Identification
 from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment, with_display
 from cti.calls.recordings import NoRecording, RecordingAway
 from cti.calls.services import Services as CallServices
+from cti.identify.identification import Identification
 from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
 from cti.store.base import CallDetail, CallFilter, StoreError
