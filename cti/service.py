@@ -223,6 +223,7 @@ class CtiService(Service):
             adapters=lambda: self._adapters,
             identify=self.identify,
             owners=self.roster.owner_of,
+            settle=lambda number, parties: self._identifier().settle(number, parties),
             sensitive=lambda: self.settings.sensitive_keys,
             clock=reactor,
             observe=self._identified,

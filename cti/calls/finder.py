@@ -22,7 +22,7 @@ from adapters.base import (
     PartyRef,
 )
 from cti.calls.asking import Question, Reply, ask_all
-from cti.identify.identification import AdapterOutcome, Identification, Outcome
+from cti.identify.identification import AdapterOutcome, Identification, Outcome, Resolution
 from cti.identify.identifier import Observe, Owners, owners_among
 from cti.numbers import Number, NumberKind
 from cti.reactors import Clock
@@ -70,14 +70,18 @@ class Finder:
         adapters: Callable[[], Mapping[str, IAdapter]],
         identify: Callable[[Number], Coroutine[Any, Any, Identification]],
         owners: Owners,
+        settle: Callable[[Number, Sequence[Party]], tuple[Resolution | None, tuple[Party, ...]]],
         sensitive: Callable[[], Collection[str]],
         clock: Clock,
         observe: Observe,
     ) -> None:
-        """`sensitive`: kinds of key that the configuration declares so, whatever their adapter says of them."""
+        """`settle`: which of several parties with one key it is taken for. `sensitive`: kinds of key that the
+        configuration declares so, whatever their adapter says of them.
+        """
         self._adapters = adapters
         self._identify = identify
         self._owners = owners
+        self._settle = settle
         self._sensitive = sensitive
         self._clock = clock
         self._observe = observe
@@ -115,12 +119,14 @@ class Finder:
             self._observe(reply.adapter, reply.outcome, reply.ms / 1000)
         parties = [evolve(party, match="key") for reply in replies for party in reply.parties]
         self._keep(parties)
+        resolution, ordered = self._settle(number, parties)
         return Identification(
             number,
-            tuple(parties),
+            ordered,
             tuple(AdapterOutcome(each.adapter, each.outcome, each.ms, each.error) for each in replies),
             round(max(0.0, self._clock.seconds() - began) * 1000, 3),
             owners_among(parties, self._owners),
+            resolution,
         )
 
     async def search(self, words: str, number: Number, limit: int) -> Found:

@@ -182,7 +182,7 @@ class Identifier:
             else:
                 parties.extend(found.parties)
                 adapters.append(found.told)
-        resolution, ordered = self._settle(inquiry.number, parties)
+        resolution, ordered = self.settle(inquiry.number, parties)
         return Identification(
             inquiry.number,
             ordered,
@@ -192,9 +192,10 @@ class Identifier:
             resolution,
         )
 
-    def _settle(
+    def settle(
         self, number: Number, parties: Sequence[Party]
     ) -> tuple[Resolution | None, tuple[Party, ...]]:
+        """Which of several it is taken for, and all of them in the order in which they are shown."""
         if len(parties) < 2:
             return None, tuple(parties)
         key = number.e164 or ""

@@ -9,9 +9,9 @@ from hypothesis import given, strategies as st
 
 from adapters.base import AdapterUnavailable, Case, LastContact, Party
 from cti.calls.card import CARD_LIMIT, bounded, card_body, with_links
-from cti.calls.identification import Identification
 from cti.calls.services import Services
 from cti.calls.written import NotWritten
+from cti.identify.identification import Identification
 from cti.links import GAPS, LinkTemplate
 from cti.numbers import NumberPlan
 from cti.web.masking import Masking

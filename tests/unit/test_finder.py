@@ -36,6 +36,7 @@ class Desk:
             adapters=lambda: self.crms,
             identify=self.identify,
             owners=lambda adapter, user: {"u1": "anna", "u2": "ben"}.get(user),
+            settle=lambda number, parties: self.identifier().settle(number, parties),
             sensitive=lambda: self.sensitive,
             clock=self.clock,
             observe=lambda adapter, outcome, seconds: self.observed.append((adapter, str(outcome))),
@@ -46,8 +47,10 @@ class Desk:
         return next(iter(self.crms.values()))
 
     async def identify(self, number: Number) -> Identification:
-        identifier = Identifier(self.crms, self.clock, owners=lambda adapter, user: None, plan=PLAN)
-        return await identifier.identify(number)
+        return await self.identifier().identify(number)
+
+    def identifier(self) -> Identifier:
+        return Identifier(self.crms, self.clock, owners=lambda adapter, user: None, plan=PLAN)
 
     def search(self, words: str, limit: int = 20) -> Any:
         return settled(self.finder.search(words, PLAN.parse(words), limit))
@@ -66,6 +69,12 @@ def test_a_key_finds_whose_it_is_and_says_so() -> None:
     assert desk.observed == [("crm", "hit")]
     assert desk.by_key("customer", "471").parties == ()
     assert desk.observed[-1] == ("crm", "miss")
+
+
+def test_several_with_one_key_are_settled_as_with_one_number() -> None:
+    desk = Desk("crm", "other")
+    found = desk.by_key("customer", "4711")
+    assert (len(found.parties), found.party, found.resolved_by) == (2, None, "ask")
 
 
 def test_only_those_are_asked_who_know_such_a_key() -> None:
