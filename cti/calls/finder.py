@@ -39,6 +39,7 @@ KINDS_SEARCHED: Final = 5
 KEPT: Final = 2000
 KEPT_SECONDS: Final = 600.0
 
+_OF_A_NUMBER: Final = ("number", "e164", "kind", "ignored")
 _NOBODY: Final = Number("", NumberKind.UNAVAILABLE)
 _WITHOUT_CONTROLS: Final = re.compile(r"[^\x00-\x1f\x7f]+")
 
@@ -242,6 +243,12 @@ class Finder:
     def _kept(self, adapter: str, ref: PartyRef) -> Party | None:
         at, party = self._found.get((adapter, str(ref.type), ref.id), (0.0, None))
         return party if party is not None and self._clock.seconds() - at < KEPT_SECONDS else None
+
+
+def key_json(kind: str, found: Identification) -> dict[str, Any]:
+    """What a key came to, by its kind: the key itself is not repeated."""
+    answer = found.as_json()
+    return {"key": kind, **{name: answer[name] for name in answer if name not in _OF_A_NUMBER}}
 
 
 def _which(party: Party) -> tuple[str, str, str]:
