@@ -72,6 +72,7 @@ def identify_key(arguments: Namespace) -> int:
                 owners=owners,
                 settle=identifier.settle,
                 sensitive=lambda: settings.sensitive_keys,
+                is_open=identifier.is_open,
                 clock=reactor,
                 observe=lambda _adapter, _outcome, _seconds: None,
             )

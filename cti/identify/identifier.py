@@ -106,6 +106,10 @@ class Identifier:
         """A party was created or edited: answers from before do not count."""
         self.cache.forget(adapter, number)
 
+    def is_open(self, adapter: str) -> bool:
+        """Whether this adapter failed so often that it is left alone at present."""
+        return any(line.open for line in self._lines if line.name == adapter)
+
     def close(self) -> None:
         """Give up what is on its way."""
         for line in self._lines:

@@ -111,6 +111,7 @@ class Behind:
             owners=house.roster.owner_of,
             settle=lambda number, parties: self.identifier().settle(number, parties),
             sensitive=lambda: self.sensitive,
+            is_open=lambda adapter: False,
             clock=house.clock,
             observe=lambda adapter, outcome, seconds: self.looked_up.append((adapter, str(outcome))),
         )

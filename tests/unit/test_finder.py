@@ -11,7 +11,16 @@ from twisted.internet.task import Clock
 
 from adapters.base import AdapterUnavailable, Capability, KeyKind, Party
 from cti.calls.asking import Question, Reply, ask_all
-from cti.calls.finder import KEPT, KEPT_SECONDS, KEY_SECONDS, SEARCH_SECONDS, Finder, NotAsked, UnknownKey
+from cti.calls.finder import (
+    AT_ONCE,
+    KEPT,
+    KEPT_SECONDS,
+    KEY_SECONDS,
+    SEARCH_SECONDS,
+    Finder,
+    NotAsked,
+    UnknownKey,
+)
 from cti.identify.identification import Identification, Outcome
 from cti.identify.identifier import Identifier
 from cti.numbers import Number, NumberPlan
@@ -31,6 +40,7 @@ class Desk:
         self.clock.advance(1000)
         self.crms = {name: Crm(name) for name in names or ("crm",)}
         self.sensitive: set[str] = set()
+        self.open: set[str] = set()
         self.observed: list[tuple[str, str]] = []
         self.finder = Finder(
             adapters=lambda: self.crms,
@@ -38,6 +48,7 @@ class Desk:
             owners=lambda adapter, user: {"u1": "anna", "u2": "ben"}.get(user),
             settle=lambda number, parties: self.identifier().settle(number, parties),
             sensitive=lambda: self.sensitive,
+            is_open=lambda adapter: adapter in self.open,
             clock=self.clock,
             observe=lambda adapter, outcome, seconds: self.observed.append((adapter, str(outcome))),
         )
@@ -267,6 +278,35 @@ def test_what_was_found_is_not_kept_without_end() -> None:
         desk.search("Katja", 100)
     assert settled(desk.finder.party("crm", "contact", "1001")) is None
     assert settled(desk.finder.party("crm", "contact", f"x{KEPT}")) is not None
+
+
+def test_an_adapter_that_is_left_alone_is_left_alone_here_too() -> None:
+    desk = Desk("crm", "broken")
+    desk.open.add("broken")
+    found = desk.search("Katja")
+    assert [(each.adapter, str(each.outcome)) for each in found.replies if each.by == "words"] == [
+        ("crm", "hit"),
+        ("broken", "open"),
+    ]
+    assert desk.crms["broken"].asked == []
+    with pytest.raises(NotAsked, match="left alone"):
+        settled(desk.finder.party("broken", "contact", "1001"))
+
+
+def test_no_adapter_is_asked_by_more_than_so_many_at_once() -> None:
+    desk = Desk()
+    desk.crm.hangs = True
+    asking = [
+        Deferred.fromCoroutine(desk.finder.party("crm", "contact", str(number))) for number in range(AT_ONCE)
+    ]
+    for each in asking:
+        each.addErrback(lambda failure: failure.trap(NotAsked))
+    with pytest.raises(NotAsked, match="asked enough already"):
+        settled(desk.finder.party("crm", "contact", "1001"))
+    assert len(desk.crm.asked) == AT_ONCE
+    desk.clock.advance(SEARCH_SECONDS)
+    desk.crm.hangs = False
+    assert settled(desk.finder.party("crm", "contact", "1001")) == KATJA_WHOLE
 
 
 # Over HTTP.
