@@ -836,6 +836,7 @@ class CtiService(Service):
                     self.finder,
                 ),
                 recordings=self.recordings,
+                turned_away=self.turned_away,
                 explain=self._explain,
                 health=self,
                 metrics=self.metrics,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cti.agents.roster import Roster
-from cti.calls.inbound import decision_for, party_facts
+from cti.calls.inbound import decision_for, party_facts, wall_clock
 from cti.calls.present import iso
 from cti.calls.services import Services
 from cti.identify.identifier import Identifier
@@ -42,6 +42,7 @@ async def explain(
         parties=len(identified.parties),
         agents=roster.agents,
         groups=roster.groups,
+        clock=wall_clock(service, at),
     )
     decision = refused or decision_for(service, facts)
     return {

@@ -200,7 +200,8 @@ class Reader:
 
     def waiting_newcomers(self, limit: int) -> Sequence[NewcomerRecord]:
         rows = self._all(
-            f"SELECT {NEWCOMERS.columns} FROM newcomers WHERE state = 'waiting' ORDER BY due LIMIT ?", (limit,)
+            f"SELECT {NEWCOMERS.columns} FROM newcomers WHERE state = 'waiting' ORDER BY due LIMIT ?",
+            (limit,),
         )
         return [NEWCOMERS.load(row) for row in rows]
 
