@@ -12,13 +12,25 @@ import yaml
 from attrs import evolve, frozen
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
+from adapters.base import PartyType
 from adapters.directory import DirectoryOptions
 from cti import yaml_file
 from cti.dialling import DEFAULT_CLASSES
 from cti.event_types import EVENT_TYPES
 from cti.identify.options import Asking, CacheSettings, Live, Options, Order
+from cti.links import LinkTemplate
 from cti.secret import Secret
-from cti.settings import MASKABLE, Address, Desk, Recordings, Settings, SettingsError, Tls, load_settings
+from cti.settings import (
+    MASKABLE,
+    PARTY_TYPES,
+    Address,
+    Desk,
+    Recordings,
+    Settings,
+    SettingsError,
+    Tls,
+    load_settings,
+)
 from cti.web.masking import NUMBER, PARTY_FIELDS
 from routing.rules import (
     Announce,
@@ -374,6 +386,24 @@ WRONG: list[tuple[str, str, str]] = [
     (MINIMAL + "http: {session: {days: ^31}}\n", "http.session.days", "1 to 30"),
     (MINIMAL + "http: {masking: {agent: [^tire]}}\n", "http.masking.agent[0]", 'unknown field "tire"'),
     (MINIMAL + "http: {masking: {owner: ^[tier]}}\n", "http.masking.owner", 'unknown role "owner"'),
+    (MINIMAL + 'links: [{title: ERP, url: ^"https://{party.id}/"}]\n', "links[0].url", "a fixed host"),
+    (
+        MINIMAL + 'links: [{title: ERP, url: ^"https://e.example/{shoe}"}]\n',
+        "links[0].url",
+        "known are number,",
+    ),
+    (MINIMAL + 'links: [^{url: "https://e.example/"}]\n', "links[0].title", "is missing"),
+    (
+        MINIMAL + 'links: [{title: ERP, url: "https://e.example/", adapter: ^gone}]\n',
+        "links[0].adapter",
+        'unknown adapter "gone"',
+    ),
+    (
+        MINIMAL + 'links: [{title: ERP, url: "https://e.example/", type: ^martian}]\n',
+        "links[0].type",
+        'unknown type of party "martian"',
+    ),
+    (MINIMAL + "sensitive_keys: ^card\n", "sensitive_keys", "[card]"),
     (MINIMAL + 'http: ^{listen: "127.0.0.1:4573"}\n', "http", "another port would be right"),
     (changed('{ami: "127.0.0.1:5038"', "{ami: ^localhost"), "asterisks.main.ami", "is not HOST:PORT"),
     (changed("{ami:", "^{amy:"), "asterisks.main.ami", "is missing"),
@@ -710,6 +740,17 @@ def test_a_kind_that_the_file_does_not_use_is_not_asked_for(tmp_path: Path) -> N
         load_settings(tmp_path / "cti.yaml", adapter_kinds=kinds, environ={}).adapters["directory"].kind
         == "directory"
     )
+
+
+def test_links_and_kinds_of_key_that_nobody_is_to_see_are_read(tmp_path: Path) -> None:
+    more = 'links: [{title: ERP, url: "https://erp.example/{party.id}", type: contact}]\nsensitive_keys: [card]\n'
+    settings = load(tmp_path, MINIMAL + more)
+    assert settings.links == (LinkTemplate("ERP", "https://erp.example/{party.id}", None, "contact"),)
+    assert settings.sensitive_keys == {"card"}
+
+
+def test_the_types_of_party_that_links_know_are_those_that_there_are() -> None:
+    assert set(PARTY_TYPES) == {str(each) for each in PartyType}
 
 
 def test_the_events_are_those_of_the_contract() -> None:
