@@ -1,4 +1,4 @@
-"""Who is calling, on a real Asterisk: numbers that are turned away, unknown callers who become leads, late answers."""
+"""Who is calling, on a real Asterisk: who is turned away, unknown callers who become leads, late answers."""
 
 from lab.company import AnAgent, Company
 from lab.laboratory import eventually

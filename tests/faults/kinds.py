@@ -15,7 +15,7 @@ crm = tests.unit.crms:Crm
 
 
 def install(directory: Path) -> dict[str, str]:
-    """Puts a distribution with the kinds `hanging`, `failing`, `slow` and `crm` there; the environment that finds it."""
+    """Puts a distribution with these kinds there; the environment that finds it."""
     information = directory / "lab_adapters-1.0.dist-info"
     information.mkdir(parents=True)
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-adapters\nVersion: 1.0\n")

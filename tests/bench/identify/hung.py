@@ -1,4 +1,4 @@
-"""1,000 identifications at 50 a second while one adapter hangs and one fails, beside the same with healthy ones alone.
+"""1,000 identifications at 50 a second while one adapter hangs and one fails, and with a healthy one alone.
 
     python -m tests.bench.identify.hung [--questions N] [--per-second N]
 
