@@ -12,12 +12,16 @@ from cti.agents.roster import AgentView
 from cti.calls.callbacks import Callbacks
 from cti.calls.control import Asker, Done
 from cti.calls.desk import Desk
-from cti.calls.identification import Identification
+from cti.calls.finder import Finder
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
 from cti.calls.recordings import Reading
+from cti.calls.turned_away import TurnedAway
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
+from cti.dialling import Allowance
+from cti.identify.identification import Identification
+from cti.links import LinkTemplate
 from cti.metrics import Metrics
 from cti.numbers import Number
 from cti.reactors import Clock
@@ -125,6 +129,7 @@ class Desktop:
     writing_up: WritingUp
     callbacks: Callbacks
     parties: Parties
+    finder: Finder
 
 
 @frozen
@@ -165,7 +170,8 @@ class Options:
 
     `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `url`: our own address, as browsers know
     it, where somebody has said it. `metrics_allow`: networks that read `/metrics` without a token, beside loopback.
-    `requests_per_minute`: of each who asks.
+    `requests_per_minute`: of each who asks, `searches_per_minute`: those of them that look somebody up. `links`: the
+    ways from cards into other systems, at this moment.
     """
 
     behind_proxy: bool = False
@@ -174,6 +180,8 @@ class Options:
     access_log: bool = False
     max_connections: int = 12_000
     requests_per_minute: int = 1200
+    searches_per_minute: int = 60
+    links: Callable[[], Sequence[LinkTemplate]] = tuple
 
 
 @frozen
@@ -188,6 +196,7 @@ class Services:
     control: IControl
     desktop: Desktop
     recordings: IRecordings
+    turned_away: TurnedAway
     explain: Callable[[DryRun], Awaitable[Mapping[str, Any]]]
     health: IHealth
     metrics: Metrics
@@ -203,6 +212,11 @@ class Services:
     masking: Masking = field(factory=Masking)
     directories: Callable[[], Mapping[str, DirectoryAdapter]] = dict
     failures: FailedAttempts = field(init=False)
+    searches: Allowance = field(init=False)
+
+    @searches.default
+    def _make_searches(self) -> Allowance:
+        return Allowance(self.clock.seconds, self.options.searches_per_minute)
 
     @failures.default
     def _make_failures(self) -> FailedAttempts:

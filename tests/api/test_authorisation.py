@@ -43,6 +43,8 @@ THINGS: Mapping[str, Thing] = {
 #: Things that belong to no agent.
 NOBODYS: Mapping[str, str] = {
     "/api/v1/users/{name}": "uma",
+    "/api/v1/numbers/blocked/{number}": "+49900*",
+    "/api/v1/numbers/ignored/{number}": "+49900*",
     "/static/{name}": "desk.css",
     # Nobody's caller: the first who may remove them does.
     "/api/v1/directory/parties/{id}": "18",

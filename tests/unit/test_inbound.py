@@ -14,16 +14,19 @@ from cti.asterisk.agi_parser import Request
 from cti.asterisk.ami_parser import Event
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiHangup
-from cti.calls.identification import Identification
 from cti.calls.inbound import LET_IN, Inbound
 from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
 from cti.calls.writing_up import WritingUp
+from cti.identify.identification import Identification
+from cti.identify.options import POLICIES
+from cti.identify.policy import resolve
 from cti.numbers import Number, NumberPlan
 from cti.store.base import StoreError
 from cti.store.records import AgentRecord, CallRecord, ChannelRecord, DecisionRecord, SegmentRecord
+from routing.decide import Decision
 from routing.rules import Mode, Service, compile_rules
 from tests.unit.calls import RecordingUnit
 
@@ -93,9 +96,13 @@ class World:
         service = Service("sales", ("+494066969100",), mode, None, "old-context,s,1", rules)
         self.services = Services([service], NumberPlan("DE"))
         self.learned: list[str] = []
+        self.late: list[tuple[LiveCall, Identification]] = []
+        self.refusal: Decision | None = None
         self.waited_for: list[tuple[tuple[str, ...], float]] = []
         self.paint: Deferred[None] | None = None
         self.answer: Deferred[Identification] | None = None
+        self.said: dict[Any, Identification] = {}
+        self.freshened: list[LiveCall] = []
         self.inbound = Inbound(
             calls=self.calls,
             tracker=self.tracker,
@@ -111,6 +118,10 @@ class World:
             learn=lambda did, service: self.learned.append(did),
             stood_still=lambda: self.frozen,
             painted=self.painted,
+            said=lambda key: self.said.pop(key, None),
+            freshen=self.freshened.append,
+            late=lambda call, found: self.late.append((call, found)),
+            refusal=lambda caller: self.refusal,
         )
 
     async def painted(self, _call: Any, agents: Any, seconds: float) -> None:
@@ -144,7 +155,7 @@ class World:
 
     # Who is calling.
 
-    async def identify(self, number: Number) -> Identification:
+    async def identify(self, number: Number, late: Any = None) -> Identification:
         if self.answer is not None:
             return await self.answer
         return Identification(number, (KATRIN,), owners={("directory", "u1"): "anna"})
@@ -447,6 +458,59 @@ def test_a_call_that_ami_told_of_first_gets_its_callers_number_from_the_question
 
     written = world.rows(CallRecord)[-1]
     assert (written.id, written.from_number, written.from_kind) == (call.id, "+4915228817386", "e164")
+
+
+def several(**changes: Any) -> Identification:
+    number = NumberPlan("DE").parse("015228817386")
+    parties = tuple(evolve(KATRIN, id=id, **changes) for id in ("17", "18"))
+    return Identification(number, parties, resolution=resolve(parties, POLICIES))
+
+
+def test_who_may_be_any_of_several_is_routed_and_logged_as_that_and_all_are_on_the_card():
+    world, session = World(), Session()
+    world.answer = succeed(several())
+    world.ask(session)
+
+    (decision,) = world.rows(DecisionRecord)
+    assert (decision.facts["party"], decision.facts["parties"]) == ({"match": "several"}, 2)
+    assert decision.identification["resolved_by"] == "ask"
+    assert [step["policy"] for step in decision.identification["steps"]] == list(POLICIES)
+    assert session.set["CTI_ACTION"] == "fallback", "nobody is the owner of somebody who may be two"
+    assert "CTI_CALLER_NAME" not in session.set
+    assert world.rows(CallRecord)[-1].party is None
+    (call,) = world.calls.of_pbx("main")
+    assert [party["id"] for party in call.card["parties"]] == ["17", "18"]
+    assert call.card["resolved_by"] is None
+
+
+def test_whom_the_companys_policy_settles_on_is_routed_and_logged_like_any_other():
+    world, session = World(), Session()
+    found = several(organisation="o1", company="Hafen AG")
+    world.answer = succeed(evolve(found, owners={("directory", "u1"): "anna"}))
+    world.ask(session)
+
+    assert (session.set["CTI_ACTION"], session.set["CTI_TARGET"]) == ("dial", "PJSIP/anna")
+    assert session.set["CTI_CALLER_NAME"] == "Hafen AG"
+    record = world.rows(CallRecord)[-1]
+    assert (record.party["id"], record.party["match"]) == ("o1", "company")
+    (call,) = world.calls.of_pbx("main")
+    assert call.card["resolved_by"] == "company"
+
+
+def test_what_an_adapter_says_too_late_is_told_of_the_call():
+    world = World()
+    given: list[Any] = []
+
+    async def identify(number: Number, late: Any = None) -> Identification:
+        given.append(late)
+        return Identification(number)
+
+    world.identify = identify  # type: ignore[method-assign]
+    world.ask(Session())
+    found = several()
+    given[0](found)
+    ((call, told),) = world.late
+    assert (call.record.uniqueid, told) == ("1.0", found)
 
 
 def an_end_of(uniqueid: str) -> Any:

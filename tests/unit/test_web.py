@@ -29,12 +29,14 @@ from cti.calls.control import (
     NotNow,
     TooMany,
 )
-from cti.calls.identification import Identification
 from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment, with_display
 from cti.calls.recordings import NoRecording, RecordingAway
 from cti.calls.services import Services as CallServices
+from cti.calls.turned_away import TurnedAway
+from cti.identify.identification import Identification
 from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
+from cti.settings import Identify
 from cti.store.base import CallDetail, CallFilter, StoreError
 from cti.store.records import (
     AskedOnce,
@@ -339,6 +341,9 @@ class Web:
         # One log for both.
         self.behind.details = self.store.details
         self.recordings = FakeRecordings()
+        self.turned_away = TurnedAway(
+            self.behind.house.calls, Identify(blocked=("+49900*",)), self.clock.seconds
+        )
         self.health = FakeHealth()
         self.explained: list[DryRun] = []
         self.explanation: Callable[[], Mapping[str, Any]] = lambda: {"action": "dial", "trace": []}
@@ -358,6 +363,7 @@ class Web:
             control=self.control,
             desktop=self.behind.desktop,
             recordings=self.recordings,
+            turned_away=self.turned_away,
             explain=self._explain,
             health=self.health,
             metrics=self.metrics,
@@ -451,6 +457,10 @@ def web() -> Web:
 #: Each route once, with what the API answers to a role that may ask.
 EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("GET", "/api/v1/identify?number=015228817386"): dict.fromkeys(ROLES, 200),
+    # No adapter has any keys, or knows anybody.
+    ("POST", "/api/v1/identify"): dict.fromkeys(ROLES, 422),
+    ("GET", "/api/v1/search?q=Brandt"): dict.fromkeys(ROLES, 200),
+    ("GET", "/api/v1/card?adapter=directory&type=contact&id=17"): dict.fromkeys(ROLES, 404),
     ("GET", "/api/v1/calls"): dict.fromkeys(ROLES, 200),
     ("GET", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 200),
     ("GET", "/api/v1/gaps"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 200},
@@ -459,6 +469,21 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("PATCH", "/api/v1/agents/ben"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403},
     ("POST", "/api/v1/explain"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 200},
     ("POST", "/api/v1/numbers/normalise"): dict.fromkeys(ROLES, 200),
+    **{
+        (method, f"/api/v1/numbers/{name}"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403}
+        for name in ("blocked", "ignored")
+        for method in ("GET", "POST")
+    },
+    # On no list, or on that of the configuration.
+    **{
+        ("DELETE", f"/api/v1/numbers/{name}/%2B49900*"): {
+            "agent": 403,
+            "supervisor": 404,
+            "admin": 404,
+            "crm": 403,
+        }
+        for name in ("blocked", "ignored")
+    },
     ("GET", "/api/v1/events"): dict.fromkeys(ROLES, 200),
     ("GET", "/metrics"): dict.fromkeys(ROLES, 200),
     ("POST", "/api/v1/calls"): dict.fromkeys(ROLES, 202),
@@ -526,6 +551,9 @@ BODIES: Mapping[str, Any] = {
     "users": {"name": "cleo", "role": "supervisor", "password": PASSWORD},
     "users/ben": {"disabled": True},
     "normalise": {"numbers": ["015228817386"]},
+    "blocked": {"number": "0900 1000001"},
+    "ignored": {"number": "+49900*", "note": "premium numbers"},
+    "identify": {"key": "customer", "value": "4711"},
     "explain": {"from": "015228817386", "to": "494066969100"},
     "calls": {"agent": "anna", "to": "015228817386"},
     "consult": {"to": "ben"},
