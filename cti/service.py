@@ -56,6 +56,8 @@ from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
 from cti.identify.identification import Identification
 from cti.identify.identifier import Identifier, Owners
+from cti.index.feed import Feeds, FeedSettings
+from cti.index.phone_index import PhoneIndex
 from cti.logs import get_logger
 from cti.metrics import Metrics
 from cti.settings import Address, Settings
@@ -291,6 +293,17 @@ class CtiService(Service):
             late=self._known_late,
         )
         self._adapters: dict[str, IAdapter] = {}
+        self.index = PhoneIndex(settings.index.directory, settings.plan, settings.own_numbers, self._now)
+        # One for all of them: who writes a part is never two, and nothing else waits for it.
+        self._index_thread = ThreadPool(0, 1, "cti-index")
+        self._feeds = Feeds(
+            self.index,
+            reactor,
+            self._in_index_thread,
+            FeedSettings(
+                settings.index.changes_seconds, settings.index.list_seconds, settings.index.full_seconds
+            ),
+        )
         self._use(settings)
         self._pbxes = {name: self._pbx(name) for name in settings.asterisks}
         self.control = Control(
@@ -417,8 +430,9 @@ class CtiService(Service):
             self.roster.restore(reservation)
         self.writing_up.restore(self.store.wrap_ups())
         self.callbacks.restore(self.store.open_callbacks())
+        self._index_thread.start()
         for adapter in self._adapters.values():
-            self._background("an adapter does not start", adapter.start(), adapter=adapter.name)
+            self._background("an adapter does not start", self._start_adapter(adapter), adapter=adapter.name)
         # Before anything goes out: a second server on the same store ends here, at the first one's ports.
         self._password_thread.start()
         self._listen()
@@ -480,6 +494,8 @@ class CtiService(Service):
         await _done(self.outbox.stopService())
         self.newcomers.stop()
         self._current_identifier.close()
+        await self._feeds.stop()
+        self._index_thread.stop()
         for adapter in self._adapters.values():
             await adapter.stop()
         await self.store.stop()
@@ -496,8 +512,10 @@ class CtiService(Service):
         self.control.use(settings.call_control)
         for name, adapter in self._adapters.items():
             if old.get(name) is not adapter:
-                self._background("an adapter does not start", adapter.start(), adapter=name)
+                self._background("an adapter does not start", self._start_adapter(adapter), adapter=name)
         for name, adapter in old.items():
+            if name not in self._adapters:
+                self._background("the phone index goes on", self._feeds.end(name), adapter=name)
             if self._adapters.get(name) is not adapter:
                 self._background("an adapter does not stop", adapter.stop(), adapter=name)
         for pbx in self._pbxes.values():
@@ -530,13 +548,31 @@ class CtiService(Service):
             remembered=Remembered(self.store),
             ignored=lambda number: number in self.turned_away.lists.ignored,
             observe=self._identified,
+            index=self.index,
         )
+        self.index.own = settings.own_numbers
+        self._feeds.open(self._listed())
         self.metrics.configure(
             services=settings.services,
             adapters=settings.adapters,
             pbxes=settings.asterisks,
             destinations=settings.webhooks,
         )
+
+    def _listed(self) -> list[IAdapter]:
+        """Those that the configuration wants in the phone index."""
+        settings = self.settings.adapters
+        return [adapter for name, adapter in self._adapters.items() if settings[name].asking.index]
+
+    async def _start_adapter(self, adapter: IAdapter) -> None:
+        try:
+            await adapter.start()
+        finally:
+            # Also one that does not start: the index tries again by itself.
+            if adapter in self._listed():
+                await self._feeds.begin(adapter)
+            else:
+                await self._feeds.end(adapter.name)
 
     def _services(self) -> Services:
         return self._current_services
@@ -742,6 +778,8 @@ class CtiService(Service):
             counts[view.state] = counts.get(view.state, 0) + 1
         self.metrics.agents(counts)
         self.metrics.event_streams(self.hub.count)
+        for part in self.index.status():
+            self.metrics.indexed(part.adapter, part.numbers, part.age)
         self.metrics.waiting_calls(
             Counter(
                 call.record.service
@@ -861,6 +899,9 @@ class CtiService(Service):
 
     def _in_password_thread(self, work: Callable[[], T]) -> "Deferred[T]":
         return deferToThreadPool(self._reactor, self._password_thread, work)
+
+    def _in_index_thread(self, work: Callable[..., Any], *arguments: Any) -> "Deferred[Any]":
+        return deferToThreadPool(self._reactor, self._index_thread, work, *arguments)
 
     def _in_thread(self, work: Callable[[], Any]) -> "Deferred[Any]":
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)

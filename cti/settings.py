@@ -138,6 +138,16 @@ class StoreSettings:
 
 
 @frozen
+class PhoneIndexSettings:
+    """`directory`: where its files are. The others: seconds, as in `cti.index.feed.FeedSettings`."""
+
+    directory: Path
+    changes_seconds: int = 30
+    list_seconds: int = 3600
+    full_seconds: int = 86_400
+
+
+@frozen
 class FastAgi:
     """`allow`: the networks that may connect. `max_in_flight`: requests at once; those beyond are shed."""
 
@@ -340,6 +350,7 @@ class Settings:
     numbers: Mapping[str, Service]
     webhooks: Mapping[str, Webhook]
     identify: Identify
+    index: PhoneIndexSettings
     answer_ms: int
     reservation: Reservation
     call_control: CallControl
@@ -450,6 +461,7 @@ class _Reader:
             numbers=numbers,
             webhooks=webhooks,
             identify=identify,
+            index=self._index(top.get("index"), store),
             answer_ms=answer_ms,
             reservation=Reservation(grace),
             call_control=call_control,
@@ -1096,6 +1108,17 @@ class _Reader:
             answer,
         )
 
+    def _index(self, place: Place | None, store: StoreSettings) -> PhoneIndexSettings:
+        section = self._file.section(place, ("directory", "changes_seconds", "list_minutes", "full_hours"))
+        default = PhoneIndexSettings(store.sqlite.parent / "index")
+        directory = self._file.text(section.get("directory"))
+        return PhoneIndexSettings(
+            default.directory if directory is None else self._file.base / directory,
+            self._file.whole(section.get("changes_seconds"), default.changes_seconds, 1, 3600),
+            60 * self._file.whole(section.get("list_minutes"), default.list_seconds // 60, 1, 10_080),
+            3600 * self._file.whole(section.get("full_hours"), default.full_seconds // 3600, 1, 720),
+        )
+
     def _cache(self, place: Place | None) -> CacheSettings:
         section = self._file.section(place, ("seconds", "misses_seconds", "entries"))
         default = CacheSettings()
@@ -1209,6 +1232,7 @@ _TOP: Final = (
     "services",
     "webhooks",
     "identify",
+    "index",
     "answer_ms",
     "reservation",
     "call_control",
