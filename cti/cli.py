@@ -77,6 +77,7 @@ def _parser() -> ArgumentParser:
     _add_asterisk_conf(commands)
     _add_identify(commands)
     _add_numbers(commands)
+    _add_index(commands)
     _add_explain(commands)
     _add_calls(commands)
     _add_dial(commands)
@@ -203,6 +204,38 @@ The file is UTF-8. The exit code is 1 if one of them is no public number. With -
         "--region", metavar="XX", help="whose national numbers these are; else the configured"
     )
     _format(parser, "table", "json", "csv")
+
+
+def _add_index(commands: Any) -> None:
+    group = _group(commands, "index", "the phone index: whose numbers are known without asking a CRM")
+    parser = _command(
+        group,
+        "status",
+        _show_index,
+        "what is known of each CRM, and since when",
+        """\
+A line for each adapter whose list has been read: parties, numbers, size of the file, and how long ago it was in step
+with the CRM. Safe beside a running server.
+
+  cti index status -c cti.yaml
+""",
+    )
+    _format(parser, "table", "json")
+    parser = _command(
+        group,
+        "rebuild",
+        _rebuild_index,
+        "read a CRM's whole list anew",
+        """\
+Lists all parties of an adapter and puts them in the place of what was known, also where the server refuses to because
+they have become far fewer. Beside a running server, which takes them over when it next looks for changes.
+
+  cti index rebuild odoo -c cti.yaml
+
+The exit code is 1 if the CRM does not list them; then nothing changes.
+""",
+    )
+    parser.add_argument("adapter", metavar="ADAPTER", help="its name in the configuration")
 
 
 def _add_explain(commands: Any) -> None:
@@ -602,6 +635,18 @@ def _normalise_numbers(arguments: Namespace) -> int:
     from cti.commands.numbers import normalise_numbers
 
     return normalise_numbers(arguments)
+
+
+def _show_index(arguments: Namespace) -> int:
+    from cti.commands.index import show_index
+
+    return show_index(arguments)
+
+
+def _rebuild_index(arguments: Namespace) -> int:
+    from cti.commands.index import rebuild_index
+
+    return rebuild_index(arguments)
 
 
 def _import_contacts(arguments: Namespace) -> int:

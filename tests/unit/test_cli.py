@@ -487,6 +487,17 @@ def test_explain_sees_who_is_paused_and_who_is_in_a_call(known: Company) -> None
     assert "paused: lunch" in known.run("explain", "--from", MOBILE, "--to", SALES)
 
 
+def test_the_index_is_read_anew_and_tells_what_it_knows(known: Company) -> None:
+    assert known.json("index", "status") == {"index": []}
+    known.run("index", "rebuild", "directory")
+    assert "are in the index" in known.remarks
+    (part,) = known.json("index", "status")["index"]
+    assert (part["adapter"], part["numbers"] > 0, part["age"] < 60) == ("directory", True, True)
+    assert known.json("identify", MOBILE)["parties"][0]["name"]
+    known.run("index", "rebuild", "directry", code=2)
+    assert 'did you mean "directory"?' in known.remarks
+
+
 @pytest.mark.usefixtures("_berlin")
 def test_explain_takes_a_time_without_a_zone_as_local(known: Company) -> None:
     answer = known.json("explain", "--from", MOBILE, "--to", SALES, "--at", "2026-03-01T12:00")
