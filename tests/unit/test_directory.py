@@ -5,11 +5,13 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -33,6 +35,7 @@ from adapters.testing import HangingAdapter
 from cti.numbers import NumberPlan
 
 GERMANY = NumberPlan("DE")
+ADAPTERS = Path(__file__).parents[2] / "adapters"
 MOBILE = "+4915228817386"
 OFFICE = "+494066969100"
 
@@ -211,7 +214,7 @@ def test_a_directory_of_a_newer_version_is_refused_in_a_sentence(
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
     with pytest.raises(
-        DirectoryError, match=r"newer Cordboard \(directory version 2, this one knows 1\); upgrade"
+        DirectoryError, match=r"newer Cordboard \(directory version 3, this one knows 2\); upgrade"
     ):
         directory.open()
 
@@ -236,8 +239,85 @@ def test_a_file_that_is_no_database_and_a_path_that_is_not_there_are_told(tmp_pa
         Directory(tmp_path / "nowhere" / "d.db", "directory").open()
 
 
+def a_file_of_version_1(path: Path) -> None:
+    """As it was made before there were tasks, keys and changes."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((ADAPTERS / "directory.sql").read_text("utf-8"))
+        connection.execute("PRAGMA application_id = 0x43544964")
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(
+            "INSERT INTO party VALUES"
+            " (7, '17', 'contact', 'Žana Kovač', 'Acme', 'u1', 'gold', 'sl', 'vip', 'früh', NULL)"
+        )
+        connection.execute("INSERT INTO number VALUES (?, 7, 0, '0152 28817386', 'mobile')", (MOBILE,))
+        connection.execute("INSERT INTO party_case VALUES (7, 'C-1', 'Račun', 'open', NULL, NULL)")
+        connection.execute(
+            "INSERT INTO last_contact VALUES (7, '2026-01-05T10:00:00Z', 'visit', 'u1', 'friendly')"
+        )
+        connection.commit()
+
+
+def test_an_older_file_is_brought_up_to_date_and_loses_nothing(tmp_path: Path) -> None:
+    a_file_of_version_1(tmp_path / "directory.db")
+    directory = Directory(tmp_path / "directory.db", "directory")
+    directory.open()
+    (party,) = directory.lookup(MOBILE)
+    assert (party.id, party.name, party.company, party.owner, party.tier, party.language) == (
+        "17",
+        "Žana Kovač",
+        "Acme",
+        "u1",
+        "gold",
+        "sl",
+    )
+    assert (party.tags, party.notes, party.cases) == (("vip",), "früh", (Case("C-1", "Račun", "open"),))
+    assert [each.summary for each in party.last_contacts] == ["friendly"]
+    entry = directory.get("17")
+    assert entry is not None
+    assert entry.numbers == (PartyNumber("0152 28817386", MOBILE, "mobile"),)
+    assert [found.id for found in directory.search("zana", 5)] == ["17"]
+    mark = directory.mark
+    directory.put(evolve(entry, party=evolve(entry.party, name="Zoë Ward")))
+    assert [found.id for found in directory.search("ward", 5)] == ["17"]
+    assert directory.search("zana", 5) == []
+    changed = directory.changes(mark, 10)
+    assert changed is not None
+    assert [each.party.id for each in changed[0]] == ["17"]
+    directory.close()
+
+
+def test_a_file_brought_up_to_date_is_as_a_new_one(tmp_path: Path) -> None:
+    schemas = []
+    a_file_of_version_1(tmp_path / "old.db")
+    for name in ("old.db", "new.db"):
+        directory = Directory(tmp_path / name, "directory")
+        directory.open()
+        directory.close()
+        with closing(sqlite3.connect(tmp_path / name)) as connection:
+            schemas.append(
+                connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2").fetchall()
+            )
+    assert schemas[0] == schemas[1]
+
+
+def test_an_upgrade_that_breaks_off_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_file_of_version_1(tmp_path / "directory.db")
+    before = sqlite3.connect(tmp_path / "directory.db").execute("SELECT sql FROM sqlite_master").fetchall()
+    with closing(sqlite3.connect(tmp_path / "directory.db")) as connection:
+        # In the way of the last statements.
+        connection.execute("CREATE TABLE activity (id TEXT)")
+    with pytest.raises(DirectoryError, match="activity"):
+        Directory(tmp_path / "directory.db", "directory").open()
+    with closing(sqlite3.connect(tmp_path / "directory.db")) as connection:
+        connection.execute("DROP TABLE activity")
+        assert connection.execute("SELECT sql FROM sqlite_master").fetchall() == before
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
 def test_every_column_of_the_schema_says_what_it_holds() -> None:
-    schema = (Path(__file__).parents[2] / "adapters" / "directory.sql").read_text("utf-8")
+    schema = "".join((ADAPTERS / name).read_text("utf-8") for name in ("directory.sql", "directory-2.sql"))
     columns = [line for line in schema.splitlines() if line.startswith("    ") and line.split()[0].islower()]
     assert len(columns) > 20
     assert [line for line in columns if "--" not in line] == []
