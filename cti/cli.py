@@ -204,6 +204,48 @@ The file is UTF-8. The exit code is 1 if one of them is no public number. With -
         "--region", metavar="XX", help="whose national numbers these are; else the configured"
     )
     _format(parser, "table", "json", "csv")
+    _add_write_back(group)
+
+
+def _add_write_back(group: Any) -> None:
+    parser = _command(
+        group,
+        "write-back",
+        _write_back,
+        "put the numbers that a CRM holds into one form",
+        """\
+Reads all numbers of an adapter, and shows what each would become. Nothing is written without --apply. A number
+is left alone where something would be lost or is in doubt: a switchboard's -0, an extension, a number without its
+country in a CRM that does not know it (--national takes those for ours).
+
+  cti numbers write-back odoo -c cti.yaml
+  cti numbers write-back odoo --form international --apply --per-second 2 -c cti.yaml
+
+A number that somebody has changed meanwhile is left alone, too, and makes the exit code 1.
+""",
+    )
+    parser.add_argument("adapter", metavar="ADAPTER", help="its name in the configuration")
+    parser.add_argument("--apply", action="store_true", help="write them")
+    parser.add_argument(
+        "--form",
+        choices=("e164", "international", "national"),
+        default="e164",
+        help="+494066969100 (the default), +49 40 66969100, or 040 66969100 where it is one of ours",
+    )
+    parser.add_argument(
+        "--national", action="store_true", help="numbers without a country are those of the configured region"
+    )
+    parser.add_argument(
+        "--per-second", type=_rate, default=5.0, metavar="N", help="so many are written, at most (5)"
+    )
+    _format(parser, "table", "json")
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0.1 <= rate <= 1000:
+        raise ValueError(text)
+    return rate
 
 
 def _add_index(commands: Any) -> None:
@@ -666,6 +708,12 @@ def _normalise_numbers(arguments: Namespace) -> int:
     from cti.commands.numbers import normalise_numbers
 
     return normalise_numbers(arguments)
+
+
+def _write_back(arguments: Namespace) -> int:
+    from cti.commands.write_back import write_back
+
+    return write_back(arguments)
 
 
 def _show_index(arguments: Namespace) -> int:
