@@ -1,6 +1,7 @@
-"""Adapters that misbehave in one known way, to test whatever talks to adapters. No product code uses them.
+"""For tests: the suite that any adapter is run through, and adapters that misbehave in one known way.
 
-Each is a kind that a test's own distribution can name as an entry point; none of Cordboard's does.
+The latter are for whatever talks to adapters. Each is a kind that a test's own distribution can name as an entry
+point; none of Cordboard's does, and no product code uses them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from adapters.base import AdapterContext, AdapterHealth, AdapterUnavailable, Capability, Party
+from adapters.conformance import AdapterConformance as AdapterConformance, Bench as Bench
 from cti.numbers import Number
 
 
