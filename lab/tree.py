@@ -19,7 +19,7 @@ from attrs import frozen
 _MARKER = ".cordboard-tree"
 _DEFAULT_VERSION = "22"
 _BUILD_SECONDS = 900
-_INSTALL_SECONDS = 600
+INSTALL_SECONDS = 600
 
 _ESSENTIAL_MODULES = ("chan_pjsip", "res_pjsip", "res_agi", "app_dial", "pbx_config")
 
@@ -155,9 +155,9 @@ def ensure_asterisk() -> AsteriskTree:
     tree = cache / f"asterisk-{version}-{_RELEASES[version].tree}"
     if (tree / _MARKER).is_file():
         return AsteriskTree(tree).check()
-    _require_debian_and_root(f"Asterisk {version}, which is not on this machine,")
+    require_debian_and_root(f"Asterisk {version}, which is not on this machine,")
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "asterisk.lock"):
+    with locked(cache / "asterisk.lock"):
         if not (tree / _MARKER).is_file():
             _build(tree, version)
     return AsteriskTree(tree).check()
@@ -178,7 +178,7 @@ def remove_cached_trees() -> list[Path]:
     cache = cache_directory()
     if not cache.is_dir():
         return []
-    with _locked(cache / "asterisk.lock"):
+    with locked(cache / "asterisk.lock"):
         return _remove_trees(cache)
 
 
@@ -199,7 +199,7 @@ def _build(tree: Path, version: str) -> None:
     failures = []
     for suite, script in release.suites:
         for mirror in mirrors:
-            _say(f"building Asterisk {version} (Debian {suite}) in {tree}, once; this takes a minute or two")
+            say(f"building Asterisk {version} (Debian {suite}) in {tree}, once; this takes a minute or two")
             building = tree.with_name(f"{tree.name}.building")
             log = tree.parent / "debootstrap.log"
             command = [
@@ -210,7 +210,7 @@ def _build(tree: Path, version: str) -> None:
                 *(suite, str(building), mirror, script),
             ]
             try:
-                _run(command, log, _BUILD_SECONDS)
+                run_logged(command, log, _BUILD_SECONDS)
             except subprocess.SubprocessError as error:
                 failures.append(f"{suite}: {error}")
                 shutil.rmtree(building, ignore_errors=True)
@@ -264,17 +264,17 @@ def _ensure_program(program: str, package: str) -> Path:
     log = cache_directory() / "apt.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     # Looked for under the lock, too: while somebody installs it the program is there before what it needs.
-    with _locked(log.parent / "apt.lock"):
+    with locked(log.parent / "apt.lock"):
         if found := _find_program(program):
             return found
-        _require_debian_and_root(f"the program {program} (package {package})")
-        _say(f"installing {package}")
+        require_debian_and_root(f"the program {program} (package {package})")
+        say(f"installing {package}")
         for command in (
             ["apt-get", "update"],
             ["apt-get", "install", "-y", "--no-install-recommends", package],
         ):
             try:
-                _run(command, log, _INSTALL_SECONDS)
+                run_logged(command, log, INSTALL_SECONDS)
             except subprocess.SubprocessError as error:
                 raise LabUnavailable(
                     f"could not install {package}: {error}; run `apt-get install {package}` yourself"
@@ -290,7 +290,7 @@ def _find_program(program: str) -> Path | None:
     return Path(found) if found else None
 
 
-def _require_debian_and_root(what: str) -> None:
+def require_debian_and_root(what: str) -> None:
     if shutil.which("apt-get") is None:
         raise LabUnavailable(
             f"{what} is needed and can only be fetched on Debian. Install asterisk (16 or later, with "
@@ -303,7 +303,7 @@ def _require_debian_and_root(what: str) -> None:
         )
 
 
-def _run(command: Sequence[str], log: Path, seconds: float) -> None:
+def run_logged(command: Sequence[str], log: Path, seconds: float) -> None:
     """Runs a command with its output in `log`; raises SubprocessError, whose text has the output's end."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     with open(log, "wb") as sink:
@@ -329,11 +329,11 @@ def _run(command: Sequence[str], log: Path, seconds: float) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     with open(path, "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(f"lab: {text}", file=sys.stderr, flush=True)

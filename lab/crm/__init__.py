@@ -1,1 +1,1 @@
-"""Real CRMs and directories for tests: fetched once into the cache, several at once, each with data of its own."""
+"""Real CRMs and directories for tests: fetched once into the cache, on ports of their own, ended by who began them."""
