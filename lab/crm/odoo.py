@@ -35,7 +35,12 @@ _MODULES = "crm,contacts,phone_validation"
 _INITIALISE_SECONDS = 900
 _START_SECONDS = 120.0
 
-#: What the package depends on; sid's own Python is newer than Odoo 19 bears.
+#: Odoo, and what of its web client Debian has in packages of their own.
+_PACKAGES = (
+    *("odoo-19", "libjs-jquery", "libjs-jquery-form", "libjs-underscore"),
+    *("fonts-font-awesome", "fonts-inconsolata", "fonts-montserrat", "fonts-roboto-unhinted"),
+)
+#: What Odoo's package depends on; sid's own Python is newer than Odoo 19 bears.
 _REQUIREMENTS = (
     *("asn1crypto", "babel", "beautifulsoup4", "cbor2", "chardet", "cryptography", "docutils", "freezegun"),
     *("geoip2", "gevent", "idna", "jinja2", "libsass", "lxml", "lxml-html-clean", "markupsafe", "num2words"),
@@ -202,7 +207,7 @@ def _python() -> Path:
 
 
 def _fetch_code(place: Path) -> None:
-    """Debian's package, out of sid, whose lists apt keeps apart from this machine's."""
+    """Debian's packages, out of sid, whose lists apt keeps apart from this machine's."""
     if shutil.which("apt-get") is None:
         raise LabUnavailable("Odoo is fetched by apt-get, and this machine has none")
     log = place.with_suffix(".log")
@@ -223,14 +228,11 @@ def _fetch_code(place: Path) -> None:
     }
     command = ["apt-get", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
     run_logged([*command, "update"], log, INSTALL_SECONDS)
-    run_logged(["env", "-C", str(apt), *command, "download", "odoo-19"], log, INSTALL_SECONDS)
-    (package,) = apt.glob("*.deb")
+    run_logged(["env", "-C", str(apt), *command, "download", *_PACKAGES], log, INSTALL_SECONDS)
     # Without translations and the charts of accounts of all countries, which are the greater part.
     leave_out = "--exclude=*/i18n/* --exclude=*/addons/l10n_*"
-    unpack = f'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" {leave_out}'
-    run_logged(
-        ["bash", "-euo", "pipefail", "-c", unpack, "bash", str(package), str(place)], log, INSTALL_SECONDS
-    )
+    unpack = f'for each in "$1"/*.deb; do dpkg-deb --fsys-tarfile "$each" | tar -x -C "$2" {leave_out}; done'
+    run_logged(["bash", "-euo", "pipefail", "-c", unpack, "bash", str(apt), str(place)], log, INSTALL_SECONDS)
     shutil.rmtree(apt)
     log.unlink()
 
