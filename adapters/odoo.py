@@ -90,6 +90,8 @@ _NOT_WON: Final = ["stage_id.is_won", "=", False]
 _CALL: Final = "mail.mail_activity_data_call"
 _TO_DO: Final = "mail.mail_activity_data_todo"
 _NOTE: Final = "mail.mt_note"
+#: What no text in a PostgreSQL can have.
+_NEVER: Final = "\0"
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
@@ -448,7 +450,7 @@ class OdooAdapter:
     async def search(self, words: str, limit: int) -> Sequence[Party]:
         odoo = await self._odoo()
         wanted = [like(word) for word in words.split()[:_WORDS_LIMIT]]
-        if not wanted:
+        if not wanted or _NEVER in words:
             return ()
         in_partner = ("name", "commercial_company_name", "email", "ref", *odoo.numbers[PARTNER])
         in_lead = ("name", "contact_name", "partner_name", "email_from")
@@ -479,7 +481,7 @@ class OdooAdapter:
         if kind == "lead":
             return await self._by_lead(odoo, record_id(value))
         name = self._options.keys.get(kind)
-        if name is None or not value:
+        if name is None or not value or _NEVER in value:
             return ()
         if name not in odoo.keys:
             raise AdapterAnswerError(f"Odoo's contacts have no field {name!r}, which `keys` has for {kind!r}")
