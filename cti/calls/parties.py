@@ -11,9 +11,8 @@ from cti.calls.log import CallLog
 from cti.calls.one_at_a_time import OneAtATime
 from cti.calls.services import Services
 from cti.calls.writing_up import WritingUp
-from cti.calls.written import Written, may_write
+from cti.calls.written import Written, may_write, other_number
 from cti.numbers import Number
-from cti.store.records import CallRecord
 
 
 class NoCreator(Exception):
@@ -56,7 +55,7 @@ class Parties:
         may not write of, `AdapterError`, `StoreError`.
         """
         about = None if call is None else await self._call(asker, call)
-        if about is not None and asker.own_only and wanted.number != _number_of(about.record):
+        if about is not None and asker.own_only and wanted.number != other_number(about.record):
             # Whoever a call is given to, its agent gets to read the history of.
             raise ValueError("number: with `call`, the number of its other side would be right")
         service = None if about is None else self._services().named(about.record.service or "")
@@ -100,7 +99,3 @@ class Parties:
             for agent, card in call.cards.items():
                 call.cards[agent] = evolve(card, body=call.card)
         await self._written.take_party(call, whole, list(call.cards.values()))
-
-
-def _number_of(record: CallRecord) -> str | None:
-    return record.from_number if record.direction == "inbound" else record.to_number
