@@ -654,6 +654,8 @@ class OdooAdapter:
         odoo = await self._odoo()
         place = written_to(entry.party) if entry.party is not None else None
         if place is None or place[0] not in odoo.numbers:
+            # It was nobody's here after all.
+            await self._remove(odoo, written)
             return ()
         try:
             return await self._journal(odoo, entry, *place, written)

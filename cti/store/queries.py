@@ -44,6 +44,7 @@ from cti.store.rows import (
     CHOICES,
     DECISIONS,
     GAPS,
+    JOURNAL,
     NEWCOMERS,
     NUMBER_LISTS,
     RESERVATIONS,
@@ -200,7 +201,8 @@ class Reader:
 
     def waiting_newcomers(self, limit: int) -> Sequence[NewcomerRecord]:
         rows = self._all(
-            f"SELECT {NEWCOMERS.columns} FROM newcomers WHERE state = 'waiting' ORDER BY due LIMIT ?", (limit,)
+            f"SELECT {NEWCOMERS.columns} FROM newcomers WHERE state = 'waiting' ORDER BY due LIMIT ?",
+            (limit,),
         )
         return [NEWCOMERS.load(row) for row in rows]
 
@@ -286,6 +288,7 @@ class Reader:
                     (call.id,),
                 )
             ],
+            journal=[JOURNAL.load(row) for row in rows(JOURNAL.columns, "journal", "adapter, type, id")],
         )
 
     def calls(

@@ -390,6 +390,14 @@ def test_a_call_that_was_somebody_elses_goes_to_them(odoo: Odoo, adapter: OdooAd
     assert (len(activities(odoo, second)), len(messages(odoo, second))) == (1, 1)
 
 
+def test_a_call_that_was_nobodys_after_all_is_taken_back(odoo: Odoo, adapter: OdooAdapter) -> None:
+    partner = odoo.add("res.partner", name="Acme", is_company=True)
+    call = a_call(partner, state=JournalState.MISSED)
+    written = in_reactor(adapter.journal, call, ())
+    assert tuple(in_reactor(adapter.journal, evolve(call, party=None), written)) == ()
+    assert (activities(odoo, partner), messages(odoo, partner)) == ([], [])
+
+
 def test_an_odoo_that_keeps_no_done_activities_has_the_note_only(odoo: Odoo, adapter: OdooAdapter) -> None:
     found = in_reactor(adapter._odoo)
     adapter._found = evolve(found, archives=False)
