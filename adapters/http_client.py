@@ -453,7 +453,7 @@ class _Connection(HTTP11ClientProtocol):
         return super().request(request)
 
     def dataReceived(self, data: bytes) -> None:
-        super().dataReceived(data)
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
         if self._parser is not None and self._parser.state in (STATUS, HEADER):
             self._head += len(data)
             if self._head > LONGEST_HEAD:

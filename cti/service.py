@@ -40,6 +40,7 @@ from cti.calls.key_entry import KeyEntry
 from cti.calls.late_cards import LateCards
 from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
+from cti.calls.newcomers import Newcomers
 from cti.calls.outbound import Outbound
 from cti.calls.outbox import Outbox
 from cti.calls.painting import Painting
@@ -352,7 +353,19 @@ class CtiService(Service):
             writing_up=self.writing_up,
             written=self.written,
             services=self._services,
+            forget=lambda adapter, number: self._current_identifier.forget(adapter, number),
         )
+        self.newcomers = Newcomers(
+            calls=self.calls,
+            services=self._services,
+            identifier=self._identifier,
+            parties=self.parties,
+            late_cards=self.late_cards,
+            writing_up=self.writing_up,
+            roster=self.roster,
+            clock=reactor,
+        )
+        self.calls.on_news(self.newcomers.news)
         self._presence = Presence(self.hub.is_watched)
         self.recordings = Recordings(
             {
@@ -420,6 +433,7 @@ class CtiService(Service):
         self._password_thread.start()
         self._listen()
         self.outbox.startService()
+        self.newcomers.start()
         for pbx in self._pbxes.values():
             pbx.client.startService()
         self._every(BEAT, self._beat)
@@ -474,6 +488,7 @@ class CtiService(Service):
             self._site.close()
         self._password_thread.stop()
         await _done(self.outbox.stopService())
+        self.newcomers.stop()
         self._current_identifier.close()
         for adapter in self._adapters.values():
             await adapter.stop()
@@ -846,6 +861,7 @@ class CtiService(Service):
                     self.finder,
                 ),
                 recordings=self.recordings,
+                turned_away=self.turned_away,
                 explain=self._explain,
                 health=self,
                 metrics=self.metrics,

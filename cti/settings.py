@@ -51,10 +51,13 @@ from cti.yaml_file import (
 )
 from routing.facts import is_phone
 from routing.rules import (
+    AT_ANSWER,
+    AT_END,
     MAX_TIMEOUT as MAX_RING_TIMEOUT,
     OPEN_CARD,
     RING_TIMEOUT,
     Mode,
+    Newcomers,
     Path as Keys,
     QuickCreate,
     Rejection,
@@ -926,6 +929,7 @@ class _Reader:
                 card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
                 quick_create=self._quick_create(section.get("quick_create"), adapters),
                 hours=hours.get(self._file.choice(section.get("hours"), "", "hours", hours)),
+                newcomers=self._newcomers(section.get("unknown"), adapters),
             )
         return services, {number: service for service in services.values() for number in service.numbers}
 
@@ -965,6 +969,19 @@ class _Reader:
         return QuickCreate(
             None if adapter is None else self._file.choice(adapter, "", "adapter", adapters),
             self._file.choice(section.get("type"), "contact", "type of party", PARTY_CREATED),
+        )
+
+    def _newcomers(self, place: Place | None, adapters: Collection[str]) -> Newcomers | None:
+        if place is None:
+            return None
+        section = self._file.section(
+            self._file.section(place, ("create",)).need("create", "{adapter: crm, type: lead}"),
+            ("adapter", "type", "when"),
+        )
+        return Newcomers(
+            self._file.choice(section.need("adapter", "crm"), "", "adapter", adapters),
+            self._file.choice(section.get("type"), "lead", "type of party", PARTY_CREATED),
+            self._file.choice(section.get("when"), AT_END, "moment", (AT_ANSWER, AT_END)),
         )
 
     def _desk(self, place: Place | None) -> Desk:
@@ -1266,6 +1283,7 @@ _SERVICE: Final = (
     "open_card",
     "card_lead_ms",
     "quick_create",
+    "unknown",
 )
 
 _CALL_CONTROL: Final = (

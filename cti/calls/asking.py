@@ -57,15 +57,21 @@ async def ask_all(questions: Sequence[Question], clock: Clock, seconds: float) -
 def _reply_to(question: Question, clock: Clock, seconds: float) -> "Deferred[Reply]":
     """Fires in time even if the adapter does not let go when it is cancelled; its answer then is nobody's."""
     began = clock.seconds()
-    reply: Deferred[Reply] = Deferred(lambda _: answer.cancel())
-    answer: Deferred[object] = Deferred.fromCoroutine(question.ask())
+
+    def give_up(_: object) -> None:
+        # Whoever asked is told by this itself, and by nothing that the adapter makes of it.
+        timer.cancel()
+        settled.append(True)
+        answer.cancel()
 
     def end(outcome: Outcome, parties: Sequence[Party] = (), error: str | None = None) -> None:
+        if settled:
+            return
+        settled.append(True)
         if timer.active():
             timer.cancel()
-        if not reply.called:
-            ms = round(max(0.0, clock.seconds() - began) * 1000, 3)
-            reply.callback(Reply(question.adapter, question.by, outcome, ms, parties, error))
+        ms = round(max(0.0, clock.seconds() - began) * 1000, 3)
+        reply.callback(Reply(question.adapter, question.by, outcome, ms, parties, error))
 
     def answered(said: object) -> None:
         parties = _parties_of(question.adapter, said)
@@ -79,6 +85,9 @@ def _reply_to(question: Question, clock: Clock, seconds: float) -> "Deferred[Rep
         end(Outcome.TIMEOUT)
         answer.cancel()
 
+    settled: list[bool] = []
+    reply: Deferred[Reply] = Deferred(give_up)
+    answer: Deferred[object] = Deferred.fromCoroutine(question.ask())
     timer = clock.callLater(seconds, too_late)
     answer.addCallback(answered).addErrback(failed)
     return reply

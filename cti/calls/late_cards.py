@@ -17,7 +17,7 @@ from cti.calls.finder import Finder, NotAsked
 from cti.calls.inbound import brief_party, party_facts
 from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
-from cti.calls.present import CHOSEN
+from cti.calls.present import CHOSEN, etag_of
 from cti.calls.services import Services
 from cti.calls.written import agents_of
 from cti.identify.identification import Identification
@@ -80,6 +80,14 @@ class LateCards:
             unit.take_party(call.id, call.record.party)
         elif changed:
             unit.put_call(call.record)
+        if changed:
+            unit.emit(
+                "call.updated",
+                at,
+                {"call": call.brief(), "changed": list(changed), "etag": etag_of(call.record)},
+                call=call.id,
+                agents=agents_of(call.record, call.segments),
+            )
         if call.over:
             # No news of the call itself any more, and nothing follows from them.
             return self._calls.commit(unit, at_leisure=True).addCallbacks(

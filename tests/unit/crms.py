@@ -1,10 +1,11 @@
-"""A CRM for tests that can do all that a party may be found by; what it is asked, and how it answers, is in the open."""
+"""A CRM for tests, with all that a party may be found by; what it is asked and how it answers is in the open."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from adapters.base import (
     AdapterContext,
@@ -60,16 +61,20 @@ KEYS = {("customer", "4711"): KATJA, ("card", "4929123412341234"): KAI}
 
 @frozen
 class CrmOptions:
-    """Nothing to choose."""
+    """`card_seconds`: what this CRM takes to tell all that it knows of somebody."""
+
+    card_seconds: float = 0.0
 
 
 class Crm:
-    """`fails` is raised, or waited for if it is a Deferred, whatever is asked; `asked` says what was."""
+    """Fails with `fails`, or `hangs`, whatever is asked; `asked` says what was, `waiting` what waits for ever."""
 
     options_class = CrmOptions
 
     def __init__(self, name: str = "crm", options: Any = None, context: AdapterContext | None = None) -> None:
         self.name = name
+        self._card_seconds = 0.0 if options is None else options.card_seconds
+        self._reactor: Any = None if context is None else context.reactor
         self.capabilities = frozenset(
             {Capability.IDENTIFY, Capability.KEY, Capability.SEARCH, Capability.CARD}
         )
@@ -80,7 +85,9 @@ class Crm:
         self.people: list[Party] = [KATJA, KAI]
         self.whole: dict[str, Party] = {"1001": KATJA_WHOLE, "1002": KAI}
         self.asked: list[tuple[str, Any]] = []
-        self.fails: Exception | Deferred[None] | None = None
+        self.fails: Exception | None = None
+        self.hangs = False
+        self.waiting: list[Deferred[None]] = []
 
     async def start(self) -> None:
         """Nothing to open."""
@@ -112,15 +119,18 @@ class Crm:
 
     async def card(self, party: PartyRef) -> Party | None:
         await self._ask("card", party.id)
+        if self._card_seconds:
+            await deferLater(self._reactor, self._card_seconds)
         found = self.whole.get(party.id)
         return None if found is None else self._own(found)
 
     async def _ask(self, by: str, what: Any) -> None:
         self.asked.append((by, what))
-        if isinstance(self.fails, Exception):
-            raise self.fails
         if self.fails is not None:
-            await self.fails
+            raise self.fails
+        if self.hangs:
+            self.waiting.append(Deferred())
+            await self.waiting[-1]
 
     def _own(self, party: Party) -> Party:
         return evolve(party, adapter=self.name)

@@ -116,12 +116,14 @@ class Behind:
         self.late_cards = LateCards(
             calls=house.calls, finder=self.finder, services=lambda: house.services, now=house.clock.seconds
         )
+        self.forgotten: list[tuple[str, str]] = []
         self.parties = Parties(
             adapters=lambda: self.adapters,
             calls=house.calls,
             writing_up=house.writing_up,
             written=self.written,
             services=lambda: house.services,
+            forget=lambda adapter, number: self.forgotten.append((adapter, number)),
         )
         store.callbacks = lambda where, limit, after=None: succeed(([], None))
         store.callback = lambda id: None

@@ -32,9 +32,11 @@ from cti.calls.control import (
 from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment, with_display
 from cti.calls.recordings import NoRecording, RecordingAway
 from cti.calls.services import Services as CallServices
+from cti.calls.turned_away import TurnedAway
 from cti.identify.identification import Identification
 from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
+from cti.settings import Identify
 from cti.store.base import CallDetail, CallFilter, StoreError
 from cti.store.records import (
     AskedOnce,
@@ -339,6 +341,9 @@ class Web:
         # One log for both.
         self.behind.details = self.store.details
         self.recordings = FakeRecordings()
+        self.turned_away = TurnedAway(
+            self.behind.house.calls, Identify(blocked=("+49900*",)), self.clock.seconds
+        )
         self.health = FakeHealth()
         self.explained: list[DryRun] = []
         self.explanation: Callable[[], Mapping[str, Any]] = lambda: {"action": "dial", "trace": []}
@@ -358,6 +363,7 @@ class Web:
             control=self.control,
             desktop=self.behind.desktop,
             recordings=self.recordings,
+            turned_away=self.turned_away,
             explain=self._explain,
             health=self.health,
             metrics=self.metrics,
