@@ -728,7 +728,8 @@ class OdooAdapter:
             "subtype_id/id": _NOTE,
             "mail_activity_type_id/id": _CALL,
         }
-        if entry.user is not None:
+        # Who was only rung has said nothing.
+        if entry.user is not None and entry.talk > 0:
             partners = {user: partner for partner, user in (await self._writers(odoo)).items()}
             if entry.user in partners:
                 values["author_id/.id"] = str(partners[entry.user])

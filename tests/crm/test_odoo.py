@@ -31,9 +31,11 @@ from adapters.odoo import OdooAdapter, OdooOptions
 from adapters.odoo_api import Json2
 from adapters.trial import in_reactor
 from cti.secret import Secret
+from cti.settings import load_settings
 from lab.crm.odoo import API_USER, DATABASE, Odoo
 
 PAGE = 4
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +233,24 @@ def test_the_interface_is_found_out(odoo: Odoo, tmp_path: Path) -> None:
         in_reactor(adapter.stop)
 
 
+def test_the_sample_configuration_is_one_for_this_odoo(odoo: Odoo, tmp_path: Path) -> None:
+    text = (ROOT / "config" / "odoo.yaml").read_text(encoding="utf-8")
+    file = tmp_path / "cti.yaml"
+    file.write_text(text.replace("https://odoo.example", odoo.url), encoding="utf-8")
+    sample = load_settings(
+        file,
+        adapter_kinds={"odoo": OdooOptions},
+        environ={"AMI_SECRET": "sesame", "ODOO_KEY": odoo.key},
+    ).adapters["odoo"]
+    assert sample.journal is not None
+    adapter = OdooAdapter("odoo", sample.options, a_context(tmp_path))
+    in_reactor(adapter.start)
+    try:
+        assert in_reactor(adapter.health).up
+    finally:
+        in_reactor(adapter.stop)
+
+
 @pytest.mark.parametrize("api", ["json2", "jsonrpc"])
 def test_a_key_that_odoo_does_not_know_is_said_to_be_one(odoo: Odoo, tmp_path: Path, api: str) -> None:
     key = Secret("not-a-key")
@@ -370,12 +390,15 @@ def test_a_missed_call_stays_to_be_done_by_the_salesperson(
     odoo: Odoo, adapter: OdooAdapter, salesperson: int
 ) -> None:
     partner = odoo.add("res.partner", name="Acme", is_company=True, user_id=salesperson)
-    missed = a_call(partner, state=JournalState.MISSED, subject="Missed call", talk=0.0)
+    missed = a_call(
+        partner, state=JournalState.MISSED, subject="Missed call", talk=0.0, user=str(salesperson)
+    )
     in_reactor(adapter.journal, missed, ())
     (activity,) = activities(odoo, partner)
     assert (activity["active"], activity["user_id"][0], activity["automated"]) == (True, salesperson, False)
     assert activity["date_deadline"] == "2026-03-02"
-    assert len(messages(odoo, partner)) == 1
+    (message,) = messages(odoo, partner)
+    assert message["author_id"][1] == "Cordboard"
     card = in_reactor(adapter.card, PartyRef(PartyType.ORGANISATION, partner))
     assert [task.title for task in card.tasks] == ["Missed call"]
     assert [contact.kind for contact in card.last_contacts] == ["call"]

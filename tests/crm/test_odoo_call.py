@@ -117,7 +117,9 @@ def test_a_call_whom_only_odoo_knows_goes_to_the_salesperson_and_into_the_chatte
     with (
         Chromium() as chromium,
         # What is wrong on Odoo's pages is not ours.
-        chromium.window(odoo.url, tmp_path / "pictures", "odoo", expects=["."]) as window,
+        chromium.window(
+            odoo.url, tmp_path / "pictures", "odoo", width=1640, height=720, expects=["."]
+        ) as window,
     ):
         tab = window.open("/web/login")
         tab.set_default_timeout(SECONDS * 1000)
