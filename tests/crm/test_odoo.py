@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any, ClassVar
 
 import pytest
 from attrs import evolve
+from twisted.internet.defer import Deferred
 
 import adapters.odoo
 from adapters.base import (
     AdapterDenied,
+    AdapterError,
     Capability,
     IAdapter,
     JournalEntry,
@@ -480,3 +483,20 @@ def test_a_lead_that_becomes_a_contact_is_gone_as_a_lead(
             break
     assert PartyRef(PartyType.LEAD, lead) in gone - new
     assert PartyRef(PartyType.CONTACT, partner) in new
+
+
+def test_two_tries_at_once_make_nothing_twice(odoo: Odoo, adapter: OdooAdapter) -> None:
+    partner = odoo.add("res.partner", name="Acme", is_company=True)
+    calls = [a_call(partner) for _ in range(5)]
+
+    async def at_once() -> None:
+        # The first try is still on its way when it is made again.
+        tries = [Deferred.fromCoroutine(adapter.journal(call, ())) for call in calls for _ in range(3)]
+        for each in tries:
+            with suppress(AdapterError):
+                await each
+
+    in_reactor(at_once)
+    for call in calls:
+        in_reactor(adapter.journal, call, ())
+    assert len(activities(odoo, partner)) == len(messages(odoo, partner)) == len(calls)
