@@ -353,7 +353,9 @@ class OdooAdapter:
         """The names of tags, which change seldom: asked for once, as long as there are no others."""
         tag, field_name = _TAGS[model]
         known = self._tags.setdefault(tag, {})
-        if {id for each in of for id in ids(each.get(field_name) or ())} - known.keys():
+        with _understood():
+            strange = {id for each in of for id in ids(each.get(field_name) or ())} - known.keys()
+        if strange:
             tags = await odoo.read(tag, [], ["name"], limit=1000)
             with _understood():
                 known.clear()

@@ -168,14 +168,16 @@ async def _rpc(client: HttpClient, url: str, service: str, method: str, *argumen
             "params": {"service": service, "method": method, "args": list(arguments)},
         },
     )
-    if answer.status == 404 and service == "common":
+    if answer.status == 404 and method == "version":
         return None
     told = answer.expect(200).json()
     if not isinstance(told, dict):
         raise AdapterAnswerError("Odoo's JSON-RPC answered what is none")
     if error := told.get("error"):
         data = error.get("data") if isinstance(error, dict) else None
-        raise _RpcError(str((data or {}).get("name") or "an error without a name"))
+        raise _RpcError(
+            str((data if isinstance(data, dict) else {}).get("name") or "an error without a name")
+        )
     return told.get("result")
 
 
