@@ -228,16 +228,28 @@ class Asterisk:
 
 
 @frozen
+class JournalSettings:
+    """How a CRM is told of calls. `internal`: of those between agents, too. `subject`: with `{call}` for what it
+    was, and with `{number}`, `{agent}` and `{service}`.
+    """
+
+    internal: bool = False
+    subject: str = "{call}"
+
+
+@frozen
 class AdapterSettings:
     """`options`: an instance of the kind's `options_class`; not shown, since it may hold a password.
 
-    `asking`: what every adapter may be told. Another one of these makes no other adapter.
+    `asking`: what every adapter may be told; `journal`: how its CRM is told of calls, None if it is not. Another one
+    of these makes no other adapter.
     """
 
     name: str
     kind: str
     options: Any = field(repr=False)
     asking: Asking = field(factory=Asking, eq=False)
+    journal: JournalSettings | None = field(factory=JournalSettings, eq=False)
 
 
 @frozen
@@ -762,13 +774,13 @@ class _Reader:
             kind_place = section.need("kind", "directory")
             kind = self._file.text(kind_place)
             options: Any = None
-            asking = self._asking(section)
+            asking, journal = self._asking(section), self._journal(section.get("journal"))
             if kind_place is not None and kind is not None:
                 if kind in self._adapter_kinds:
                     options = self._options(each, section, self._adapter_kinds[kind])
                 else:
                     self._wrong(kind_place, unknown("kind of adapter", kind, self._adapter_kinds))
-            yield name, AdapterSettings(name, kind or "", options, asking)
+            yield name, AdapterSettings(name, kind or "", options, asking, journal)
 
     def _asking(self, section: Section) -> Asking:
         """What may stand beside `kind`, whatever that is."""
@@ -786,6 +798,21 @@ class _Reader:
             self._file.whole(breaker.get("failures"), default.breaker_failures, 1, 1000),
             self._file.whole(breaker.get("seconds"), round(default.breaker_seconds), 1, 3600),
         )
+
+    def _journal(self, place: Place | None) -> JournalSettings | None:
+        default = JournalSettings()
+        if place is None or (isinstance(place.node, ScalarNode) and place.node.tag == "bool"):
+            return default if self._file.yes_or_no(place, True) else None
+        if not isinstance(place.node, MappingNode):
+            self._wrong(place, f"is {place.node.what}; `true`, `false` or {{subject: TEXT}} would be right")
+            return None
+        section = self._file.section(place, ("internal", "subject"))
+        subject_place = section.get("subject")
+        subject = self._file.text(subject_place, one_line=True) or default.subject
+        for name in re.findall(r"{([^{}]*)}", subject):
+            if subject_place is not None and name not in _SUBJECT:
+                self._wrong(subject_place, unknown("word of a subject", name, _SUBJECT))
+        return JournalSettings(self._file.yes_or_no(section.get("internal"), default.internal), subject)
 
     def _per_second(self, place: Place | None) -> float | None:
         if place is None:
@@ -1250,7 +1277,10 @@ _OF_ANY_KIND: Final = (
     "index",
     "live",
     "breaker",
+    "journal",
 )
+#: What the subject of a call in a CRM may have in braces.
+_SUBJECT: Final = ("call", "number", "agent", "service")
 _IDENTIFY: Final = (
     "budget_ms",
     "patience_ms",

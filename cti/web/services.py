@@ -16,6 +16,7 @@ from cti.calls.finder import Finder
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
 from cti.calls.recordings import Reading
+from cti.calls.turned_away import TurnedAway
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
 from cti.dialling import Allowance
@@ -195,6 +196,7 @@ class Services:
     control: IControl
     desktop: Desktop
     recordings: IRecordings
+    turned_away: TurnedAway
     explain: Callable[[DryRun], Awaitable[Mapping[str, Any]]]
     health: IHealth
     metrics: Metrics

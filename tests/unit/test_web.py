@@ -32,9 +32,11 @@ from cti.calls.control import (
 from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment, with_display
 from cti.calls.recordings import NoRecording, RecordingAway
 from cti.calls.services import Services as CallServices
+from cti.calls.turned_away import TurnedAway
 from cti.identify.identification import Identification
 from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
+from cti.settings import Identify
 from cti.store.base import CallDetail, CallFilter, StoreError
 from cti.store.records import (
     AskedOnce,
@@ -339,6 +341,9 @@ class Web:
         # One log for both.
         self.behind.details = self.store.details
         self.recordings = FakeRecordings()
+        self.turned_away = TurnedAway(
+            self.behind.house.calls, Identify(blocked=("+49900*",)), self.clock.seconds
+        )
         self.health = FakeHealth()
         self.explained: list[DryRun] = []
         self.explanation: Callable[[], Mapping[str, Any]] = lambda: {"action": "dial", "trace": []}
@@ -358,6 +363,7 @@ class Web:
             control=self.control,
             desktop=self.behind.desktop,
             recordings=self.recordings,
+            turned_away=self.turned_away,
             explain=self._explain,
             health=self.health,
             metrics=self.metrics,
@@ -972,14 +978,14 @@ def test_a_call_in_detail_has_all_its_parts(web: Web) -> None:
     assert shown["events"] == [{"seq": 1, "type": "call.offered"}]
     assert shown["card"]["body"] == {"title": "Käthe"}
     assert shown["decisions"][0]["trace"] == [{"rule": "owner", "held": True}]
-    assert shown["crm"][0]["destination"] == "crm"
+    assert shown["deliveries"][0]["destination"] == "crm"
 
 
 def test_times_of_facts_and_deliveries_are_text_as_all_others(web: Web) -> None:
     web.store.details["c1"] = a_detail(a_call())
     shown = web.ask("GET", "/api/v1/calls/c1", web.token("admin")).json
     assert shown["decisions"][0]["facts"] == {"at": "2026-02-03T09:15:00.250Z", "party.owner": "u1"}
-    delivery = shown["crm"][0]
+    delivery = shown["deliveries"][0]
     assert delivery["created"] == "2026-02-03T09:15:00.250Z"
     assert delivery["due"] == "2026-02-03T09:15:01.250Z"
     assert delivery["finished"] is None

@@ -67,7 +67,9 @@ def pages(count: int) -> Iterator[list[ListedParty]]:
             if place % 4 == 3 and number < count:
                 numbers.append(ListedNumber(raw_of(number)))
                 number += 1
-            party = Party("crm", "contact", str(place), f"Person {place}", f"Company {place // 9}", owner="u7")
+            party = Party(
+                "crm", "contact", str(place), f"Person {place}", f"Company {place // 9}", owner="u7"
+            )
             page.append(ListedParty(party, tuple(numbers)))
             place += 1
         yield page
@@ -133,7 +135,10 @@ def scanned_in_sqlite(directory: Path, count: int, places: list[int]) -> None:
         connection.executemany("INSERT INTO contact (phone) VALUES (?)", ((raw_of(n),) for n in range(count)))
         connection.commit()
         statement = "SELECT id, phone FROM contact WHERE phone LIKE ?"
-        shown("SQLite, LIKE '%last digits'", timed(lambda n: found(connection.execute(statement, (ends(n),))), places))
+        shown(
+            "SQLite, LIKE '%last digits'",
+            timed(lambda n: found(connection.execute(statement, (ends(n),))), places),
+        )
 
 
 def scanned_in_postgresql(directory: Path, count: int, places: list[int]) -> None:
@@ -216,7 +221,9 @@ def in_odoo(directory: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--numbers", type=int, default=10_000_000)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--scanned", type=int, default=10_000_000)
@@ -224,7 +231,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=cache_directory()) as directory:
         measured(arguments, Path(directory))
-    print(f"at the most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB, {os.cpu_count()} cores")
+    print(
+        f"at the most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB, {os.cpu_count()} cores"
+    )
 
 
 if __name__ == "__main__":
