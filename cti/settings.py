@@ -454,7 +454,7 @@ class _Reader:
                 place, f"listens on port {http.listen.port} as fastagi does; another port would be right"
             )
         links = tuple(self._links(top.get("links"), adapters))
-        sensitive = frozenset(self._sensitive_keys(top.get("keys")))
+        sensitive = frozenset(self._sensitive_keys(top.get("sensitive_keys")))
         call_control = None if plan is None else self._call_control(top.get("call_control"), plan)
         if plan is None or store is None or call_control is None:
             return None
@@ -1028,8 +1028,7 @@ class _Reader:
                 self._wrong(url_place, str(error))
 
     def _sensitive_keys(self, place: Place | None) -> Iterator[str]:
-        section = self._file.section(place, ("sensitive",))
-        for each in self._file.items(section.get("sensitive"), "[card]"):
+        for each in self._file.items(place, "[card]"):
             name = self._file.text(each, one_line=True)
             if name is not None:
                 yield name
@@ -1264,8 +1263,8 @@ _TOP: Final = (
     "reservation",
     "call_control",
     "desk",
-    "keys",
     "links",
+    "sensitive_keys",
     "log",
 )
 #: What may stand at any adapter, beside what its kind takes.
