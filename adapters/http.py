@@ -575,7 +575,7 @@ class HttpAdapter:
             sent.append(("authorization", "Basic " + base64.b64encode(both.encode()).decode()))
         answer = await self._client.request(
             step.method,
-            self._address(step.url, context),
+            self._address(step, context),
             headers=sent,
             query=query,
             json=None if step.json is None else self._filled(step.json, context),
@@ -608,9 +608,9 @@ class HttpAdapter:
             answer.expect()
         return value
 
-    def _address(self, url: Template, context: Context) -> str:
-        address = url.text(context, self._words, _in_path)
-        return self._url + address if address.startswith("/") else address
+    def _address(self, step: Step, context: Context) -> str:
+        at = self._url if step.at is None else step.at.text(self._known, self._words).rstrip("/")
+        return at + step.url.text(context, self._words, _in_path)
 
     def _pairs(self, shapes: Iterable[tuple[str, Shape]], context: Context) -> Iterator[tuple[str, str]]:
         """Fields of a query or a form: a list is several of its name, what holds others is JSON."""
@@ -700,17 +700,20 @@ def _forms(e164: str, region: str) -> Context:
         number = phonenumbers.parse(e164)
     except phonenumbers.NumberParseException:
         return dict.fromkeys(("e164", "digits", "zeros"), e164) | dict.fromkeys(
-            ("national", "spaced", "spaced_national", "significant"), ""
+            ("national", "spaced", "spaced_national", "significant", "switchboard"), ""
         )
     form = phonenumbers.format_number
     spaced_national = form(number, phonenumbers.PhoneNumberFormat.NATIONAL)
     at_home = number.country_code == phonenumbers.country_code_for_region(region)
+    spaced = form(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
     return {
         "e164": e164,
         "digits": e164[1:],
         "zeros": f"00{e164[1:]}",
         "national": "".join(c for c in spaced_national if c.isdigit()) if at_home else "",
-        "spaced": form(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL),
+        "spaced": spaced,
         "spaced_national": spaced_national if at_home else "",
         "significant": phonenumbers.national_significant_number(number),
+        # As companies with extensions write theirs.
+        "switchboard": f"{spaced[:-1]}-0" if spaced.endswith("0") else "",
     }

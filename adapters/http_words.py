@@ -116,6 +116,10 @@ class Vocabulary(Functions):
         return None if seconds is None else math.ceil(seconds / 60)
 
     @signature(_NUMBER)
+    def _func_minutes_seconds(self, seconds: float | None) -> str | None:
+        return None if seconds is None else f"{round(seconds) // 60:02}:{round(seconds) % 60:02}"
+
+    @signature(_NUMBER)
     def _func_hours(self, seconds: float | None) -> int | None:
         return None if seconds is None else int(seconds // 3600)
 

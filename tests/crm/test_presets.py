@@ -10,12 +10,23 @@ import pytest
 from adapters.base import Capability, ListedParty, PartyType
 from adapters.conformance import AdapterConformance
 from tests.crm.benches import FakeBench, two_names
-from tests.crm.fakes import FakeCrm, bitrix24, webhook
+from tests.crm.fakes import FakeCrm, bitrix24, webhook, zoho
 from tests.crm.fakes.bitrix24 import Bitrix24
 from tests.crm.fakes.webhook import HomeMade
 from tests.crm.fakes.zammad import CTI_TOKEN, TOKEN, Zammad
+from tests.crm.fakes.zoho import Zoho
 
 READS = frozenset({Capability.IDENTIFY, Capability.SEARCH, Capability.LIST})
+
+
+WRITES = READS | {
+    Capability.CARD,
+    Capability.CREATE,
+    Capability.USERS,
+    Capability.JOURNAL,
+    Capability.NOTE,
+    Capability.TASK,
+}
 
 
 class PresetConformance(AdapterConformance):
@@ -120,3 +131,29 @@ class TestWebhook(PresetConformance):
         )
         bench.key_of = lambda ref: ("customer", f"K-{ref.id}")  # type: ignore[method-assign]
         return bench
+
+
+def zoho_fields(party: ListedParty) -> Mapping[str, str]:
+    if party.party.type is PartyType.ORGANISATION:
+        return {"Account_Name": party.party.name}
+    first, last = two_names(party)
+    return {"First_Name": first, "Last_Name": last}
+
+
+class TestZoho(PresetConformance):
+    capabilities = WRITES
+
+    def crm(self) -> FakeBench:
+        fake = self.opens(Zoho())
+        return FakeBench(
+            fake,
+            "zoho",
+            self.base,
+            fields=zoho_fields,
+            values={"accounts": fake.url, "web": "https://crm.zoho.example", "client_id": zoho.CLIENT},
+            secrets={"client_secret": zoho.SECRET, "refresh_token": zoho.REFRESH},
+            numbers_as_typed=("+49 1522 8817386", "015228817386", "4915228817386"),
+            types=(PartyType.CONTACT, PartyType.LEAD, PartyType.ORGANISATION),
+            page=Zoho.page_size,
+            user=zoho.USER,
+        )

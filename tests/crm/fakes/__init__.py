@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
@@ -106,8 +106,10 @@ class Person:
 class FakeCrm:
     """A web server on a free port; who derives from it says what it answers."""
 
-    #: The documentation it was written from.
-    pages: ClassVar[Sequence[str]] = ()
+    #: Type of a party → the fields for its numbers.
+    number_fields: ClassVar[Mapping[str, Sequence[str]]] = {}
+    #: Fields that everybody has.
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self) -> None:
         self.people: dict[str, Person] = {}
@@ -150,8 +152,23 @@ class FakeCrm:
     def new_id(self) -> str:
         return str(next(self._ids))
 
-    def has_number(self, person: Person, matches: Callable[[str], bool]) -> bool:
-        return any(matches(number) for number in person.numbers)
+    def add(self, type: str, *numbers: str, **fields: Any) -> Person:
+        person = Person(self.new_id(), type, {**self.defaults, **fields}, list(numbers))
+        self.people[person.id] = person
+        return person
+
+    def record(self, person: Person) -> dict[str, Any]:
+        """All fields, those for numbers among them."""
+        names = self.number_fields[person.type]
+        empty = [None] * (len(names) - len(person.numbers))
+        return {**person.fields, **dict(zip(names, [*person.numbers, *empty], strict=True))}
+
+    def take(self, type: str, sent: Mapping[str, Any], *allowed: str) -> Person:
+        """A new person of a record as the API has it."""
+        names = self.number_fields[type]
+        given = fields_of(dict(sent), *allowed, *names)
+        numbers = [given.pop(name) for name in names if name in given]
+        return self.add(type, *(number for number in numbers if number), **given)
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         length = int(handler.headers.get("content-length") or 0)
