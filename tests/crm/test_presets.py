@@ -10,9 +10,10 @@ import pytest
 from adapters.base import Capability, ListedParty, PartyType
 from adapters.conformance import AdapterConformance
 from tests.crm.benches import FakeBench, two_names
-from tests.crm.fakes import FakeCrm, bitrix24, webhook, zoho
+from tests.crm.fakes import FakeCrm, bitrix24, webhook, wice, zoho
 from tests.crm.fakes.bitrix24 import Bitrix24
 from tests.crm.fakes.webhook import HomeMade
+from tests.crm.fakes.wice import Wice
 from tests.crm.fakes.zammad import CTI_TOKEN, TOKEN, Zammad
 from tests.crm.fakes.zoho import Zoho
 
@@ -156,4 +157,23 @@ class TestZoho(PresetConformance):
             types=(PartyType.CONTACT, PartyType.LEAD, PartyType.ORGANISATION),
             page=Zoho.page_size,
             user=zoho.USER,
+        )
+
+
+class TestWice(PresetConformance):
+    capabilities = READS | {Capability.CREATE}
+
+    def crm(self) -> FakeBench:
+        def fields(party: ListedParty) -> Mapping[str, str]:
+            first, last = two_names(party)
+            return {"firstname": first, "name": last}
+
+        return FakeBench(
+            self.opens(Wice()),
+            "wice",
+            self.base,
+            fields=fields,
+            values={"client": wice.CLIENT, "username": wice.USER},
+            secrets={"password": wice.PASSWORD, "api_key": wice.KEY},
+            numbers_as_typed=("+49 1522 8817386", "01522 8817386", "015228817386", "004915228817386"),
         )
