@@ -6,6 +6,7 @@ Runs the description's steps and makes parties of what they lead to; every numbe
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -133,6 +134,8 @@ class _Token:
     text: str
     since: float
     until: float | None
+    #: What the steps of the login have answered.
+    login: Context
 
 
 class HttpAdapter:
@@ -244,9 +247,11 @@ class HttpAdapter:
     async def search(self, words: str, limit: int) -> Sequence[Party]:
         finding = _needed(self._description.search)
         wanted = [word.casefold() for word in words.split()]
-        if not wanted or not words.isprintable():
+        plain = max(re.findall(r"\w+", words), key=len, default="")
+        if not plain or not words.isprintable():
             return ()
-        asked = {"words": {"text": words, "longest": max(words.split(), key=len), "limit": limit}}
+        longest = max(words.split(), key=len)
+        asked = {"words": {"text": words, "longest": longest, "plain": plain, "limit": limit}}
         found = [each async for each in self._found(finding, asked)]
         return _once(each.listed.party for each in found if self._says(each, wanted))[:limit]
 
@@ -398,7 +403,9 @@ class HttpAdapter:
     def _number(self, e164: str) -> Context:
         forms = _forms(e164, self._plan.region)
         variants = dict.fromkeys(forms[name] for name in self._description.variants if forms[name])
-        return {**forms, "variants": list(variants)}
+        # For query languages that have lists; no form has a quote in it.
+        quoted = ",".join(f"'{each}'" for each in variants)
+        return {**forms, "variants": list(variants), "quoted": quoted}
 
     def _has(self, listed: ListedParty, e164: str) -> bool:
         plan = self._plan
@@ -524,14 +531,14 @@ class HttpAdapter:
             return await self._asked(step, context)
         token = await self._current_token()
         try:
-            return await self._asked(step, {**context, "token": token.text})
+            return await self._asked(step, {**context, "token": token.text, "login": token.login})
         except AdapterDenied:
             if self._token is token and self._reactor.seconds() - token.since < _FRESH_SECONDS:
                 raise
             if self._token is token:
                 self._token = None
         token = await self._current_token()
-        return await self._asked(step, {**context, "token": token.text})
+        return await self._asked(step, {**context, "token": token.text, "login": token.login})
 
     async def _current_token(self) -> _Token:
         await self._logging_in.acquire()
@@ -558,7 +565,7 @@ class HttpAdapter:
         now = self._reactor.seconds()
         # A minute early, so that none runs out on its way.
         until = now + max(float(seconds) - 60, 1) if isinstance(seconds, int | float) else None
-        return _Token(token, now, until)
+        return _Token(token, now, until, {step.as_: context[step.as_] for step in login.steps})
 
     async def _asked(self, step: Step, context: Context, *, login: bool = False) -> Any:
         if self._client is None:

@@ -10,8 +10,9 @@ import pytest
 from adapters.base import Capability, ListedParty, PartyType
 from adapters.conformance import AdapterConformance
 from tests.crm.benches import FakeBench, two_names
-from tests.crm.fakes import FakeCrm, bitrix24, webhook, wice, zoho
+from tests.crm.fakes import FakeCrm, bitrix24, vtiger, webhook, wice, zoho
 from tests.crm.fakes.bitrix24 import Bitrix24
+from tests.crm.fakes.vtiger import Vtiger
 from tests.crm.fakes.webhook import HomeMade
 from tests.crm.fakes.wice import Wice
 from tests.crm.fakes.zammad import CTI_TOKEN, TOKEN, Zammad
@@ -176,4 +177,28 @@ class TestWice(PresetConformance):
             values={"client": wice.CLIENT, "username": wice.USER},
             secrets={"password": wice.PASSWORD, "api_key": wice.KEY},
             numbers_as_typed=("+49 1522 8817386", "01522 8817386", "015228817386", "004915228817386"),
+        )
+
+
+def vtiger_fields(party: ListedParty) -> Mapping[str, str]:
+    if party.party.type is PartyType.ORGANISATION:
+        return {"accountname": party.party.name}
+    first, last = two_names(party)
+    return {"firstname": first, "lastname": last}
+
+
+class TestVtiger(PresetConformance):
+    capabilities = WRITES
+
+    def crm(self) -> FakeBench:
+        return FakeBench(
+            self.opens(Vtiger()),
+            "vtiger",
+            self.base,
+            fields=vtiger_fields,
+            values={"username": vtiger.USERNAME},
+            secrets={"access_key": vtiger.ACCESS_KEY},
+            numbers_as_typed=("+49 1522 8817386", "01522 8817386", "015228817386", "004915228817386"),
+            types=(PartyType.CONTACT, PartyType.LEAD, PartyType.ORGANISATION),
+            user=vtiger.USER,
         )
