@@ -216,9 +216,10 @@ class HttpClient:
         if query:
             url += ("&" if "?" in url else "?") + urlencode(list(query))
         head = list(headers)
+        said = any(name.lower() == "content-type" for name, _ in head)
         if json is not None:
             body = orjson.dumps(json)
-            head.append(("content-type", "application/json"))
+            head += [] if said else [("content-type", "application/json")]
         elif form is not None:
             body = urlencode(list(form)).encode()
             head.append(("content-type", "application/x-www-form-urlencoded"))

@@ -10,6 +10,7 @@ import html
 import json
 import math
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
@@ -27,6 +28,7 @@ _NUMBER: Final[Any] = {"types": ["number", "null"]}
 _ANY: Final[Any] = {"types": []}
 _WORD: Final[Any] = {"types": ["string"]}
 
+_OURS: Final = uuid.uuid5(uuid.NAMESPACE_DNS, "cordboard")
 _SOSL: Final = re.compile(r"""([?&|!{}\[\]()^~*:\\"'+\-])""")
 _LUCENE: Final = re.compile(r"""([+\-=&|!(){}\[\]^"~*?:\\/<>])""")
 
@@ -171,6 +173,11 @@ class Vocabulary(Functions):
     def _func_md5(self, text: str | None) -> str | None:
         """For logins by a challenge, whose makers have chosen it."""
         return None if text is None else hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+    @signature(_TEXT)
+    def _func_uuid(self, text: str | None) -> str | None:
+        """A text as a UUID, the same each time: an id that a CRM lets us choose."""
+        return None if text is None else str(uuid.uuid5(_OURS, text))
 
     @signature({"types": ["array", "null"]})
     def _func_known(self, values: list[Any] | None) -> list[Any]:

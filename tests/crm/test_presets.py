@@ -10,8 +10,9 @@ import pytest
 from adapters.base import Capability, ListedParty, PartyType
 from adapters.conformance import AdapterConformance
 from tests.crm.benches import FakeBench, two_names
-from tests.crm.fakes import FakeCrm, bitrix24, vtiger, webhook, wice, zoho
+from tests.crm.fakes import FakeCrm, bitrix24, suitecrm, vtiger, webhook, wice, zoho
 from tests.crm.fakes.bitrix24 import Bitrix24
+from tests.crm.fakes.suitecrm import SuiteCrm
 from tests.crm.fakes.vtiger import Vtiger
 from tests.crm.fakes.webhook import HomeMade
 from tests.crm.fakes.wice import Wice
@@ -201,4 +202,28 @@ class TestVtiger(PresetConformance):
             numbers_as_typed=("+49 1522 8817386", "01522 8817386", "015228817386", "004915228817386"),
             types=(PartyType.CONTACT, PartyType.LEAD, PartyType.ORGANISATION),
             user=vtiger.USER,
+        )
+
+
+def suite_fields(party: ListedParty) -> Mapping[str, str]:
+    if party.party.type is PartyType.ORGANISATION:
+        return {"name": party.party.name}
+    first, last = two_names(party)
+    return {"first_name": first, "last_name": last}
+
+
+class TestSuiteCrm(PresetConformance):
+    capabilities = WRITES
+
+    def crm(self) -> FakeBench:
+        return FakeBench(
+            self.opens(SuiteCrm()),
+            "suitecrm",
+            self.base,
+            fields=suite_fields,
+            values={"client_id": suitecrm.CLIENT},
+            secrets={"client_secret": suitecrm.SECRET},
+            numbers_as_typed=("+49 1522 8817386", "015228817386", "+4915228817386"),
+            types=(PartyType.CONTACT, PartyType.LEAD, PartyType.ORGANISATION),
+            user=suitecrm.USER,
         )
