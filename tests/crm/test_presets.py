@@ -10,8 +10,9 @@ import pytest
 from adapters.base import Capability, ListedParty, PartyType
 from adapters.conformance import AdapterConformance
 from tests.crm.benches import FakeBench, two_names
-from tests.crm.fakes import FakeCrm, bitrix24, suitecrm, vtiger, webhook, wice, zoho
+from tests.crm.fakes import FakeCrm, bitrix24, salesforce, suitecrm, vtiger, webhook, wice, zoho
 from tests.crm.fakes.bitrix24 import Bitrix24
+from tests.crm.fakes.salesforce import Salesforce
 from tests.crm.fakes.suitecrm import SuiteCrm
 from tests.crm.fakes.vtiger import Vtiger
 from tests.crm.fakes.webhook import HomeMade
@@ -226,4 +227,28 @@ class TestSuiteCrm(PresetConformance):
             numbers_as_typed=("+49 1522 8817386", "015228817386", "+4915228817386"),
             types=(PartyType.CONTACT, PartyType.LEAD, PartyType.ORGANISATION),
             user=suitecrm.USER,
+        )
+
+
+def salesforce_fields(party: ListedParty) -> Mapping[str, str]:
+    if party.party.type is PartyType.ORGANISATION:
+        return {"Name": party.party.name}
+    first, last = two_names(party)
+    return {"FirstName": first, "LastName": last}
+
+
+class TestSalesforce(PresetConformance):
+    capabilities = WRITES
+
+    def crm(self) -> FakeBench:
+        return FakeBench(
+            self.opens(Salesforce()),
+            "salesforce",
+            self.base,
+            fields=salesforce_fields,
+            values={"client_id": salesforce.CLIENT},
+            secrets={"client_secret": salesforce.SECRET},
+            numbers_as_typed=("+49 (1522) 8817386", "01522/8817386", "+4915228817386", "0049 1522 8817386"),
+            types=(PartyType.CONTACT, PartyType.LEAD, PartyType.ORGANISATION),
+            user=salesforce.USER,
         )
