@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
@@ -494,7 +495,8 @@ class HttpAdapter:
 
     async def _ran(self, steps: Iterable[Step], context: Context) -> Context:
         """What is known after the steps."""
-        context = {**self._known, **context}
+        now = datetime.fromtimestamp(self._reactor.seconds(), UTC).isoformat(timespec="seconds")
+        context = {**self._known, "now": now, **context}
         try:
             for step in steps:
                 if step.when is None or step.when.of(context, self._words) not in (None, False, "", [], {}):

@@ -261,7 +261,11 @@ class HttpClient:
         origin = self._allowed(asked.url)
         wait = self._bucket.wait(self._reactor.seconds())
         if wait > 0:
-            await deferLater(self._reactor, wait)
+            try:
+                await deferLater(self._reactor, wait)
+            except CancelledError:
+                self._bucket.give_back()
+                raise
         self._refuse_while_busy()
         started = self._reactor.seconds()
         try:
@@ -417,6 +421,10 @@ class _Bucket:
         due = max(self._next, now)
         self._next = due + self._each
         return max(0.0, due - self._burst - now)
+
+    def give_back(self) -> None:
+        """Somebody who waited has not gone."""
+        self._next -= self._each
 
 
 @implementer(IPolicyForHTTPS)

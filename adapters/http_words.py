@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 import jmespath
 from attrs import field, frozen
@@ -178,6 +179,20 @@ class Vocabulary(Functions):
     def _func_uuid(self, text: str | None) -> str | None:
         """A text as a UUID, the same each time: an id that a CRM lets us choose."""
         return None if text is None else str(uuid.uuid5(_OURS, text))
+
+    @signature({"types": ["array", "null"]}, _WORD, _TEXT)
+    def _func_holding(self, values: list[Any] | None, name: str, text: str | None) -> list[Any]:
+        """Those objects of the list whose entry of that name has the text in it."""
+        return [
+            value
+            for value in values or ()
+            if text and isinstance(value, dict) and text in as_text(value.get(name))
+        ]
+
+    @signature(_TEXT, _WORD)
+    def _func_parameter(self, url: str | None, name: str) -> str | None:
+        """What a link's query has under the name."""
+        return None if url is None else dict(parse_qsl(urlsplit(url).query)).get(name)
 
     @signature({"types": ["array", "null"]})
     def _func_known(self, values: list[Any] | None) -> list[Any]:

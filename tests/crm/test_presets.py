@@ -10,8 +10,21 @@ import pytest
 from adapters.base import Capability, ListedParty, PartyType
 from adapters.conformance import AdapterConformance
 from tests.crm.benches import FakeBench, two_names
-from tests.crm.fakes import FakeCrm, bitrix24, salesforce, suitecrm, vtiger, webhook, wice, zoho
+from tests.crm.fakes import (
+    FakeCrm,
+    bitrix24,
+    hubspot,
+    pipedrive,
+    salesforce,
+    suitecrm,
+    vtiger,
+    webhook,
+    wice,
+    zoho,
+)
 from tests.crm.fakes.bitrix24 import Bitrix24
+from tests.crm.fakes.hubspot import HubSpot
+from tests.crm.fakes.pipedrive import Pipedrive
 from tests.crm.fakes.salesforce import Salesforce
 from tests.crm.fakes.suitecrm import SuiteCrm
 from tests.crm.fakes.vtiger import Vtiger
@@ -251,4 +264,47 @@ class TestSalesforce(PresetConformance):
             numbers_as_typed=("+49 (1522) 8817386", "01522/8817386", "+4915228817386", "0049 1522 8817386"),
             types=(PartyType.CONTACT, PartyType.LEAD, PartyType.ORGANISATION),
             user=salesforce.USER,
+        )
+
+
+class TestPipedrive(PresetConformance):
+    capabilities = WRITES
+
+    def crm(self) -> FakeBench:
+        return FakeBench(
+            self.opens(Pipedrive()),
+            "pipedrive",
+            self.base,
+            fields=lambda party: {"name": party.party.name},
+            secrets={"token": pipedrive.TOKEN},
+            numbers_as_typed=("+49 1522 8817386", "015228817386", "+4915228817386"),
+            page=Pipedrive.page_size,
+            user=pipedrive.USER,
+            # A call log cannot be changed.
+            journal_keeps_text=False,
+        )
+
+
+def hubspot_fields(party: ListedParty) -> Mapping[str, str]:
+    if party.party.type is PartyType.ORGANISATION:
+        return {"name": party.party.name}
+    first, last = two_names(party)
+    return {"firstname": first, "lastname": last}
+
+
+class TestHubSpot(PresetConformance):
+    capabilities = WRITES
+
+    def crm(self) -> FakeBench:
+        return FakeBench(
+            self.opens(HubSpot()),
+            "hubspot",
+            self.base,
+            fields=hubspot_fields,
+            values={"portal": hubspot.PORTAL},
+            secrets={"token": hubspot.TOKEN},
+            numbers_as_typed=("+49 (1522) 8817386", "01522/8817386", "+4915228817386", "0049 1522 8817386"),
+            types=(PartyType.CONTACT, PartyType.ORGANISATION),
+            page=HubSpot.page_size,
+            user=hubspot.USER,
         )
