@@ -13,6 +13,8 @@ from tests.crm.benches import FakeBench, two_names
 from tests.crm.fakes import (
     FakeCrm,
     bitrix24,
+    dynamics365,
+    espocrm,
     hubspot,
     pipedrive,
     salesforce,
@@ -23,6 +25,8 @@ from tests.crm.fakes import (
     zoho,
 )
 from tests.crm.fakes.bitrix24 import Bitrix24
+from tests.crm.fakes.dynamics365 import Dynamics365
+from tests.crm.fakes.espocrm import EspoCrm
 from tests.crm.fakes.hubspot import HubSpot
 from tests.crm.fakes.pipedrive import Pipedrive
 from tests.crm.fakes.salesforce import Salesforce
@@ -307,4 +311,55 @@ class TestHubSpot(PresetConformance):
             types=(PartyType.CONTACT, PartyType.ORGANISATION),
             page=HubSpot.page_size,
             user=hubspot.USER,
+        )
+
+
+def espo_fields(party: ListedParty) -> Mapping[str, str]:
+    if party.party.type is PartyType.ORGANISATION:
+        return {"name": party.party.name}
+    first, last = two_names(party)
+    return {"firstName": first, "lastName": last}
+
+
+class TestEspoCrm(PresetConformance):
+    capabilities = WRITES
+
+    def crm(self) -> FakeBench:
+        return FakeBench(
+            self.opens(EspoCrm()),
+            "espocrm",
+            self.base,
+            fields=espo_fields,
+            secrets={"api_key": espocrm.KEY},
+            numbers_as_typed=("+49 1522 8817386", "015228817386", "+4915228817386", "004915228817386"),
+            types=(PartyType.CONTACT, PartyType.LEAD, PartyType.ORGANISATION),
+            user=espocrm.USER,
+            # More than one are in the record, and not in the list.
+            numbers_held=1,
+        )
+
+
+def dynamics_fields(party: ListedParty) -> Mapping[str, str]:
+    if party.party.type is PartyType.ORGANISATION:
+        return {"name": party.party.name}
+    first, last = two_names(party)
+    return {"firstname": first, "lastname": last, "fullname": party.party.name}
+
+
+class TestDynamics365(PresetConformance):
+    capabilities = WRITES
+
+    def crm(self) -> FakeBench:
+        fake = self.opens(Dynamics365())
+        return FakeBench(
+            fake,
+            "dynamics365",
+            self.base,
+            fields=dynamics_fields,
+            values={"tenant": dynamics365.TENANT, "client_id": dynamics365.CLIENT, "login": fake.url},
+            secrets={"client_secret": dynamics365.SECRET},
+            numbers_as_typed=("+49 1522 8817386", "015228817386", "+4915228817386", "004915228817386"),
+            types=(PartyType.CONTACT, PartyType.LEAD, PartyType.ORGANISATION),
+            page=Dynamics365.page_size,
+            user=dynamics365.USER,
         )
