@@ -234,7 +234,12 @@ class HttpAdapter:
         if number.e164 is None or number.e164 in self._own:
             return ()
         asked = {"number": self._number(number.e164)}
-        found = [each async for each in self._found(self._description.identify, asked)]
+        try:
+            found = [each async for each in self._found(self._description.identify, asked)]
+        except AdapterAnswerError as error:
+            # Such as a page of HTML where the log-in has run out: whoever asks next is not served either.
+            self._failed = error
+            raise
         return _once(each.listed.party for each in found if self._has(each.listed, number.e164))
 
     async def card(self, party: PartyRef) -> Party | None:

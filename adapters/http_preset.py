@@ -387,7 +387,7 @@ class _Reader:
         if place is not None and name is not None:
             try:
                 return ZoneInfo(name)
-            except (ValueError, OSError):
+            except (ValueError, OSError, KeyError):
                 self._file.wrong(
                     place, f"{quoted(name)} is no time zone; UTC or Europe/Berlin would be right"
                 )
