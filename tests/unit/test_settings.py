@@ -163,6 +163,7 @@ def test_each_sample_is_tested() -> None:
     assert {file.name for file in CONFIG.glob("*.yaml")} == {
         *("small.yaml", "observe.yaml", "beyond.yaml"),
         "odoo.yaml",  # tests/crm/test_odoo.py
+        "presets.yaml",
     }
 
 
