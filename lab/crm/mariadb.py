@@ -42,7 +42,7 @@ def installed() -> Path:
 
 @define
 class MariaDb:
-    """One server below `directory`, reached on `port` of 127.0.0.1, and by `root` through a socket without password."""
+    """One server below `directory`, reached on `port` of 127.0.0.1, and by `root` through a socket."""
 
     directory: Path
     port: int
