@@ -455,8 +455,6 @@ class SqlAdapter:
         def replace(connection: Connection) -> int:
             with _alive(connection).writing():
                 _, count = connection.write(statement, values)
-                if count > 1:
-                    raise AdapterAnswerError(f"numbers: {old.field}: would change {count} parties at once")
                 return count
 
         if not await self._pool.run(replace, seconds=self._seconds, repeatable=False):

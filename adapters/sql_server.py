@@ -259,7 +259,8 @@ class MysqlConnection:
     def check(self, statement: Statement) -> None:
         text = statement.rendered(lambda sql: sql, lambda _: "?")
         try:
-            with self._errors():
+            # Where nothing may be written, nothing that writes can be prepared.
+            with self.writing():
                 self._do(f"set @cordboard_check = {_literal(text)}")
                 self._do("prepare cordboard_check from @cordboard_check")
                 self._do("deallocate prepare cordboard_check")
