@@ -37,6 +37,7 @@ from adapters.party import (
     optional_line,
     optional_url,
 )
+from adapters.trace import Trace
 from cti.numbers import Number, NumberPlan
 
 #: Where a distribution says which kinds of adapter it brings.
@@ -56,6 +57,18 @@ class AdapterTimeout(AdapterError):
 
 class AdapterUnavailable(AdapterError):
     """The CRM cannot be reached, or refuses to work."""
+
+
+class AdapterBusy(AdapterUnavailable):
+    """The CRM wants to be left alone for ``retry_after`` seconds."""
+
+    def __init__(self, text: str, retry_after: float) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class AdapterDenied(AdapterUnavailable):
+    """The CRM knows us not, or does not allow this: what is configured as our login has to be looked at."""
 
 
 class AdapterAnswerError(AdapterError):
@@ -398,13 +411,14 @@ class AdapterContext:
 
     ``base``: the directory of the configuration file, to which relative paths refer. ``plan``: how numbers are
     read and written here. ``reactor``: the one for everything that waits. ``own``: our numbers, E.164, which are
-    nobody's whom a CRM could know.
+    nobody's whom a CRM could know. ``trace``: who wants to see what goes to the CRM and back, if anybody.
     """
 
     base: Path
     plan: NumberPlan
     reactor: AdapterReactor
     own: frozenset[str] = frozenset()
+    trace: Trace | None = None
 
 
 class IAdapterKind(Protocol):

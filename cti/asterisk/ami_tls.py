@@ -1,118 +1,23 @@
-"""TLS on the way to Asterisk's manager port: whom to believe, and in words why a handshake failed.
+"""TLS on the way to Asterisk's manager port: what to tell its administrator of `verified_tls`'s verdicts.
 
 When to try, and when to give up, is left to `ami`.
 """
 
-from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
-from typing import Any, Final
+from typing import Final
 
-from cryptography import x509
-from OpenSSL import SSL
-from OpenSSL.crypto import X509, X509StoreFlags
-from service_identity import CertificateError, VerificationError
-from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import Certificate, CertificateOptions, platformTrust, trustRootFromCertificates
-from zope.interface import implementer  # type: ignore[import-untyped]
+from cti.verified_tls import TlsWords, VerifiedTls
 
-# Twisted has no types for these.
-_certificate: Final[Any] = Certificate
-_the_systems: Final[Any] = platformTrust
-_these: Final[Any] = trustRootFromCertificates
-
-# OpenSSL's X509_V_ERR_…, those that an administrator meets.
-_FLAWS: Final[Mapping[int, str]] = {
-    9: "is not valid yet: compare the clocks of both machines",
-    10: "has expired: renew it, and have Asterisk read it by a restart or `module reload manager`",
-    18: "is signed by nobody but itself: `tls: {ca: FILE}` with that certificate in FILE would trust it",
-    19: "is signed by an authority that is not trusted here: `tls: {ca: FILE}` with that one's in FILE would do",
-    20: "is signed by an authority that is not trusted here: `tls: {ca: FILE}` with that one's in FILE would do",
-    21: "is signed by an authority that is not trusted here: `tls: {ca: FILE}` with that one's in FILE would do",
-}
-_NO_TLS: Final = ("wrong version number", "packet length too long", "record layer failure", "http request")
+_WORDS: Final = TlsWords(
+    owner="Asterisk's",
+    trust="`tls: {ca: FILE}`",
+    renew="renew it, and have Asterisk read it by a restart or `module reload manager`",
+    name="`tls: {name: …}` says whom it is for",
+    plain="the port of `tlsbindaddr`, or no `tls`,",
+)
 
 
-@implementer(IOpenSSLClientConnectionCreator)
-class AmiTls:
-    """Believes only a certificate that is for `name` (a host or an address), and signed by an authority.
-
-    `ca`: PEM of the authorities, or of the one certificate itself; None: those that the system trusts.
-    Raises ValueError if there is none in it.
-    """
+class AmiTls(VerifiedTls):
+    """Believes only Asterisk's certificate for `name`; see `VerifiedTls`."""
 
     def __init__(self, name: str, ca: bytes | None = None) -> None:
-        self._name = name
-        try:
-            self._is_address = bool(ip_address(name))
-        except ValueError:
-            self._is_address = False
-        trusted = _the_systems() if ca is None else _these(_certificates(ca))
-        self._context = CertificateOptions(trustRoot=trusted).getContext()
-        store = self._context.get_cert_store()
-        if ca is not None and store is not None:
-            # So that Asterisk's own certificate may stand there, too, whoever has signed it.
-            store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
-        self._flaw: str | None = None
-
-    def clientConnectionForTLS(self, _protocol: object) -> SSL.Connection:
-        """The beginning of one handshake (`IOpenSSLClientConnectionCreator`)."""
-        self._flaw = None
-        connection = SSL.Connection(self._context, None)
-        if not self._is_address:
-            # An address may not be named there (RFC 6066).
-            connection.set_tlsext_host_name(self._name.encode("idna"))
-        # Ours in place of Twisted's, because OpenSSL tells nobody else what is wrong with a certificate.
-        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._judge)
-        return connection
-
-    def explain(self, error: BaseException | None) -> str | None:
-        """Why the connection was lost with `error`; None if it was not TLS that gave up."""
-        if self._flaw is not None:
-            return f"TLS: Asterisk's certificate {self._flaw}"
-        if not isinstance(error, SSL.Error):
-            return None
-        # A list of library, function and reason of each; empty where the connection was just cut.
-        said = [
-            str(each[-1])
-            for each in (error.args[0] if error.args and isinstance(error.args[0], list) else ())
-        ]
-        if any(reason in _NO_TLS for reason in said):
-            return "TLS: what answers speaks none; the port of `tlsbindaddr`, or no `tls`, would be right"
-        return f"TLS: {', '.join(said) or 'the connection was cut'}"
-
-    def _judge(
-        self, _connection: SSL.Connection, certificate: X509, error: int, depth: int, good: int
-    ) -> bool:
-        if not good:
-            self._flaw = _FLAWS.get(error, f"is not accepted by OpenSSL (error {error})")
-            return False
-        if depth > 0:
-            return True
-        own = certificate.to_cryptography()
-        try:
-            if self._is_address:
-                verify_certificate_ip_address(own, self._name)
-            else:
-                verify_certificate_hostname(own, self._name)
-        except (VerificationError, CertificateError):
-            names = ", ".join(_names(own)) or "nobody, having no subjectAltName"
-            self._flaw = f"is for {names}, not for {self._name}: `tls: {{name: …}}` says whom it is for"
-            return False
-        return True
-
-
-def _certificates(pem: bytes) -> list[Any]:
-    """Raises ValueError if there is none, or one that cannot be read."""
-    return [_certificate(X509.from_cryptography(each)) for each in x509.load_pem_x509_certificates(pem)]
-
-
-def _names(certificate: x509.Certificate) -> Iterator[str]:
-    """For whom it is, a few of them at most, without what would move a terminal's cursor."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
-        return
-    for name in list(names)[:5]:
-        text = str(name.value)[:100]
-        yield text if text.isprintable() else "…"
+        super().__init__(name, ca, _WORDS)

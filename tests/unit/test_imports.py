@@ -18,7 +18,7 @@ ALL: Final = {"cti", "routing", "adapters"}
 # Room → what it may import from the project besides itself and the bare package `cti` (its version).
 ROOMS: Final[Mapping[str, set[str]]] = {
     "routing": set(),
-    "adapters": {"cti.numbers", "cti.secret"},
+    "adapters": {"cti.numbers", "cti.secret", "cti.verified_tls", "cti.yaml_file", "routing.words"},
     "cti.numbers": set(),
     "cti.dialling": {"cti.numbers"},
     "cti.logs": {"cti.numbers"},
@@ -27,6 +27,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.event_types": set(),
     "cti.secret": {"routing.words"},
     "cti.certificates": set(),
+    "cti.verified_tls": set(),
     "cti.yaml_file": {"routing.rules", "routing.words"},
     "cti.settings": {
         "routing",
@@ -38,7 +39,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
         "cti.secret",
         "cti.yaml_file",
     },
-    "cti.asterisk": LEAVES,
+    "cti.asterisk": {"cti.verified_tls"} | LEAVES,
     "cti.store": LEAVES,
     "cti.agents": {"routing.facts", "cti.store.records", "cti.numbers"},
     "cti.calls": {"cti.asterisk", "cti.agents", "routing", "adapters", "cti.store", "cti.settings"} | LEAVES,
