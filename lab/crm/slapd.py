@@ -164,7 +164,7 @@ class Slapd:
         self._write("ldapmodify", ldif)
 
     def delete(self, dn: str) -> None:
-        self._write("ldapdelete", dn)
+        ldap_program("ldapdelete", self.url, ROOT, PASSWORD, dn)
 
     def search(self, *arguments: str) -> str:
         """What `ldapsearch` prints for root, with these arguments; raises CalledProcessError."""
