@@ -116,7 +116,9 @@ def _a_filter(_: object, attribute: Any, value: str | None) -> None:
         try:
             parseFilter(value)
         except InvalidLDAPFilter as error:
-            raise ValueError(f"{attribute.name}: no LDAP filter; such as (objectClass=person) would be right") from error
+            raise ValueError(
+                f"{attribute.name}: no LDAP filter; such as (objectClass=person) would be right"
+            ) from error
 
 
 def _known_attributes(_: object, __: object, value: Mapping[str, Sequence[str]]) -> None:
@@ -125,7 +127,9 @@ def _known_attributes(_: object, __: object, value: Mapping[str, Sequence[str]])
             raise ValueError(f"attributes: no {name!r} is read; {', '.join(_PERSON)} are")
         for each in attributes:
             if not _ATTRIBUTE.fullmatch(each):
-                raise ValueError(f"attributes.{name}: an attribute's name, such as telephoneNumber, would be right")
+                raise ValueError(
+                    f"attributes.{name}: an attribute's name, such as telephoneNumber, would be right"
+                )
 
 
 def _key_attributes(_: object, __: object, value: Mapping[str, str]) -> None:
@@ -233,7 +237,7 @@ class LdapAdapter:
         tls = "whole" if scheme == "ldaps" else ("start" if options.start_tls else "none")
         try:
             ca = None if options.ca_file is None else options.ca_file.read_bytes()
-            server = Server(host, port, tls, ca, options.bind_dn, options.password or Secret(""))
+            server = Server(host, port, tls, ca, options.bind_dn, options.password)
             self._client = LdapClient(self._reactor, server, options.seconds)
         except OSError as error:
             raise AdapterUnavailable(f"ca_file cannot be read: {error.strerror}") from error
@@ -287,14 +291,18 @@ class LdapAdapter:
         found = await self._server.search(self._question(fits, limit))
         parties = [each.party for each in self._parties(found.entries)]
         first = wanted[0].casefold()
-        return sorted(parties, key=lambda one: (not one.name.casefold().startswith(first), one.name.casefold()))[:limit]
+        return sorted(
+            parties, key=lambda one: (not one.name.casefold().startswith(first), one.name.casefold())
+        )[:limit]
 
     async def by_key(self, kind: str, value: str) -> Sequence[Party]:
         attribute = self._options.keys.get(kind)
         value = value.strip()
         if attribute is None or not value:
             return ()
-        found = await self._server.search(self._question(_equal(attribute, value.encode()), _CANDIDATES, attribute))
+        found = await self._server.search(
+            self._question(_equal(attribute, value.encode()), _CANDIDATES, attribute)
+        )
         # A directory may take fewer letters for the same than we do.
         same = [
             entry
@@ -356,7 +364,8 @@ class LdapAdapter:
             page, cookie = await self._page(name, question, cookie)
             for entry in page:
                 if id := _first(entry, attributes["user_id"]):
-                    found.append(CrmUser(id, *(_first(entry, attributes[role]) for role in roles[1:])))
+                    title, login, extension = (_first(entry, attributes[role]) for role in roles[1:])
+                    found.append(CrmUser(id, title, login, extension))
             if not cookie:
                 return found
         self._end_listing(name)
@@ -375,12 +384,30 @@ class LdapAdapter:
 
     def _question(self, fits: Any, limit: int, *more: str) -> Question:
         options = self._options
-        roles = ("id", "name", "company", "numbers", "region", "url", "language", "tags", "notes", "owner", "tier")
+        roles = (
+            "id",
+            "name",
+            "company",
+            "numbers",
+            "region",
+            "url",
+            "language",
+            "tags",
+            "notes",
+            "owner",
+            "tier",
+        )
         return Question(
             base=options.base,
-            scope=pureldap.LDAP_SCOPE_singleLevel if options.scope == "one" else pureldap.LDAP_SCOPE_wholeSubtree,
+            scope=pureldap.LDAP_SCOPE_singleLevel
+            if options.scope == "one"
+            else pureldap.LDAP_SCOPE_wholeSubtree,
             filter=fits if fits is self._everybody else _all_of((fits, self._everybody)),
-            attributes=[*dict.fromkeys(each for role in roles for each in self._attributes[role]), "objectClass", *more],
+            attributes=[
+                *dict.fromkeys(each for role in roles for each in self._attributes[role]),
+                "objectClass",
+                *more,
+            ],
             limit=limit,
         )
 
@@ -424,7 +451,9 @@ class LdapAdapter:
     async def _page(self, name: str, question: Question, cookie: bytes) -> tuple[Sequence[Entry], bytes]:
         listing = self._listings.get(name)
         if listing is None:
-            raise AdapterUnavailable("the list was left standing too long; it has to be read from its beginning")
+            raise AdapterUnavailable(
+                "the list was left standing too long; it has to be read from its beginning"
+            )
         whole = False
         try:
             asked = evolve(question, page=int(self._options.page), cookie=cookie)
@@ -469,8 +498,11 @@ class LdapAdapter:
             notes=first["notes"],
             organisation=first["company"] or None,
         )
-        numbers = (
-            ListedNumber(raw, name) for name in self._attributes["numbers"] for raw in entry.values(name) if raw.strip()
+        numbers = tuple(
+            ListedNumber(raw, name)
+            for name in self._attributes["numbers"]
+            for raw in entry.values(name)
+            if raw.strip()
         )
         region = first["region"].strip().upper()
         return ListedParty(party, numbers, region if len(region) == 2 and region.isalpha() else None)

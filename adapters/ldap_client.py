@@ -6,7 +6,7 @@ What is asked, and what an entry means, is left to ``ldap``.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 from ldaptor.protocols import pureldap
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectionDone, DNSLookupError
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -25,6 +25,7 @@ from adapters.base import (
     AdapterTimeout,
     AdapterUnavailable,
 )
+from adapters.deadline import within
 from adapters.ldap_wire import (
     ADMIN_LIMIT,
     BUSY,
@@ -57,6 +58,9 @@ ANSWER_LIMIT: Final = 16_000_000
 #: Seconds for which a login that was refused is not tried again: directories lock an account after some of them.
 DENIED_SECONDS: Final = 60.0
 
+# Twisted has no types for it.
+_failure: Final[Any] = Failure
+
 _PORTS: Final[Mapping[str, int]] = {"ldap": 389, "ldaps": 636}
 _WORDS: Final = TlsWords(
     owner="the directory server's",
@@ -76,7 +80,7 @@ class Server:
     tls: str
     ca: bytes | None = field(default=None, repr=False)
     bind_dn: str = ""
-    password: Secret = Secret("")
+    password: Secret | None = None
 
     @property
     def origin(self) -> str:
@@ -87,8 +91,16 @@ class Server:
 def host_and_port(url: str) -> tuple[str, str, int]:
     """Scheme, host and port of ``ldap://…`` or ``ldaps://…``. Raises ``ValueError``."""
     parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
-        raise ValueError("such as `ldaps://ldap.example` would be right, and nothing after the host and the port")
+    if (
+        parts.scheme not in _PORTS
+        or not parts.hostname
+        or parts.path.strip("/")
+        or parts.query
+        or parts.username
+    ):
+        raise ValueError(
+            "such as `ldaps://ldap.example` would be right, and nothing after the host and the port"
+        )
     return parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme]
 
 
@@ -155,7 +167,7 @@ class LdapConnection(Protocol):
             self._give_up(AdapterAnswerError(f"the directory server answered {error}"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._give_up(reason.value)
+        self._give_up(reason.value or ConnectionDone())
 
     def close(self) -> None:
         transport: Any = self.transport
@@ -205,7 +217,9 @@ class LdapConnection(Protocol):
             pending.size += message.size
             if pending.size > ANSWER_LIMIT:
                 self._abandon(message.id)
-                pending.done.errback(AdapterAnswerError(f"the directory server answered more than {ANSWER_LIMIT} bytes"))
+                pending.done.errback(
+                    AdapterAnswerError(f"the directory server answered more than {ANSWER_LIMIT} bytes")
+                )
                 return
             pending.entries.append(_entry(operation))
         elif isinstance(operation, pureldap.LDAPSearchResultReference):
@@ -244,14 +258,14 @@ class LdapClient:
 
     async def search(self, question: Question) -> Found:
         """Raises ``AdapterError``. When cancelled, the question is abandoned."""
-        return await self.within(self._searched(question))
+        return await self._within(self._searched(question))
 
     async def connect(self) -> LdapConnection:
         """A bound connection of the caller's own, for pages: a server may keep their cookies by connection."""
-        return await self.within(self._connected())
+        return await self._within(self._connected())
 
     async def search_on(self, connection: LdapConnection, question: Question) -> Found:
-        return await self.within(self._asked(connection, question))
+        return await self._within(self._asked(connection, question))
 
     def close(self) -> None:
         if self._connecting is not None:
@@ -260,20 +274,13 @@ class LdapClient:
             self._connection.close()
             self._connection = None
 
-    async def within(self, doing: Awaitable[T]) -> T:
-        working: Deferred[T] = Deferred.fromCoroutine(cast(Any, doing))
-        out_of_time = self._reactor.callLater(self._seconds, working.cancel)
+    async def _within(self, doing: Coroutine[Any, Any, T]) -> T:
         try:
-            return await working
-        except CancelledError:
-            if not out_of_time.active():
-                # Nobody knows what has become of a connection that answers nothing.
-                self._forget()
-                raise AdapterTimeout(f"{self._server.origin} did not answer within {self._seconds:g} s") from None
+            return await within(self._reactor, self._seconds, doing, self._server.origin)
+        except AdapterTimeout:
+            # Nobody knows what has become of a connection that answers nothing.
+            self._forget()
             raise
-        finally:
-            if out_of_time.active():
-                out_of_time.cancel()
 
     def _forget(self) -> None:
         if self._connection is not None:
@@ -332,18 +339,18 @@ class LdapClient:
             self._connecting.cancel()
 
     async def _make_shared(self) -> None:
-        outcome: LdapConnection | Failure
+        outcome: Any
         try:
             outcome = self._connection = await self._connected()
         except CancelledError:
-            outcome = Failure(AdapterUnavailable(f"{self._server.origin} is not connected to any more"))
-        except AdapterError:
-            outcome = Failure()
+            outcome = _failure(AdapterUnavailable(f"{self._server.origin} is not connected to any more"))
+        except AdapterError as error:
+            outcome = _failure(error)
         finally:
             self._connecting = None
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            each.callback(cast(LdapConnection, outcome))
+            each.callback(outcome)
 
     async def _connected(self) -> LdapConnection:
         if self._denied is not None and self._reactor.seconds() < self._denied_until:
@@ -371,9 +378,11 @@ class LdapClient:
         return connection
 
     async def _dialled(self) -> LdapConnection:
-        endpoint: Any = HostnameEndpoint(self._reactor, self._server.host, self._server.port, timeout=self._seconds)
+        endpoint: Any = HostnameEndpoint(
+            self._reactor, self._server.host, self._server.port, timeout=self._seconds
+        )
         if self._server.tls == "whole":
-            endpoint = wrapClientTLS(self._tls, endpoint)
+            endpoint = wrapClientTLS(cast(Any, self._tls), endpoint)
         factory: Any = Factory.forProtocol(LdapConnection)
         factory.noisy = False
         try:
@@ -386,7 +395,9 @@ class LdapClient:
 
     async def _bind(self, connection: LdapConnection) -> None:
         server = self._server
-        request = pureldap.LDAPBindRequest(version=3, dn=server.bind_dn, auth=server.password.reveal())
+        request = pureldap.LDAPBindRequest(
+            version=3, dn=server.bind_dn, auth=server.password.reveal() if server.password else ""
+        )
         _, answer, _ = await connection.ask(request)
         if answer.resultCode == INVALID_CREDENTIALS:
             self._denied = AdapterDenied(f"{server.origin} does not accept `bind_dn` with `password`")
@@ -399,13 +410,17 @@ class LdapClient:
         if code == SUCCESS:
             return
         if code in (CONFIDENTIALITY, STRONGER_AUTH):
-            raise AdapterUnavailable(f"{origin} wants TLS: `start_tls: true`, or ldaps:// in `url`, would be right")
+            raise AdapterUnavailable(
+                f"{origin} wants TLS: `start_tls: true`, or ldaps:// in `url`, would be right"
+            )
         if code == INSUFFICIENT_ACCESS:
             raise AdapterDenied(f"{origin} does not let `bind_dn` read there")
         if code == TIME_LIMIT:
             raise AdapterTimeout(f"{origin} gave up after its own time limit")
         if code == REFERRAL:
-            raise AdapterAnswerError(f"{origin} refers to another server; `url` has to name the one that has `base`")
+            raise AdapterAnswerError(
+                f"{origin} refers to another server; `url` has to name the one that has `base`"
+            )
         if code in (BUSY, UNAVAILABLE):
             raise AdapterUnavailable(f"{origin} is busy, or not there for anybody ({code})")
         raise AdapterAnswerError(f"{origin} answered with result {code} (RFC 4511, 4.1.9)")

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import itertools
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from attrs import evolve
 
 from adapters.base import (
-    AdapterAnswerError,
-    AdapterDenied,
-    AdapterError,
-    AdapterTimeout,
-    AdapterUnavailable,
     Capability,
     ListedParty,
     PartyRef,
@@ -24,10 +17,9 @@ from adapters.base import (
 )
 from adapters.conformance import AdapterConformance, Bench, a_context
 from adapters.ldap import LdapAdapter, LdapOptions
-from adapters.trial import in_reactor
 from cti.numbers import NumberPlan
 from cti.secret import Secret
-from lab.crm.slapd import PASSWORD, PEOPLE, READER, SUFFIX, Slapd
+from lab.crm.slapd import PASSWORD, PEOPLE, READER, Slapd
 from lab.ports import PortBlock
 from tests.certificates import Authority
 
@@ -54,7 +46,9 @@ def authority() -> Authority:
 
 
 @pytest.fixture(scope="module")
-def slapd(tmp_path_factory: pytest.TempPathFactory, ports: PortBlock, authority: Authority) -> Iterator[Slapd]:
+def slapd(
+    tmp_path_factory: pytest.TempPathFactory, ports: PortBlock, authority: Authority
+) -> Iterator[Slapd]:
     with Slapd(
         tmp_path_factory.mktemp("slapd"),
         ports.take(),
