@@ -44,7 +44,7 @@ class DirectoryAdapter:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset({Capability.IDENTIFY, Capability.CONTACT_FILE, Capability.CREATE})
+        return frozenset({Capability.IDENTIFY, Capability.CONTACT_FILE, Capability.CREATE, Capability.LOCAL})
 
     async def start(self) -> None:
         self.directory.open()

@@ -136,6 +136,10 @@ def _tags(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tag for tag in cleaned if tag))[:TAGS_LIMIT]
 
 
+def _numbers(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(clean_line(value, NAME_LIMIT) for value in tuple(values)[:NUMBERS_LIMIT]) if values else ()
+
+
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
@@ -270,11 +274,13 @@ class Party:
     All text is bounded and free of control characters once it is in here, and is data wherever it goes.
     ``id`` is unique among the adapter's parties of one ``type``. ``owner`` is the *CRM's* user who looks
     after the party. ``match`` says on what it was found: ``number``, or ``stem`` for the company whose switchboard
-    has the number without its extension, or ``key`` for a customer number and the like. ``cases`` are the open
-    ones, ``last_contacts`` the latest; both newest first; ``appointments`` and ``tasks`` are still to come, the
-    soonest first. ``organisation`` is the CRM's id of the company that a person belongs to: two people with one
-    number and one ``organisation`` are one company. ``balance`` and ``dunning`` are a few words each, as a person
-    reads them. Raises ``ValueError`` for an empty or too long id, and for an unknown type.
+    has the number without its extension, ``company`` for that of several people with one number, or ``key`` for a
+    customer number and the like. ``cases`` are the open ones, ``last_contacts`` the latest; both newest first;
+    ``appointments`` and ``tasks`` are still to come, the soonest first. ``organisation`` is the CRM's id of the
+    company that a person belongs to: two people with one number and one ``organisation`` are one company.
+    ``numbers`` are theirs as the CRM holds them, where the adapter hands them back: who asked by a number checks that
+    one of them is it; they are shown nowhere. ``balance`` and ``dunning`` are a few words each, as a person reads
+    them. Raises ``ValueError`` for an empty or too long id, and for an unknown type.
     """
 
     adapter: str
@@ -297,6 +303,7 @@ class Party:
     balance: str | None = optional_line(WORD_LIMIT)
     dunning: str | None = optional_line(WORD_LIMIT)
     links: tuple[Link, ...] = at_most(LINKS_LIMIT)
+    numbers: tuple[str, ...] = field(default=(), converter=_numbers, eq=False, repr=False)
 
     @property
     def ref(self) -> PartyRef:

@@ -16,6 +16,7 @@ EVENT_TYPES: Final = (
     "card.offered",
     "card.shown",
     "card.withdrawn",
+    "card.updated",
     "agent.state",
     "call.updated",
     "callback.changed",

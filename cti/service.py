@@ -32,22 +32,30 @@ from cti.calls.callbacks import Callbacks
 from cti.calls.control import Control
 from cti.calls.desk import Desk
 from cti.calls.explain import explain
+from cti.calls.finder import Finder
 from cti.calls.gaps import Gaps
-from cti.calls.identification import Identifier
 from cti.calls.inbound import Inbound
+from cti.calls.key_entry import KeyEntry
+from cti.calls.late_cards import LateCards
+from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
+from cti.calls.newcomers import Newcomers
 from cti.calls.outbound import Outbound
 from cti.calls.outbox import Outbox
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
 from cti.calls.recordings import Recordings
+from cti.calls.remembered import Remembered
 from cti.calls.services import AMI_ERRORS, Services
 from cti.calls.tracker import LOOK, SWEEP, WANTED, Tracker
+from cti.calls.turned_away import TurnedAway
 from cti.calls.unasked import Unasked
 from cti.calls.unseen import Unseen
 from cti.calls.webhook import WebhookSender, webhook_agent
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
+from cti.identify.identification import Identification
+from cti.identify.identifier import Identifier, Owners
 from cti.logs import get_logger
 from cti.metrics import Metrics
 from cti.settings import Address, Settings
@@ -96,6 +104,32 @@ def make_adapters(settings: Settings, reactor: Any) -> dict[str, IAdapter]:
         name: kinds[adapter.kind](name, adapter.options, context)
         for name, adapter in settings.adapters.items()
     }
+
+
+def make_identifier(
+    settings: Settings,
+    adapters: Mapping[str, IAdapter],
+    clock: Any,
+    *,
+    owners: Owners,
+    remembered: Remembered,
+    ignored: Callable[[str], bool],
+    **more: Any,
+) -> Identifier:
+    """Who asks these adapters, as the configuration has it; `more` as `Identifier` takes it."""
+    return Identifier(
+        adapters,
+        clock,
+        owners=owners,
+        plan=settings.plan,
+        own=settings.own_numbers,
+        options=settings.identify.options,
+        asking={name: adapter.asking for name, adapter in settings.adapters.items()},
+        ignored=ignored,
+        spoken=remembered.spoken,
+        chosen=remembered.chosen,
+        **more,
+    )
 
 
 def seeds(settings: Settings, now: float) -> list[AgentRecord]:
@@ -155,9 +189,12 @@ class CtiService(Service):
         )
         self.calls = CallLog(self.store, reactor, self._call_ended)
         self.roster = Roster(self._now, self.calls.agent_changed)
+        self.turned_away = TurnedAway(self.calls, settings.identify, self._now)
         self.unseen = Unseen(self.calls, self.roster, self._services, self._identifier, self._now)
         self._channels = {name: Channels(reactor) for name in settings.asterisks}
-        self.unasked = Unasked(self.calls, self.roster, self._services, self._identifier, self._presentation)
+        self.unasked = Unasked(
+            self.calls, self.roster, self._services, self._identifier, self._presentation, self._known_late
+        )
         self.writing_up = WritingUp(
             calls=self.calls, roster=self.roster, services=self._services, now=self._now
         )
@@ -181,6 +218,25 @@ class CtiService(Service):
         kept = settings.http.session
         self.sessions = Sessions(
             self.store, reactor, Lifetime(kept.idle_hours * 3600.0, kept.days * 86_400.0)
+        )
+        self.finder = Finder(
+            adapters=lambda: self._adapters,
+            identify=self.identify,
+            owners=self.roster.owner_of,
+            sensitive=lambda: self.settings.sensitive_keys,
+            clock=reactor,
+            observe=self._identified,
+        )
+        self.late_cards = LateCards(
+            calls=self.calls, finder=self.finder, services=self._services, now=self._now
+        )
+        self.key_entry = KeyEntry(
+            finder=self.finder,
+            calls=self.calls,
+            services=self._services,
+            late_cards=self.late_cards,
+            now=self._now,
+            pbxes=settings.asterisks.keys(),
         )
         self._masking = Masking(settings.http.masking)
         self.audit = Audit(self.store, reactor)
@@ -216,6 +272,10 @@ class CtiService(Service):
             learn=self._learn,
             stood_still=self._stood_still,
             painted=self.painting.wait,
+            said=self.key_entry.identified,
+            freshen=self.late_cards.freshen,
+            late=self._known_late,
+            refusal=lambda caller: self.turned_away.lists.refusal(caller),
         )
         self.outbound = Outbound(
             calls=self.calls,
@@ -227,6 +287,8 @@ class CtiService(Service):
             answer_within=settings.answer_ms / 1000,
             measure=self.metrics,
             pbxes=settings.asterisks.keys(),
+            freshen=self.late_cards.freshen,
+            late=self._known_late,
         )
         self._adapters: dict[str, IAdapter] = {}
         self._use(settings)
@@ -244,9 +306,15 @@ class CtiService(Service):
             card_url=_card_url(settings),
             observe=self.metrics.operated,
             writing_up=self.writing_up,
+            late=self._known_late,
         )
         self.written = Written(
-            calls=self.calls, writing_up=self.writing_up, services=self._services, now=self._now
+            calls=self.calls,
+            writing_up=self.writing_up,
+            services=self._services,
+            now=self._now,
+            confirm=self.finder.confirmed,
+            chosen=self.late_cards.chosen,
         )
         self.callbacks = Callbacks(
             calls=self.calls,
@@ -268,6 +336,7 @@ class CtiService(Service):
             newest=self.hub.newest,
             missed=self.callbacks.count,
             now=self._now,
+            keys=lambda: self.finder.kinds.values(),
         )
         self.parties = Parties(
             adapters=lambda: self._adapters,
@@ -275,7 +344,19 @@ class CtiService(Service):
             writing_up=self.writing_up,
             written=self.written,
             services=self._services,
+            forget=lambda adapter, number: self._current_identifier.forget(adapter, number),
         )
+        self.newcomers = Newcomers(
+            calls=self.calls,
+            services=self._services,
+            identifier=self._identifier,
+            parties=self.parties,
+            late_cards=self.late_cards,
+            writing_up=self.writing_up,
+            roster=self.roster,
+            clock=reactor,
+        )
+        self.calls.on_news(self.newcomers.news)
         self._presence = Presence(self.hub.is_watched)
         self.recordings = Recordings(
             {
@@ -329,6 +410,7 @@ class CtiService(Service):
         self.store.on_events(self.hub.publish)
         self.store.on_foreign_change(self._foreign_change)
         self._load_agents()
+        self.turned_away.restore(self.store.listed_numbers())
         for call in self.calls.restore():
             log.info("a call was open when the server stopped", call=call.id, pbx=call.record.pbx)
         for reservation in self.store.reservations():
@@ -341,6 +423,7 @@ class CtiService(Service):
         self._password_thread.start()
         self._listen()
         self.outbox.startService()
+        self.newcomers.start()
         for pbx in self._pbxes.values():
             pbx.client.startService()
         self._every(BEAT, self._beat)
@@ -395,6 +478,8 @@ class CtiService(Service):
             self._site.close()
         self._password_thread.stop()
         await _done(self.outbox.stopService())
+        self.newcomers.stop()
+        self._current_identifier.close()
         for adapter in self._adapters.values():
             await adapter.stop()
         await self.store.stop()
@@ -435,12 +520,15 @@ class CtiService(Service):
         fresh = make_adapters(settings, self._reactor)
         self._adapters = {name: self._adapters[name] if name in same else fresh[name] for name in fresh}
         self.settings = settings
-        self._current_services = Services(settings.services.values(), settings.plan)
-        self._current_identifier = Identifier(
+        self._current_services = Services(settings.services.values(), settings.plan, settings.links)
+        self.turned_away.use(settings.identify)
+        self._current_identifier = make_identifier(
+            settings,
             self._adapters,
             self._reactor,
             owners=self.roster.owner_of,
-            budget=settings.identify.budget_ms / 1000,
+            remembered=Remembered(self.store),
+            ignored=lambda number: number in self.turned_away.lists.ignored,
             observe=self._identified,
         )
         self.metrics.configure(
@@ -452,6 +540,9 @@ class CtiService(Service):
 
     def _services(self) -> Services:
         return self._current_services
+
+    def _known_late(self, call: LiveCall, found: Identification) -> None:
+        self.late_cards.identified(call, found)
 
     def _identifier(self) -> Identifier:
         return self._current_identifier
@@ -495,11 +586,15 @@ class CtiService(Service):
         """What the dialplan asks or tells, by the script that it names."""
         if session.request.script == "outbound":
             return self.outbound.place(session)
+        if session.request.script == "identify":
+            return self.key_entry.identify(session)
         return self.inbound.route(session)
 
     def _overflow(self, session: AgiSession) -> Coroutine[Any, Any, None]:
         if session.request.script == "outbound":
             return self.outbound.fall_open(session)
+        if session.request.script == "identify":
+            return self.key_entry.fall_open(session)
         return self.inbound.fall_open(session)
 
     async def _up(self, name: str) -> None:
@@ -677,6 +772,7 @@ class CtiService(Service):
         known = {id: self.roster.record(id).wish_since for id in self.roster.agents}
         self._end_wrap_ups(r.id for r in records if r.wish_since != known.get(r.id, r.wish_since))
         self.roster.load([self.roster.record(r.id) if r.id in newer else r for r in records])
+        self.turned_away.restore(self.store.listed_numbers())
         self.tokens.forget()
         self.sessions.forget()
         self.hub.poke()
@@ -735,6 +831,7 @@ class CtiService(Service):
                     self.writing_up,
                     self.callbacks,
                     self.parties,
+                    self.finder,
                 ),
                 recordings=self.recordings,
                 explain=self._explain,
@@ -754,6 +851,7 @@ class CtiService(Service):
                     url=http.url,
                     metrics_allow=http.metrics_allow,
                     requests_per_minute=http.requests_per_minute,
+                    links=lambda: self.settings.links,
                 ),
             )
         )
@@ -779,6 +877,7 @@ class CtiService(Service):
             services=self._services(),
             identifier=self._identifier(),
             roster=self.roster,
+            refusal=self.turned_away.lists.refusal,
         )
 
     def health(self) -> Mapping[str, Component]:

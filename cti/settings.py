@@ -25,6 +25,18 @@ from cti.asterisk.cdr import CdrFile
 from cti.dialling import CLASSES, DEFAULT_CLASSES, DiallingRules
 from cti.event_types import EVENT_TYPES
 from cti.hours import OpeningHours, read_hours
+from cti.identify.lists import wrong_with_pattern
+from cti.identify.options import (
+    ASK,
+    LONGEST_DEADLINE,
+    POLICIES,
+    Asking,
+    CacheSettings,
+    Live,
+    Options,
+    Order,
+)
+from cti.links import MAX_TITLE, LinkTemplate
 from cti.numbers import NumberKind, NumberPlan
 from cti.secret import Secret, SecretError, read_secret
 from cti.yaml_file import (
@@ -39,12 +51,16 @@ from cti.yaml_file import (
 )
 from routing.facts import is_phone
 from routing.rules import (
+    AT_ANSWER,
+    AT_END,
     MAX_TIMEOUT as MAX_RING_TIMEOUT,
     OPEN_CARD,
     RING_TIMEOUT,
     Mode,
+    Newcomers,
     Path as Keys,
     QuickCreate,
+    Rejection,
     Rule,
     RulesError,
     Service,
@@ -67,6 +83,8 @@ MAX_WRAP_UP: Final = 3600
 MAX_CARD_LEAD_MS: Final = 2000
 MAX_DISPOSITIONS: Final = 100
 PARTY_CREATED: Final = ("contact", "lead")
+PARTY_TYPES: Final = ("contact", "organisation", "lead", "partner", "supplier")
+MAX_LINKS: Final = 20
 
 # What the contract names and nothing in this version does yet: refused, since it would route nothing.
 LATER_MODES: Final = (Mode.PARALLEL,)
@@ -201,11 +219,15 @@ class Asterisk:
 
 @frozen
 class AdapterSettings:
-    """`options`: an instance of the kind's `options_class`; not shown, since it may hold a password."""
+    """`options`: an instance of the kind's `options_class`; not shown, since it may hold a password.
+
+    `asking`: what every adapter may be told. Another one of these makes no other adapter.
+    """
 
     name: str
     kind: str
     options: Any = field(repr=False)
+    asking: Asking = field(factory=Asking, eq=False)
 
 
 @frozen
@@ -230,9 +252,27 @@ class Webhook:
 
 @frozen
 class Identify:
-    """`budget_ms`: what all adapters together may take."""
+    """How it is found out who is calling.
+
+    `budget_ms`: what all adapters together may take. `patience_ms`: how long others are waited for once somebody is
+    found. `ambiguity`: what settles which of several it is. `ignored`, `blocked`: numbers (E.164) and prefixes such
+    as `+49900*`; `reject`: how who is blocked is turned away, `announce`: the sound they hear before, None: none.
+    """
 
     budget_ms: int = 800
+    patience_ms: int = 250
+    order: Order = Order.PARALLEL
+    cache: CacheSettings = field(factory=CacheSettings)
+    ambiguity: tuple[str, ...] = POLICIES
+    ignored: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    reject: Rejection = Rejection.DECLINED
+    announce: str | None = None
+
+    @property
+    def options(self) -> Options:
+        """The same for who asks, in seconds."""
+        return Options(self.budget_ms / 1000, self.patience_ms / 1000, self.order, self.cache, self.ambiguity)
 
 
 @frozen
@@ -281,7 +321,9 @@ class Log:
 class Settings:
     """The whole file. `base`: its directory, to which relative paths refer; `numbers`: number → service.
 
-    `answer_ms`: what an answer to Asterisk may take in all. `advice`: what is no problem, and should be known.
+    `answer_ms`: what an answer to Asterisk may take in all. `links`: ways from cards into other systems.
+    `sensitive_keys`: kinds of key that are to be seen nowhere, whatever their adapter says of them. `advice`: what is
+    no problem, and should be known.
     """
 
     path: Path
@@ -303,6 +345,8 @@ class Settings:
     call_control: CallControl
     log: Log
     desk: Desk = Desk()
+    links: tuple[LinkTemplate, ...] = ()
+    sensitive_keys: frozenset[str] = frozenset()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
 
     @property
@@ -386,6 +430,8 @@ class _Reader:
             self._wrong(
                 place, f"listens on port {http.listen.port} as fastagi does; another port would be right"
             )
+        links = tuple(self._links(top.get("links"), adapters))
+        sensitive = frozenset(self._sensitive_keys(top.get("keys")))
         call_control = None if plan is None else self._call_control(top.get("call_control"), plan)
         if plan is None or store is None or call_control is None:
             return None
@@ -409,6 +455,8 @@ class _Reader:
             call_control=call_control,
             log=Log(level),
             desk=self._desk(top.get("desk")),
+            links=links,
+            sensitive_keys=sensitive,
             advice=tuple(sorted(set(self._file.advice))),
         )
 
@@ -702,16 +750,45 @@ class _Reader:
             kind_place = section.need("kind", "directory")
             kind = self._file.text(kind_place)
             options: Any = None
+            asking = self._asking(section)
             if kind_place is not None and kind is not None:
                 if kind in self._adapter_kinds:
                     options = self._options(each, section, self._adapter_kinds[kind])
                 else:
                     self._wrong(kind_place, unknown("kind of adapter", kind, self._adapter_kinds))
-            yield name, AdapterSettings(name, kind or "", options)
+            yield name, AdapterSettings(name, kind or "", options, asking)
+
+    def _asking(self, section: Section) -> Asking:
+        """What may stand beside `kind`, whatever that is."""
+        default = Asking()
+        milliseconds = round(default.deadline * 1000)
+        longest = round(LONGEST_DEADLINE * 1000)
+        live = section.get("live")
+        breaker = self._file.section(section.get("breaker"), ("failures", "seconds"))
+        return Asking(
+            self._file.whole(section.get("deadline_ms"), milliseconds, 10, longest) / 1000,
+            self._file.whole(section.get("concurrency"), default.concurrency, 1, 1000),
+            self._per_second(section.get("per_second")),
+            self._file.yes_or_no(section.get("index"), default.index),
+            None if live is None else Live(self._file.choice(live, Live.UNKNOWN, "word", tuple(Live))),
+            self._file.whole(breaker.get("failures"), default.breaker_failures, 1, 1000),
+            self._file.whole(breaker.get("seconds"), round(default.breaker_seconds), 1, 3600),
+        )
+
+    def _per_second(self, place: Place | None) -> float | None:
+        if place is None:
+            return None
+        value = self._file.plain(place)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 10_000:
+            self._wrong(place, "is no number of questions a second; 0.01 to 10000 would be right")
+            return None
+        return float(value)
 
     def _options(self, each: Place, section: Section, options_class: type[Any]) -> Any:
         before = len(self._file.problems)
-        plain = {key: self._file.plain(place) for key, place in section.entries.items() if key != "kind"}
+        plain = {
+            key: self._file.plain(place) for key, place in section.entries.items() if key not in _OF_ANY_KIND
+        }
         if len(self._file.problems) > before:
             return None
         try:
@@ -825,6 +902,7 @@ class _Reader:
                 card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
                 quick_create=self._quick_create(section.get("quick_create"), adapters),
                 hours=hours.get(self._file.choice(section.get("hours"), "", "hours", hours)),
+                newcomers=self._newcomers(section.get("unknown"), adapters),
             )
         return services, {number: service for service in services.values() for number in service.numbers}
 
@@ -866,6 +944,19 @@ class _Reader:
             self._file.choice(section.get("type"), "contact", "type of party", PARTY_CREATED),
         )
 
+    def _newcomers(self, place: Place | None, adapters: Collection[str]) -> Newcomers | None:
+        if place is None:
+            return None
+        section = self._file.section(
+            self._file.section(place, ("create",)).need("create", "{adapter: crm, type: lead}"),
+            ("adapter", "type", "when"),
+        )
+        return Newcomers(
+            self._file.choice(section.need("adapter", "crm"), "", "adapter", adapters),
+            self._file.choice(section.get("type"), "lead", "type of party", PARTY_CREATED),
+            self._file.choice(section.get("when"), AT_END, "moment", (AT_ANSWER, AT_END)),
+        )
+
     def _desk(self, place: Place | None) -> Desk:
         section = self._file.section(place, ("ready_without_desktop", "pause_reasons"))
         reasons = self._file.items(section.get("pause_reasons"), "[lunch]")
@@ -874,6 +965,35 @@ class _Reader:
             self._file.yes_or_no(section.get("ready_without_desktop"), Desk().ready_without_desktop),
             named if "pause_reasons" in section.entries else Desk().pause_reasons,
         )
+
+    def _links(self, place: Place | None, adapters: Collection[str]) -> Iterator[LinkTemplate]:
+        example = '[{title: ERP, url: "https://erp.example/{party.id}"}]'
+        for count, each in enumerate(self._file.items(place, example), 1):
+            if count == MAX_LINKS + 1:
+                self._wrong(each, f"is one too many; at most {MAX_LINKS} would be right")
+            section = self._file.section(each, ("title", "url", "adapter", "type"))
+            title = self._file.text(section.need("title", "ERP"), one_line=True)
+            url_place = section.need("url", '"https://erp.example/customer/{party.id}"')
+            url = self._file.text(url_place, one_line=True)
+            adapter, type = section.get("adapter"), section.get("type")
+            if title is None or url is None or url_place is None:
+                continue
+            try:
+                yield LinkTemplate(
+                    title[:MAX_TITLE],
+                    url,
+                    None if adapter is None else self._file.choice(adapter, "", "adapter", adapters),
+                    None if type is None else self._file.choice(type, "", "type of party", PARTY_TYPES),
+                )
+            except ValueError as error:
+                self._wrong(url_place, str(error))
+
+    def _sensitive_keys(self, place: Place | None) -> Iterator[str]:
+        section = self._file.section(place, ("sensitive",))
+        for each in self._file.items(section.get("sensitive"), "[card]"):
+            name = self._file.text(each, one_line=True)
+            if name is not None:
+                yield name
 
     def _numbers(
         self, place: Place | None, plan: NumberPlan | None, of_number: dict[str, Place]
@@ -949,7 +1069,7 @@ class _Reader:
         return text
 
     def _times(self, top: Section) -> tuple[Identify, int]:
-        section = self._file.section(top.get("identify"), ("budget_ms",))
+        section = self._file.section(top.get("identify"), _IDENTIFY)
         budget_place = section.get("budget_ms")
         budget = self._file.whole(budget_place, Identify().budget_ms, 10, MAX_ANSWER_MS)
         answer = self._file.whole(top.get("answer_ms"), 1500, 100, MAX_ANSWER_MS)
@@ -959,7 +1079,55 @@ class _Reader:
                 f"identifying may take {budget} ms of the {answer} ms (answer_ms) in which Asterisk is"
                 " answered; less would be right",
             )
-        return Identify(budget), answer
+        default = Identify()
+        announce = section.get("announce")
+        return (
+            Identify(
+                budget,
+                self._file.whole(section.get("patience_ms"), default.patience_ms, 0, MAX_ANSWER_MS),
+                Order(self._file.choice(section.get("order"), default.order, "order", tuple(Order))),
+                self._cache(section.get("cache")),
+                self._ambiguity(section.get("ambiguity")),
+                tuple(self._patterns(section.get("ignored"))),
+                tuple(self._patterns(section.get("blocked"))),
+                Rejection(self._file.choice(section.get("reject"), default.reject, "way", tuple(Rejection))),
+                self._sound(announce),
+            ),
+            answer,
+        )
+
+    def _cache(self, place: Place | None) -> CacheSettings:
+        section = self._file.section(place, ("seconds", "misses_seconds", "entries"))
+        default = CacheSettings()
+        return CacheSettings(
+            self._file.whole(section.get("seconds"), round(default.seconds), 0, 3600),
+            self._file.whole(section.get("misses_seconds"), round(default.misses_seconds), 0, 3600),
+            self._file.whole(section.get("entries"), default.entries, 0, 1_000_000),
+        )
+
+    def _ambiguity(self, place: Place | None) -> tuple[str, ...]:
+        if place is None:
+            return POLICIES
+        places = self._file.items(place, "[company, ask]", at_least_one=True)
+        policies = [self._file.choice(each, ASK, "policy", POLICIES) for each in places]
+        for each, policy in zip(places, policies, strict=True):
+            if policies.count(policy) > 1:
+                self._wrong(each, f"{policy} stands here twice; once would be right")
+        if ASK in policies[:-1]:
+            self._wrong(
+                places[policies.index(ASK)],
+                "leaves nothing to the policies behind it; `ask` at the end would be right",
+            )
+        return tuple(policies)
+
+    def _patterns(self, place: Place | None) -> Iterator[str]:
+        for each in self._file.items(place, '["+49900*"]'):
+            text = self._file.text(each)
+            wrong = None if text is None else wrong_with_pattern(text)
+            if wrong is not None:
+                self._wrong(each, f"{quoted(text or '')} {wrong}")
+            elif text is not None:
+                yield text
 
     # Shapes of values
 
@@ -1045,7 +1213,30 @@ _TOP: Final = (
     "reservation",
     "call_control",
     "desk",
+    "keys",
+    "links",
     "log",
+)
+#: What may stand at any adapter, beside what its kind takes.
+_OF_ANY_KIND: Final = (
+    "kind",
+    "deadline_ms",
+    "concurrency",
+    "per_second",
+    "index",
+    "live",
+    "breaker",
+)
+_IDENTIFY: Final = (
+    "budget_ms",
+    "patience_ms",
+    "order",
+    "cache",
+    "ambiguity",
+    "ignored",
+    "blocked",
+    "reject",
+    "announce",
 )
 _SERVICE: Final = (
     "numbers",
@@ -1062,6 +1253,7 @@ _SERVICE: Final = (
     "open_card",
     "card_lead_ms",
     "quick_create",
+    "unknown",
 )
 
 _CALL_CONTROL: Final = (

@@ -143,6 +143,20 @@ class QuickCreate:
     type: str = "contact"
 
 
+#: When an unknown caller is taken in: once somebody talks with them, or at the end of the call, whatever came of it.
+AT_ANSWER: Final = "answer"
+AT_END: Final = "end"
+
+
+@frozen
+class Newcomers:
+    """Who calls and is unknown is taken into this adapter as this type of party, without anybody doing it."""
+
+    adapter: str
+    type: str = "lead"
+    when: str = AT_END
+
+
 @frozen
 class Service:
     """What callers dial. `numbers`: E.164 or internal. `fallback`: `context,exten,prio`.
@@ -153,6 +167,7 @@ class Service:
     What follows is for the agents' desktop, and decides nothing: the `title` that is shown; `wrap_up`, the seconds to
     write a call up; `dispositions`, by id the label in each language, `""` for any; `disposition`, `optional` or
     `required`; `open_card`, one of `OPEN_CARD`; `card_lead_ms`, how long a call waits for the card to be painted.
+    `newcomers`: what becomes of unknown callers.
     """
 
     name: str
@@ -170,6 +185,7 @@ class Service:
     card_lead_ms: int = 0
     quick_create: QuickCreate | None = None
     hours: IOpeningHours | None = field(default=None, repr=False)
+    newcomers: Newcomers | None = None
 
     @property
     def disposition_required(self) -> bool:

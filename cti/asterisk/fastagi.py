@@ -41,6 +41,8 @@ BACKLOG = 1024
 SWEEP_SECONDS = 0.25
 """How often deadlines are looked at: one timer for all sessions costs less than one a command."""
 
+_LONGEST_PROMPT = 60.0
+
 _log = Logger()
 
 
@@ -133,6 +135,21 @@ class AgiSession(Protocol):
         reply = await self._send(agi_parser.get_variable(name))
         return reply.value if reply.result == "1" else None
 
+    async def read_digits(self, prompt: str, seconds: float, most: int) -> str:
+        """What the caller types, up to `#` or `most` keys: `prompt` is played, then each key may take `seconds`.
+
+        Nothing of it is in Asterisk's log or events, unlike with the dialplan's `Read()` (app_read.c, "User
+        entered"); only `agi set debug on`, and what shows single keys, such as the log's level `dtmf`, do show it.
+        Raises AgiHangup if the caller is gone.
+        """
+        patience = _LONGEST_PROMPT + (most + 1) * seconds
+        reply = await self._send(
+            agi_parser.command("GET DATA", prompt, str(round(seconds * 1000)), str(most)), patience
+        )
+        if reply.result == "-1":
+            raise AgiHangup("the caller is gone, or their time is up")
+        return reply.result
+
     def finish(self) -> None:
         """End the session: the dialplan goes on. Ends by itself when the handler returns.
 
@@ -148,12 +165,12 @@ class AgiSession(Protocol):
 
     # Commands and their answers.
 
-    def _send(self, line: bytes) -> Deferred[Reply]:
+    def _send(self, line: bytes, seconds: float | None = None) -> Deferred[Reply]:
         refused = self._refusal()
         if refused is not None:
             return fail(refused)
         self._waiting = Deferred()
-        self._start(line)
+        self._start(line, seconds)
         return self._waiting
 
     def _send_all(self, lines: Iterable[bytes]) -> Deferred[None]:
@@ -176,10 +193,10 @@ class AgiSession(Protocol):
             return AgiBusy("a command is still being answered")
         return None
 
-    def _start(self, line: bytes) -> None:
-        """Send the first command of several, or the only one."""
+    def _start(self, line: bytes, seconds: float | None = None) -> None:
+        """Send the first command of several, or the only one, which may take so long."""
         self._parser.expect_reply()
-        self._deadline = self._clock.seconds() + self._factory.command_timeout
+        self._deadline = self._clock.seconds() + (seconds or self._factory.command_timeout)
         self._write(line)
 
     def _write(self, line: bytes) -> None:

@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 from cti.agents.roster import AgentNotReady, AgentUnknown, PhoneOutOfSight, Roster
 from cti.asterisk.channels import JOIN_SECONDS, Channels, NotConfirmed
 from cti.asterisk.pbx import Listening, NotDone, NotPossible, Pbx, PbxAway, PbxError, Refused
-from cti.calls.identification import Identifier
-from cti.calls.inbound import brief_party, card_body, new_record, party_facts
+from cti.calls.card import card_body
+from cti.calls.inbound import brief_party, new_record, party_facts
 from cti.calls.life import Assigned, LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.recordings import next_file
@@ -27,6 +27,8 @@ from cti.calls.targets import NobodyThere, Target, ToAgents, ToNumber, ToService
 from cti.calls.tracker import Tracker
 from cti.calls.writing_up import WritingUp
 from cti.dialling import Allowance
+from cti.identify.identification import Identification
+from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.settings import CallControl
@@ -157,8 +159,12 @@ class Control:
         card_url: str | None,
         observe: Callable[[str, str], None],
         writing_up: WritingUp,
+        late: Callable[[LiveCall, Identification], None],
     ) -> None:
-        """`observe(operation, outcome)` counts; `card_url` is where a call's card is, with `{call}` for its id."""
+        """`observe(operation, outcome)` counts; `card_url` is where a call's card is, with `{call}` for its id.
+
+        `late(call, found)`: an adapter has said who is called, after the others.
+        """
         self._calls = calls
         self._tracker = tracker
         self._roster = roster
@@ -170,6 +176,7 @@ class Control:
         self._card_url = card_url
         self._observe = observe
         self._writing_up = writing_up
+        self._late = late
         self._at_work: set[str] = set()
         self._taped: dict[str, str | None] = {}
         self.use(settings)
@@ -651,7 +658,7 @@ class Control:
 
     async def _identify_called(self, call: LiveCall, number: Number) -> None:
         """Who is called: found out while the agent's phone rings, and shown to them."""
-        identified = await self._identifier().identify(number)
+        identified = await self._identifier().identify(number, lambda found: self._late(call, found))
         agent = call.record.agent
         if call.over or agent is None:
             return
@@ -659,7 +666,7 @@ class Control:
         call.record.party = brief_party(party_facts(identified))
         unit = self._calls.unit()
         unit.put_call(call.record)
-        call.show(unit, self._now(), agent, card_body(call, identified, None, self._services().plan))
+        call.show(unit, self._now(), agent, card_body(call, identified, None, self._services()))
         self._calls.write(call, unit)
 
     @contextmanager

@@ -7,6 +7,7 @@ What may be done is asked of `control`, what is being written up of `writing_up`
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from adapters.base import KeyKind
 from cti.agents.roster import Roster
 from cti.calls.control import Control
 from cti.calls.life import LiveCall
@@ -39,8 +40,12 @@ class Desk:
         newest: Callable[[], int],
         missed: Callable[[str], int],
         now: Callable[[], float],
+        keys: Callable[[], Iterable[KeyKind]],
     ) -> None:
-        """`newest`: number of the event published last. `missed(agent)`: how many callbacks wait for them."""
+        """`newest`: number of the event published last. `missed(agent)`: how many callbacks wait for them.
+
+        `keys`: by which kinds of key a party can be found.
+        """
         self._calls = calls
         self._roster = roster
         self._services = services
@@ -51,6 +56,7 @@ class Desk:
         self._newest = newest
         self._missed = missed
         self._now = now
+        self._keys = keys
 
     def snapshot(self, agent: str) -> dict[str, Any]:
         """Everything that their desktop shows at once. Raises `AgentUnknown`, `StoreError`."""
@@ -66,6 +72,9 @@ class Desk:
             | {"why_not": view.why_not, "phone": view.phone, "wrap_up_until": until},
             "services": dict(self._services().titles),
             "pause_reasons": list(self._settings().pause_reasons),
+            "keys": [
+                {"name": kind.name, "title": kind.title, "sensitive": kind.sensitive} for kind in self._keys()
+            ],
             "calls": [self.call(call, agent) for call in self._of(agent)],
             "unwritten": {"count": owed - self._is_owed(agent)},
             "missed": {"count": self._missed(agent)},
@@ -81,7 +90,7 @@ class Desk:
         body = card.body if card is not None else call.card
         parties: Sequence[Mapping[str, Any]] = (body or {}).get("parties", ())
         chosen = (record.party or {}).get("match") == CHOSEN
-        choose = len(parties) > 1 and not chosen
+        choose = len(parties) > 1 and record.party is None
         return {
             "call": with_display(call_json(record), self._services().plan.display),
             "etag": etag_of(record),

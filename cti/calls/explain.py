@@ -1,13 +1,15 @@
 """What would be decided for a call, without a call: the dry run behind `cti explain` and `POST /api/v1/explain`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cti.agents.roster import Roster
-from cti.calls.identification import Identifier
 from cti.calls.inbound import decision_for, party_facts, wall_clock
 from cti.calls.present import iso
 from cti.calls.services import Services
+from cti.identify.identifier import Identifier
+from cti.numbers import Number
+from routing.decide import Decision
 from routing.facts import Facts
 
 
@@ -19,13 +21,16 @@ async def explain(
     services: Services,
     identifier: Identifier,
     roster: Roster,
+    refusal: Callable[[Number], Decision | None],
 ) -> Mapping[str, Any]:
     """The decision for this caller at this dialled number, with everything that led to it.
 
     Nobody is reserved, nothing is written. `at` (epoch seconds) is what rules see; agents are as they are now.
+    `refusal(caller)`: the decision for who is blocked.
     """
     service, called = services.of(called_raw)
     caller = services.plan.parse(caller_raw)
+    refused = refusal(caller)
     identified = await identifier.identify(caller)
     facts = Facts(
         at=at,
@@ -39,7 +44,7 @@ async def explain(
         groups=roster.groups,
         clock=wall_clock(service, at),
     )
-    decision = decision_for(service, facts)
+    decision = refused or decision_for(service, facts)
     return {
         "at": iso(at),
         "from": {"raw": caller.raw, "e164": caller.e164, "kind": str(caller.kind)},

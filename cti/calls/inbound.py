@@ -13,16 +13,18 @@ from twisted.internet.task import deferLater
 from cti.agents.roster import Roster
 from cti.asterisk.channels import device_of
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
-from cti.calls.identification import Identification, Identifier, Outcome
+from cti.calls.card import card_body
 from cti.calls.life import LiveCall, is_call_id, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
+from cti.identify.identification import SEVERAL, Identification, Outcome
+from cti.identify.identifier import Identifier
 from cti.logs import get_logger
-from cti.numbers import Number, NumberKind, NumberPlan
+from cti.numbers import Number, NumberKind
 from cti.store.base import StoreError, Unit
-from cti.store.records import CallRecord, ChannelRecord, DecisionRecord
+from cti.store.records import CallRecord, ChannelRecord, DecisionRecord, Key
 from routing.clock import WallClock
 from routing.decide import Action, Decision, decide
 from routing.facts import Facts
@@ -48,7 +50,7 @@ class CallIsOver(Exception):
 class Asked:
     """A question on its way: what Asterisk sent, whose call it is, and since when (epoch seconds).
 
-    `assigned`: what an agent who passed the call on has decided.
+    `assigned`: what an agent who passed the call on has decided. `refusal`: of a caller who is blocked.
     """
 
     request: RouteRequest
@@ -57,6 +59,7 @@ class Asked:
     called: Number
     service: Service | None
     assigned: Decision | None = None
+    refusal: Decision | None = None
 
     @property
     def steered(self) -> bool:
@@ -86,6 +89,10 @@ class Inbound:
         learn: Callable[[str, Service], None],
         stood_still: Callable[[], bool],
         painted: "Callable[[LiveCall, Collection[str], float], Awaitable[None]]",
+        said: Callable[[Key], Identification | None],
+        freshen: Callable[[LiveCall], None],
+        late: Callable[[LiveCall, Identification], None],
+        refusal: Callable[[Number], Decision | None],
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
 
@@ -94,7 +101,10 @@ class Inbound:
         `{call}` for its id; None where there is no page. `pbxes`: names of the Asterisks that may ask.
         `learn(did, service)` is told by which form of its number a service was reached. `stood_still`:
         whether this process was frozen a moment ago, and may be reading questions that nobody waits for.
-        `painted(call, agents, seconds)`: waits until one of them sees the card.
+        `painted(call, agents, seconds)`: waits until one of them sees the card. `said(channel)`: who its caller is,
+        by a key that they typed before. `freshen(call)`: asks for more of who is on the card, once it is shown.
+        `late(call, found)`: an adapter has said who it is, too late for the decision. `refusal(caller)`: what is
+        decided for who is blocked, None for others.
         """
         self._calls = calls
         self._tracker = tracker
@@ -110,6 +120,10 @@ class Inbound:
         self._learn = learn
         self._stood_still = stood_still
         self._painted = painted
+        self._said = said
+        self._freshen = freshen
+        self._late = late
+        self._refusal = refusal
 
     async def route(self, session: AgiSession) -> None:
         """One question of the dialplan, answered."""
@@ -133,13 +147,13 @@ class Inbound:
             identified = await self._identify(asked, call)
             facts = self._facts(asked, call, identified)
             asked = evolve(asked, assigned=assigned_to(call, asked.at))
-            decision = asked.assigned or decision_for(asked.service, facts)
+            decision = asked.assigned or asked.refusal or decision_for(asked.service, facts)
             self._reserve(asked, call, identified, facts, decision, unit)
             answer = self._variables(asked, call, decision)
             told = self._begin_to_answer(session, answer)
             await self._log_and_show(asked, call, unit)
             await self._let_paint(asked, call, decision)
-            await self._answer(session, asked, call, decision, told, answer)
+            await self._answer(session, asked, call, decision, identified, told, answer)
         except CallIsOver:
             log.info("the caller hung up before the answer", call=call.id)
         except LogTooSlow as error:
@@ -173,7 +187,7 @@ class Inbound:
         caller = services.plan.parse(
             None if request.caller == "unknown" else request.caller, presentation=request.presentation
         )
-        return Asked(request, at, caller, called, service)
+        return Asked(request, at, caller, called, service, refusal=self._refusal(caller))
 
     async def _whose(self, asked: Asked) -> LiveCall:
         """The call that is asked about: a living one, one that was wrongly taken for dead, or a new one."""
@@ -238,9 +252,18 @@ class Inbound:
         return unit
 
     async def _identify(self, asked: Asked, call: LiveCall) -> Identification:
-        """Who is calling: asked of the CRMs once a call."""
+        """Who is calling: as they have said themselves, else asked of the CRMs, once a call."""
+        said = self._said((asked.request.pbx, asked.request.uniqueid))
+        if said is not None:
+            call.identification = None
         if call.identification is None:
-            call.identification = identified = await self._identifier().identify(asked.caller)
+            if asked.refusal is not None:
+                call.identification = Identification(asked.caller, ignored=True)
+                return call.identification
+            identified = said or await self._identifier().identify(
+                asked.caller, lambda found: self._late(call, found)
+            )
+            call.identification = identified
             for answer in identified.adapters:
                 if answer.outcome in (Outcome.TIMEOUT, Outcome.ERROR):
                     log.warning(
@@ -252,9 +275,8 @@ class Inbound:
                         why=answer.error,
                     )
             call.record.identify_ms = identified.ms
-            if identified.party is not None:
-                call.party = party_facts(identified)
-                call.record.party = brief_party(call.party)
+            call.party = party_facts(identified)
+            call.record.party = brief_party(call.party)
         return call.identification
 
     def _facts(self, asked: Asked, call: LiveCall, identified: Identification) -> Facts:
@@ -304,7 +326,7 @@ class Inbound:
                 reason=decision.reason,
                 facts=facts.as_json(),
                 trace=[step.as_json() for step in decision.trace],
-                identification={"adapters": [outcome.as_json() for outcome in identified.adapters]},
+                identification=identified.facts(),
                 last=facts.last,
             )
         )
@@ -314,14 +336,13 @@ class Inbound:
             for reservation in self._roster.reserve(decision.agents, call.id, record.attempt, expires):
                 unit.put_reservation(reservation)
             call.action = str(decision.action)
-            call.offer_to(
-                unit, at, decision, card_body(call, identified, asked.service, self._services().plan)
-            )
+            call.offer_to(unit, at, decision, card_body(call, identified, asked.service, self._services()))
         else:
             if asked.steered:
                 # Not shown yet: for an agent whom the company's own dialplan may ring.
-                call.card = card_body(call, identified, asked.service, self._services().plan)
-            call.send_elsewhere(unit, at, str(decision.action if asked.steered else Action.FALLBACK))
+                call.card = card_body(call, identified, asked.service, self._services())
+            action = decision.action if asked.refusal is None else Action.REJECT
+            call.send_elsewhere(unit, at, str(action if asked.steered else Action.FALLBACK))
         unit.put_call(record)
 
     def _emit_routed(self, unit: Unit, call: LiveCall, decision: Decision, at: float) -> None:
@@ -370,6 +391,7 @@ class Inbound:
             raise LogTooSlow(str(error)) from error
         if call.cards:
             self._measure.card_offered(self._clock.seconds() - asked.at)
+            self._freshen(call)
         self._still_there(asked, call)
 
     async def _let_paint(self, asked: Asked, call: LiveCall, decision: Decision) -> None:
@@ -386,6 +408,7 @@ class Inbound:
         asked: Asked,
         call: LiveCall,
         decision: Decision,
+        identified: Identification,
         told: "Deferred[BaseException | None]",
         answer: Sequence[tuple[str, str]],
     ) -> None:
@@ -407,6 +430,7 @@ class Inbound:
             agents=decision.agents,
             rule=decision.rule,
             attempt=call.record.attempt,
+            adapters={each.adapter: each.outcome.value for each in identified.adapters},
             ms=round(seconds * 1000, 1),
         )
 
@@ -551,35 +575,22 @@ _OF_THE_CARD: Final = ("notes", "cases", "last_contacts", "appointments", "tasks
 
 
 def party_facts(identified: Identification) -> dict[str, Any] | None:
-    """What rules may look at of the party: all but the long texts and lists, which are the card's."""
+    """What rules may look at of the party: all but the long texts and lists, which are the card's.
+
+    Of somebody who may be any of several, no more than that.
+    """
     if identified.party is None:
-        return None
+        return {"match": SEVERAL} if identified.ambiguous else None
     whole = identified.party.as_json(identified.owner)
     return {key: value for key, value in whole.items() if key not in _OF_THE_CARD}
 
 
 def brief_party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The party as it stands in the log and in events; the rest is the card's."""
-    if party is None:
+    """The party as it stands in the log and in events; the rest is the card's. None if it may be any of several."""
+    if party is None or party.get("id") is None:
         return None
     return {
         key: party.get(key) for key in ("adapter", "type", "id", "name", "company", "url", "owner", "match")
-    }
-
-
-def card_body(
-    call: LiveCall, identified: Identification, service: Service | None, plan: NumberPlan
-) -> dict[str, Any]:
-    """The client card: everything that is known of the other side, and what the dialled service asks of the agent."""
-    numbers = {"from": call.record.from_number, "to": call.record.to_number}
-    return {
-        **numbers,
-        "display": {side: plan.display(number) for side, number in numbers.items()},
-        "from_kind": call.record.from_kind,
-        "service": service.name if service is not None else None,
-        "instruction": service.instruction if service is not None else None,
-        "parties": [identified.party_json(party) for party in identified.parties],
-        "reason": call.record.reason,
     }
 
 

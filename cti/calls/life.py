@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
 
-from cti.calls.identification import Identification
 from cti.calls.present import iso
+from cti.identify.identification import Identification
 from cti.store.base import CallDetail, Unit
 from cti.store.records import CallRecord, CardRecord, ChannelRecord, Key, SegmentRecord
 from routing.decide import Decision

@@ -39,7 +39,7 @@ class CallLog:
         self.store = store
         self._clock = clock
         self._ended = ended
-        self._on_news: Callable[[Unit, LiveCall], None] = lambda _unit, _call: None
+        self._on_news: list[Callable[[Unit, LiveCall], None]] = []
         self._news: dict[str, tuple[float, AgentView]] = {}
         self._calls: dict[str, LiveCall] = {}
         self._channels: dict[Key, LiveCall] = {}
@@ -48,7 +48,7 @@ class CallLog:
 
     def on_news(self, also: Callable[[Unit, LiveCall], None]) -> None:
         """Before news of a call are written, `also` may add to them what else becomes true with them."""
-        self._on_news = also
+        self._on_news.append(also)
 
     def restore(self) -> list[LiveCall]:
         """Take up the calls that were open when the server stopped."""
@@ -98,6 +98,10 @@ class CallLog:
     def consulted_from(self, agent: str) -> str | None:
         """The call that a new call of this agent's is a consultation of: they talk in it, or hold it."""
         return next((call.id for call in self.of_agent(agent) if agent in call.talking), None)
+
+    def from_number(self, number: str) -> Iterable[LiveCall]:
+        """The calls that this number (E.164) makes now."""
+        return [call for call in self._calls.values() if call.record.from_number == number]
 
     def of_pbx(self, pbx: str) -> Iterable[LiveCall]:
         """The calls that one Asterisk knows of; a copy, so that they may end meanwhile."""
@@ -176,11 +180,12 @@ class CallLog:
         self._ended(call.record)
 
     def _add_to(self, unit: Unit, call: LiveCall) -> None:
-        try:
-            self._on_news(unit, call)
-        except Exception:
-            # A fault in what follows from a call must not cost the call.
-            log.exception("what follows from a call's news is not written", call=call.id)
+        for also in self._on_news:
+            try:
+                also(unit, call)
+            except Exception:
+                # A fault in what follows from a call must not cost the call.
+                log.exception("what follows from a call's news is not written", call=call.id)
 
     def _refused(self, failure: Failure, call: LiveCall, unit: Unit) -> None:
         self._not_written(failure, call)

@@ -13,11 +13,10 @@ from twisted.internet.defer import TimeoutError
 from cti.agents.roster import Roster
 from cti.asterisk.channels import device_of
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
-from cti.calls.identification import Identification, Identifier
+from cti.calls.card import card_body
 from cti.calls.inbound import (
     Measures,
     brief_party,
-    card_body,
     in_time,
     new_record,
     party_facts,
@@ -27,6 +26,8 @@ from cti.calls.log import CallLog
 from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
+from cti.identify.identification import Identification
+from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.store.base import Unit
@@ -69,6 +70,8 @@ class Outbound:
         answer_within: float,
         measure: Measures,
         pbxes: Collection[str],
+        freshen: Callable[[LiveCall], None],
+        late: Callable[[LiveCall, Identification], None],
     ) -> None:
         """The parameters are those of `Inbound`."""
         self._calls = calls
@@ -80,6 +83,8 @@ class Outbound:
         self._answer_within = answer_within
         self._measure = measure
         self._pbxes = pbxes
+        self._freshen = freshen
+        self._late = late
 
     async def place(self, session: AgiSession) -> None:
         """One call on its way out, or to a colleague."""
@@ -168,7 +173,7 @@ class Outbound:
 
     async def _identify(self, told: Told, call: LiveCall) -> Identification:
         """Who is called. It is not kept as who calls: a service that a colleague dials asks that itself."""
-        identified = await self._identifier().identify(told.called)
+        identified = await self._identifier().identify(told.called, lambda found: self._late(call, found))
         call.record.identify_ms = identified.ms
         call.record.party = brief_party(party_facts(identified)) or call.record.party
         return identified
@@ -187,12 +192,11 @@ class Outbound:
         agent = call.record.agent
         shown = agent is not None and (identified.party is not None or call.record.direction == "outbound")
         if shown and agent is not None:
-            call.show(
-                unit, self._clock.seconds(), agent, card_body(call, identified, None, self._services().plan)
-            )
+            call.show(unit, self._clock.seconds(), agent, card_body(call, identified, None, self._services()))
         unit.put_call(call.record)
         if await self._written(told, call, unit) and shown:
             self._measure.card_offered(self._clock.seconds() - told.at)
+            self._freshen(call)
 
     async def _written(self, told: Told, call: LiveCall, unit: Unit) -> bool:
         """Whether it is durable, and on the screen, before Asterisk's patience ends; the call goes on either way."""

@@ -11,9 +11,8 @@ from cti.calls.log import CallLog
 from cti.calls.one_at_a_time import OneAtATime
 from cti.calls.services import Services
 from cti.calls.writing_up import WritingUp
-from cti.calls.written import Written, may_write
+from cti.calls.written import Written, may_write, other_number
 from cti.numbers import Number
-from cti.store.records import CallRecord
 
 
 class NoCreator(Exception):
@@ -39,12 +38,15 @@ class Parties:
         writing_up: WritingUp,
         written: Written,
         services: Callable[[], Services],
+        forget: Callable[[str, str], None],
     ) -> None:
+        """`forget(adapter, number)`: what this adapter said of the number before counts no more."""
         self._adapters = adapters
         self._calls = calls
         self._writing_up = writing_up
         self._written = written
         self._services = services
+        self._forget = forget
         self._alone = OneAtATime()
 
     async def create(
@@ -56,19 +58,33 @@ class Parties:
         may not write of, `AdapterError`, `StoreError`.
         """
         about = None if call is None else await self._call(asker, call)
-        if about is not None and asker.own_only and wanted.number != _number_of(about.record):
+        if about is not None and asker.own_only and wanted.number != other_number(about.record):
             # Whoever a call is given to, its agent gets to read the history of.
             raise ValueError("number: with `call`, the number of its other side would be right")
         service = None if about is None else self._services().named(about.record.service or "")
         if adapter is None and service is not None and service.quick_create is not None:
             adapter = service.quick_create.adapter
+        created = await self._known_or_new(wanted, number, adapter, any_type=False)
+        if about is not None:
+            await self._put_on(about, created.party)
+        return created
+
+    async def known_or_new(self, wanted: NewParty, number: Number, adapter: str) -> Party:
+        """Whoever has the number there, of whatever type, else this party. Raises `NoCreator`, `AdapterError`."""
+        return (await self._known_or_new(wanted, number, adapter, any_type=True)).party
+
+    async def _known_or_new(
+        self, wanted: NewParty, number: Number, adapter: str | None, *, any_type: bool
+    ) -> Created:
         creator = self._creator(adapter)
         # Two browsers at the same moment, or one that asks again, make one party.
         async with self._alone(f"{creator.name} {wanted.number}"):
-            known = [each for each in await creator.identify(number) if each.type == wanted.type]
-            created = Created(known[0], False) if known else Created(await creator.create(wanted), True)
-        if about is not None:
-            await self._put_on(about, created.party)
+            known = [each for each in await creator.identify(number) if any_type or each.type == wanted.type]
+            if known:
+                return Created(known[0], False)
+            created = Created(await creator.create(wanted), True)
+        # That nobody knew the number is not true any more.
+        self._forget(creator.name, wanted.number)
         return created
 
     def _creator(self, name: str | None) -> ICreator:
@@ -100,7 +116,3 @@ class Parties:
             for agent, card in call.cards.items():
                 call.cards[agent] = evolve(card, body=call.card)
         await self._written.take_party(call, whole, list(call.cards.values()))
-
-
-def _number_of(record: CallRecord) -> str | None:
-    return record.from_number if record.direction == "inbound" else record.to_number

@@ -5,10 +5,11 @@ number is written there in every form in which trunks send numbers, and a form t
 not among them is added.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from cti.asterisk.ami import AmiActionFailed, AmiClient, AmiDisconnected, AmiOverloaded, AmiTimeout
+from cti.links import LinkTemplate
 from cti.numbers import Number, NumberPlan, spellings
 from routing.rules import Service
 
@@ -19,10 +20,16 @@ _FAMILY: Final = "cti/fallback"
 
 
 class Services:
-    """The services of the configuration, by the numbers that reach them."""
+    """The services of the configuration, by the numbers that reach them.
 
-    def __init__(self, services: Iterable[Service], plan: NumberPlan) -> None:
+    `links`: the ways into other systems that cards have.
+    """
+
+    def __init__(
+        self, services: Iterable[Service], plan: NumberPlan, links: Sequence[LinkTemplate] = ()
+    ) -> None:
         self.plan = plan
+        self.links = links
         self._by_name: dict[str, Service] = {}
         self._by_number: dict[str, Service] = {}
         self._spellings: dict[str, str] = {}

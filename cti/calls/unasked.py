@@ -13,11 +13,12 @@ from twisted.python.failure import Failure
 from cti.agents.roster import Roster
 from cti.asterisk.cdr import CallDetailRecord
 from cti.asterisk.channels import Channel
-from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, name_caller, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import AMI_ERRORS, Services
+from cti.identify.identification import Identification
+from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.store.records import CallRecord, ChannelRecord
@@ -39,16 +40,19 @@ class Unasked:
         services: Callable[[], Services],
         identifier: Callable[[], Identifier],
         presentation: Callable[[str, str], Awaitable[str]],
+        late: Callable[[LiveCall, Identification], None],
     ) -> None:
         """`presentation(pbx, channel)`: Asterisk's word on whether the caller's number may be shown.
 
-        AMI's events do not have it, and raise what an AMI action may raise.
+        AMI's events do not have it, and raise what an AMI action may raise. `late(call, found)`: an adapter has said
+        who it is after all.
         """
         self._calls = calls
         self._roster = roster
         self._services = services
         self._identifier = identifier
         self._presentation = presentation
+        self._late = late
 
     def begin(self, pbx: str, dialler: Channel, dialled: Channel, at: float) -> LiveCall:
         """The call that this dial begins, with the dialler's channel; it is kept, and on its way into the log."""
@@ -138,7 +142,7 @@ class Unasked:
 
     async def _identify(self, call: LiveCall, other: Number) -> None:
         if other.dialable is not None:
-            identified = await self._identifier().identify(other)
+            identified = await self._identifier().identify(other, lambda found: self._late(call, found))
             call.record.identify_ms = identified.ms
             call.record.party = brief_party(party_facts(identified))
         unit = self._calls.unit()

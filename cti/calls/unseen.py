@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from cti.agents.roster import Roster
 from cti.asterisk.channels import device_of
-from cti.calls.identification import Identifier
 from cti.calls.inbound import brief_party, name_caller, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord
+from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.store.records import CallRecord, ChannelRecord

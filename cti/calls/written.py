@@ -5,12 +5,13 @@ now, nothing is written and they get the state that there is. The tag is made of
 outlives a restart.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve
 
 from cti.calls.control import Asker, CallUnknown
+from cti.calls.finder import NotAsked
 from cti.calls.inbound import brief_party
 from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
@@ -19,7 +20,7 @@ from cti.calls.present import CHOSEN, etag_of
 from cti.calls.services import Services
 from cti.calls.writing_up import WritingUp
 from cti.store.base import StoreError, Unit
-from cti.store.records import CallRecord, CardRecord, SegmentRecord
+from cti.store.records import CallRecord, CardRecord, ChoiceRecord, SegmentRecord
 from routing.rules import Service
 
 MAX_NOTES: Final = 20_000
@@ -52,11 +53,19 @@ class Written:
         writing_up: WritingUp,
         services: Callable[[], Services],
         now: Callable[[], float],
+        confirm: "Callable[[str, str, str], Awaitable[Mapping[str, Any] | None]]",
+        chosen: Callable[[LiveCall, Mapping[str, Any]], None],
     ) -> None:
+        """`confirm(adapter, type, id)`: the party as its adapter knows them, None for nobody; raises `NotAsked`.
+
+        `chosen(call, party)`: somebody has said that it was this party, who is on the card by now.
+        """
         self._calls = calls
         self._writing_up = writing_up
         self._services = services
         self._now = now
+        self._confirm = confirm
+        self._chosen = chosen
         self._alone = OneAtATime()
 
     async def write(
@@ -71,6 +80,7 @@ class Written:
             known = live or await self._ended(id)
             if asker.own_only and not may_write(known.record, known.segments, asker.agent):
                 raise CallUnknown(_UNKNOWN)
+            whole = await self._meant(known.card, given.get("party"))
             record = known.record
             if not matches(if_match, etag_of(record)):
                 raise Changed(record)
@@ -81,12 +91,35 @@ class Written:
                 disposition=_disposition(service, given["disposition"])
                 if "disposition" in given
                 else record.disposition,
-                party=_party(known.card, given["party"]) if "party" in given else record.party,
+                party=_chosen(whole) if "party" in given else record.party,
             )
             changed = [name for name in _WRITTEN if getattr(wanted, name) != getattr(record, name)]
             if changed:
                 await self._keep(known, wanted, changed, service)
+            if whole is not None and "party" in changed:
+                self._chosen(known, whole)
             return record
+
+    async def _meant(
+        self, card: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None
+    ) -> Mapping[str, Any] | None:
+        """Who it was, as the card has them, or their adapter. Raises `NotWritten`."""
+        if wanted is None:
+            return None
+        for party in (card or {}).get("parties", ()):
+            if all(party.get(key) == wanted[key] for key in ("adapter", "type", "id")):
+                found: Mapping[str, Any] = party
+                return found
+        try:
+            confirmed = await self._confirm(wanted["adapter"], wanted["type"], wanted["id"])
+        except (NotAsked, ValueError) as error:
+            raise NotWritten(f"party: {error}") from error
+        if confirmed is None:
+            raise NotWritten(
+                "party: no adapter knows them; adapter, type and id of one on the card, or found by a search, would"
+                " be right"
+            )
+        return confirmed
 
     async def _ended(self, id: str) -> LiveCall:
         detail = await self._calls.store.call(id)
@@ -115,6 +148,8 @@ class Written:
             setattr(record, name, getattr(wanted, name))
         unit = self._calls.unit()
         unit.put_written(record)
+        if "party" in changed:
+            self._remember(unit, record)
         for card in cards:
             unit.put_card(card)
         if "disposition" in changed:
@@ -133,11 +168,23 @@ class Written:
                 setattr(record, name, value)
             raise
 
+    def _remember(self, unit: Unit, record: CallRecord) -> None:
+        """The next call with this number shows them first."""
+        party, number = record.party, other_number(record)
+        if party is not None and number is not None and number.startswith("+"):
+            who = (str(party["adapter"]), str(party["type"]), str(party["id"]))
+            unit.put_choice(ChoiceRecord(number, *who, self._now(), record.id))
+
     def _worklist(self, unit: Unit, record: CallRecord, service: Service | None) -> None:
         if record.disposition is not None:
             unit.remove_unwritten(record.id)
         elif service is not None and service.disposition_required and record.ended and record.agent:
             unit.put_unwritten(record.agent, record.id, self._now())
+
+
+def other_number(record: CallRecord) -> str | None:
+    """The number of the side that is not ours: E.164, or an internal one."""
+    return record.from_number if record.direction == "inbound" else record.to_number
 
 
 def may_write(record: CallRecord, segments: Iterable[SegmentRecord], agent: str | None) -> bool:
@@ -167,13 +214,8 @@ def _disposition(service: Service | None, wanted: str | None) -> str | None:
     return wanted
 
 
-def _party(card: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    if wanted is None:
-        return None
-    for party in (card or {}).get("parties", ()):
-        if all(party.get(key) == wanted[key] for key in ("adapter", "type", "id")):
-            return {**(brief_party(party) or {}), "match": CHOSEN}
-    raise NotWritten("party: this is none of the card's parties; adapter, type and id of one would be right")
+def _chosen(party: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return None if party is None else {**(brief_party(party) or {}), "match": CHOSEN}
 
 
 _WRITTEN: Final = ("notes", "disposition", "party")

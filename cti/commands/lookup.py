@@ -9,16 +9,20 @@ from twisted.internet.defer import Deferred, TimeoutError
 
 from adapters.base import AdapterError
 from cti.calls.explain import explain
-from cti.calls.identification import Identification, Identifier, Outcome
+from cti.calls.remembered import Remembered
 from cti.calls.services import Services
+from cti.calls.turned_away import Lists
 from cti.commands import CommandFailed
 from cti.commands.configuration import configuration, reading
 from cti.commands.output import local_moment, printable, say, write_json, write_pairs, write_table
 from cti.commands.people import roster_of
 from cti.commands.running import run
+from cti.identify.identification import Identification, Outcome
+from cti.identify.identifier import Identifier
 from cti.numbers import NumberKind, display
-from cti.service import make_adapters
+from cti.service import make_adapters, make_identifier
 from cti.settings import Settings
+from cti.store.queries import Reader
 
 T = TypeVar("T")
 
@@ -36,8 +40,8 @@ def identify_number(arguments: Namespace) -> int:
     if number.kind in _NOT_A_NUMBER:
         raise CommandFailed(f'"{printable(number.raw)}" {_NOT_A_NUMBER[number.kind]}')
     with reading(settings) as reader:
-        roster = roster_of(reader, settings)
-        found = _with_identifier(settings, roster.owner_of, lambda identifier: identifier.identify(number))
+        lists = _lists(reader, settings)
+        found = _with_identifier(settings, reader, lists, lambda identifier: identifier.identify(number))
     if arguments.format == "json":
         write_json(found.as_json())
     else:
@@ -50,17 +54,19 @@ def explain_call(arguments: Namespace) -> int:
     settings = configuration(arguments)
     at = local_moment(arguments.at)
     with reading(settings) as reader:
-        roster = roster_of(reader, settings)
+        lists = _lists(reader, settings)
         answer = _with_identifier(
             settings,
-            roster.owner_of,
+            reader,
+            lists,
             lambda identifier: explain(
                 arguments.from_number,
                 arguments.to_number,
                 time.time() if at is None else at,
                 services=Services(settings.services.values(), settings.plan),
                 identifier=identifier,
-                roster=roster,
+                roster=roster_of(reader, settings),
+                refusal=lists.refusal,
             ),
         )
     if arguments.format == "json":
@@ -70,12 +76,18 @@ def explain_call(arguments: Namespace) -> int:
     return 0
 
 
+def _lists(reader: Reader | None, settings: Settings) -> Lists:
+    return Lists(settings.identify, () if reader is None else reader.listed_numbers())
+
+
 def _with_identifier(
     settings: Settings,
-    owners: Callable[[str, str], str | None],
+    reader: Reader | None,
+    lists: Lists,
     question: Callable[[Identifier], Coroutine[Any, Any, T]],
 ) -> T:
     """Ask a question of all adapters, started for it and stopped afterwards."""
+    owners = roster_of(reader, settings).owner_of
 
     async def asked(reactor: Any) -> T:
         adapters = make_adapters(settings, reactor)
@@ -85,8 +97,15 @@ def _with_identifier(
                     await Deferred.fromCoroutine(adapter.start()).addTimeout(_START_SECONDS, reactor)
                 except (AdapterError, TimeoutError) as error:
                     say(f"the adapter {name} does not start: {error}")
-            budget = settings.identify.budget_ms / 1000
-            return await question(Identifier(adapters, reactor, owners=owners, budget=budget))
+            identifier = make_identifier(
+                settings,
+                adapters,
+                reactor,
+                owners=owners,
+                remembered=Remembered(reader),
+                ignored=lists.ignored.__contains__,
+            )
+            return await question(identifier)
         finally:
             for adapter in adapters.values():
                 await adapter.stop()

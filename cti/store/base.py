@@ -19,10 +19,14 @@ from cti.store.records import (
     CallRecord,
     CardRecord,
     ChannelRecord,
+    ChoiceRecord,
     DecisionRecord,
     Delivery,
     GapRecord,
     HeardRecord,
+    Json,
+    ListedNumber,
+    NewcomerRecord,
     ReservationRecord,
     SegmentRecord,
     SessionRecord,
@@ -50,6 +54,19 @@ class Unit(Protocol):
     def put_written(self, call: CallRecord) -> None:
         """Set only what a person writes of a call: notes, disposition, and which party it is."""
 
+    def take_party(self, call: str, party: Json) -> None:
+        """Who it is, of a call of which nobody has said that yet."""
+
+    def take_party_of(self, number: str, since: float, party: Json) -> None:
+        """The same of all calls that came from this number since then."""
+
+    def put_listed(self, number: ListedNumber) -> None: ...
+    def remove_listed(self, list: str, pattern: str) -> None: ...
+    def put_choice(self, choice: ChoiceRecord) -> None: ...
+    def add_newcomer(self, newcomer: NewcomerRecord) -> None:
+        """Only if there is none of this adapter and number."""
+
+    def put_newcomer(self, newcomer: NewcomerRecord) -> None: ...
     def put_segment(self, segment: SegmentRecord) -> None: ...
     def put_channel(self, channel: ChannelRecord) -> None: ...
     def put_decision(self, decision: DecisionRecord) -> None: ...
@@ -210,6 +227,16 @@ class IStore(Protocol):
 
     def heard(self, pbx: str) -> float | None:
         """Until when this Asterisk was heard; None if it never was."""
+
+    def listed_numbers(self) -> Sequence[ListedNumber]: ...
+    def chosen_for(self, number: str) -> Sequence[ChoiceRecord]:
+        """Whom agents said that this number was, the last one first; a few."""
+
+    def spoken_with(self, number: str) -> Sequence[Json]:
+        """The parties of the latest calls from and to this number that were answered, the last one first; a few."""
+
+    def waiting_newcomers(self, limit: int) -> Sequence[NewcomerRecord]:
+        """Those who are not in their CRM yet, by when they are due."""
 
     def wrap_ups(self) -> Sequence[tuple[WrapUpRecord, CallDetail | None]]:
         """Who writes up what, with the call."""

@@ -8,6 +8,7 @@ import sqlite3
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from itertools import product
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -19,8 +20,12 @@ from cti.store.records import (
     AuditRecord,
     CallbackRecord,
     CallRecord,
+    ChoiceRecord,
     Delivery,
     GapRecord,
+    Json,
+    ListedNumber,
+    NewcomerRecord,
     ReservationRecord,
     SessionRecord,
     StoredEvent,
@@ -36,8 +41,11 @@ from cti.store.rows import (
     CALLS,
     CARDS,
     CHANNELS,
+    CHOICES,
     DECISIONS,
     GAPS,
+    NEWCOMERS,
+    NUMBER_LISTS,
     RESERVATIONS,
     SEGMENTS,
     SESSIONS,
@@ -49,6 +57,8 @@ from cti.store.rows import (
 
 LONGEST_PAGE = 10_000
 _FOR_EVER = 1e18
+#: How many calls or choices are looked at to tell who a number was last.
+_REMEMBERED = 20
 
 # Whom a call was offered to stands in its segments, as JSON.
 _OFFERED = (
@@ -164,6 +174,36 @@ class Reader:
         )
         page = [GAPS.load(row) for row in rows[:limit]]
         return page, self._cursor(page[-1].since, page[-1].pbx) if len(rows) > limit else None
+
+    def listed_numbers(self) -> Sequence[ListedNumber]:
+        rows = self._all(f"SELECT {NUMBER_LISTS.columns} FROM number_lists ORDER BY list, pattern")
+        return [NUMBER_LISTS.load(row) for row in rows]
+
+    def chosen_for(self, number: str) -> Sequence[ChoiceRecord]:
+        rows = self._all(
+            f"SELECT {CHOICES.columns} FROM choices WHERE number = ? ORDER BY at DESC LIMIT ?",
+            (number, _REMEMBERED),
+        )
+        return [CHOICES.load(row) for row in rows]
+
+    def spoken_with(self, number: str) -> Sequence[Json]:
+        found: list[tuple[float, str]] = []
+        for side in ("from_number", "to_number"):
+            # Of the latest of all calls, or a number with many that nobody answered would be read through.
+            found += self._all(
+                "SELECT started, party FROM (SELECT started, party, answered FROM calls"
+                f" WHERE {side} = ? ORDER BY started DESC, id DESC LIMIT ?)"
+                " WHERE answered IS NOT NULL AND party IS NOT NULL",
+                (number, _REMEMBERED),
+            )
+        return [orjson.loads(party) for _, party in sorted(found, key=itemgetter(0), reverse=True)]
+
+    def waiting_newcomers(self, limit: int) -> Sequence[NewcomerRecord]:
+        rows = self._all(
+            f"SELECT {NEWCOMERS.columns} FROM newcomers WHERE state = 'waiting' ORDER BY due LIMIT ?",
+            (limit,),
+        )
+        return [NEWCOMERS.load(row) for row in rows]
 
     def wrap_ups(self) -> Sequence[WrapUpRecord]:
         rows = self._all(f"SELECT {WRAP_UPS.columns} FROM wrap_ups ORDER BY agent")

@@ -217,6 +217,49 @@ class CallbackRecord:
 
 
 @frozen
+class ListedNumber:
+    """A number on a list, `blocked` or `ignored`: E.164, or the beginning of it with a `*` behind."""
+
+    list: str
+    pattern: str
+    added: float
+    made_by: str
+    note: str | None = None
+
+
+@frozen
+class ChoiceRecord:
+    """Of several parties with one number (E.164), one whom an agent said that it was."""
+
+    number: str
+    adapter: str
+    type: str
+    id: str
+    at: float
+    call: str
+
+
+@frozen
+class NewcomerRecord:
+    """A caller whom nobody knew, and whom a service wants in a CRM as a party of this `type`.
+
+    `call` is the first of theirs, and `began` when it did. `state`: `waiting` until they are there, then `done`.
+    `due`: when it is tried next; `tries`: how often it has failed.
+    """
+
+    adapter: str
+    number: str
+    type: str
+    call: str
+    service: str
+    began: float
+    state: str = "waiting"
+    due: float = 0.0
+    tries: int = 0
+    party: Json | None = None
+
+
+@frozen
 class HeardRecord:
     """Until when an Asterisk was heard."""
 

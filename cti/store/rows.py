@@ -22,9 +22,13 @@ from cti.store.records import (
     CallRecord,
     CardRecord,
     ChannelRecord,
+    ChoiceRecord,
     DecisionRecord,
     GapRecord,
     HeardRecord,
+    Json,
+    ListedNumber,
+    NewcomerRecord,
     ReservationRecord,
     SegmentRecord,
     SessionRecord,
@@ -145,6 +149,9 @@ CALLBACKS = Table("callbacks", CallbackRecord, key=["id"], json=["agents", "grou
 HEARD = Table("heard", HeardRecord, key=["pbx"])
 ASKED_ONCE = Table("asked_once", AskedOnce, key=["who", "key"], json=["headers"])
 GAPS = Table("gaps", GapRecord, key=["pbx", "since"])
+NUMBER_LISTS = Table("number_lists", ListedNumber, key=["list", "pattern"])
+CHOICES = Table("choices", ChoiceRecord, key=["number", "adapter", "type", "id"])
+NEWCOMERS = Table("newcomers", NewcomerRecord, key=["adapter", "number"], json=["party"])
 
 AUDIT = Table("audit", AuditRecord, key=["id"], json=["detail"])
 ADD_AUDIT = inserting("audit", AUDIT.columns.split(", "))
@@ -157,6 +164,14 @@ WRITE_CALL = alone(
     "calls",
     "UPDATE calls SET notes = ?, disposition = ?, party = ?, party_adapter = ?, party_id = ? WHERE id = ?",
 )
+# Nobody who found out who it is goes over what a person has said, or somebody before them.
+_TAKE_PARTY = "UPDATE calls SET party = ?, party_adapter = ?, party_id = ? WHERE party IS NULL AND"
+TAKE_PARTY = alone("calls", f"{_TAKE_PARTY} id = ?")
+TAKE_PARTY_OF = alone("calls", f"{_TAKE_PARTY} direction = 'inbound' AND from_number = ? AND started >= ?")
+ADD_NEWCOMER = inserting(
+    "newcomers", NEWCOMERS.columns.split(", "), " ON CONFLICT (adapter, number) DO NOTHING"
+)
+UNLIST_NUMBER = alone("number_lists", "DELETE FROM number_lists WHERE list = ? AND pattern = ?")
 WRAP_UP_CALL = alone("calls", "UPDATE calls SET wrap_up = COALESCE(wrap_up, 0) + ? WHERE id = ?")
 WRAP_UP_SEGMENT = alone("segments", "UPDATE segments SET wrap_up = ? WHERE call = ? AND number = ?")
 REMOVE_WRAP_UP = alone("wrap_ups", "DELETE FROM wrap_ups WHERE agent = ?")
@@ -223,6 +238,27 @@ class RowUnit:
         party = None if call.party is None else json_text(call.party)
         written = (call.notes, call.disposition, party, *_party_columns(call), call.id)
         self.rows.append((WRITE_CALL, written))
+
+    def take_party(self, call: str, party: Json) -> None:
+        self.rows.append((TAKE_PARTY, (json_text(party), *_party_key(party), call)))
+
+    def take_party_of(self, number: str, since: float, party: Json) -> None:
+        self.rows.append((TAKE_PARTY_OF, (json_text(party), *_party_key(party), number, since)))
+
+    def put_listed(self, number: ListedNumber) -> None:
+        self.rows.append((NUMBER_LISTS.upsert, NUMBER_LISTS.values(number)))
+
+    def remove_listed(self, list: str, pattern: str) -> None:
+        self.rows.append((UNLIST_NUMBER, (list, pattern)))
+
+    def put_choice(self, choice: ChoiceRecord) -> None:
+        self.rows.append((CHOICES.upsert, CHOICES.values(choice)))
+
+    def add_newcomer(self, newcomer: NewcomerRecord) -> None:
+        self.rows.append((ADD_NEWCOMER, NEWCOMERS.values(newcomer)))
+
+    def put_newcomer(self, newcomer: NewcomerRecord) -> None:
+        self.rows.append((NEWCOMERS.upsert, NEWCOMERS.values(newcomer)))
 
     def put_segment(self, segment: SegmentRecord) -> None:
         self.rows.append((SEGMENTS.upsert, SEGMENTS.values(segment)))
@@ -345,10 +381,12 @@ class RowUnit:
 
 def _party_columns(call: CallRecord) -> tuple[str | None, str | None]:
     """What a call's party is found by."""
-    if call.party is None:
-        return None, None
-    id = call.party.get("id")
-    return call.party.get("adapter"), None if id is None else str(id)
+    return (None, None) if call.party is None else _party_key(call.party)
+
+
+def _party_key(party: Json) -> tuple[str | None, str | None]:
+    id = party.get("id")
+    return party.get("adapter"), None if id is None else str(id)
 
 
 _second = (0, "1970-01-01T00:00:00")

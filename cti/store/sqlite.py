@@ -31,8 +31,12 @@ from cti.store.records import (
     AuditRecord,
     CallbackRecord,
     CallRecord,
+    ChoiceRecord,
     Delivery,
     GapRecord,
+    Json,
+    ListedNumber,
+    NewcomerRecord,
     ReservationRecord,
     SessionRecord,
     StoredEvent,
@@ -580,6 +584,18 @@ class SqliteStore:
 
     def heard(self, pbx: str) -> float | None:
         return self._read.heard(pbx)
+
+    def listed_numbers(self) -> Sequence[ListedNumber]:
+        return self._read.listed_numbers()
+
+    def chosen_for(self, number: str) -> Sequence[ChoiceRecord]:
+        return self._read.chosen_for(number)
+
+    def spoken_with(self, number: str) -> Sequence[Json]:
+        return self._read.spoken_with(number)
+
+    def waiting_newcomers(self, limit: int) -> Sequence[NewcomerRecord]:
+        return self._read.waiting_newcomers(limit)
 
     def wrap_ups(self) -> Sequence[tuple[WrapUpRecord, CallDetail | None]]:
         return [(record, self._read.call(record.call)) for record in self._read.wrap_ups()]

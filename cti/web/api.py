@@ -23,14 +23,14 @@ from cti.calls.present import (
 )
 from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
-from cti.numbers import NumberKind
 from cti.store.base import CallFilter
-from cti.web import call_control, callbacks, desk, doors, numbers, openapi, page
+from cti.web import call_control, callbacks, desk, doors, numbers, openapi, page, search
 from cti.web.events import Reader
 from cti.web.pages import CURSOR, limit, not_given_out
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route, json_answer, own_agent
 from cti.web.schema import Schema
+from cti.web.search import not_a_number
 from cti.web.services import Component, DryRun, Services
 from cti.web.shapes import NUMBER, SCHEMAS, STRING, TEXT, TIME, named
 from cti.web.tokens import ADMIN, AGENT, CRM, SUPERVISOR, Address, Identity
@@ -53,13 +53,6 @@ async def readyz(services: Services, _asked: Asked) -> Answer:
 async def metrics(services: Services, _asked: Asked) -> Answer:
     services.metrics.refresh()
     return Answer(await services.in_thread(services.metrics.render), content_type=CONTENT_TYPE)
-
-
-async def identify(services: Services, asked: Asked) -> Answer:
-    number = services.numbers.parse(asked.query["number"])
-    if number.kind not in (NumberKind.E164, NumberKind.INTERNAL):
-        raise _not_a_number()
-    return json_answer((await services.identifier.identify(number)).as_json())
 
 
 async def calls(services: Services, asked: Asked) -> Answer:
@@ -197,18 +190,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         "GET",
-        "/api/v1/identify",
-        identify,
-        "Who has this number",
-        "Nobody found is 200 with no parties. An adapter that failed is among `adapters`, not an error.",
-        roles=_EVERYBODY,
-        audited=True,
-        query=(Parameter("number", NUMBER, "as people write it", required=True),),
-        answers=("application/json", named("Identification")),
-        problems={422: "not a telephone number"},
-    ),
-    Route(
-        "GET",
         "/api/v1/calls",
         calls,
         "The call log, newest first",
@@ -317,6 +298,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers=("text/event-stream", named("Event")),
         problems={422: _BAD, 503: "too many streams"},
     ),
+    *search.ROUTES,
     *call_control.ROUTES,
     *desk.ROUTES,
     *doors.ROUTES,
@@ -358,17 +340,8 @@ def _number(services: Services, raw: str | None) -> str | None:
         return None
     number = services.numbers.parse(raw)
     if number.dialable is None:
-        raise _not_a_number()
+        raise not_a_number()
     return number.dialable
-
-
-def _not_a_number() -> Problem:
-    return Problem(
-        422,
-        "number: this is no telephone number; one is written like +4915228817386 (in a URL %2B for +),"
-        " 0152 28817386, or 200 for an internal one",
-        kind="not-a-number",
-    )
 
 
 def _resume_after(asked: Asked) -> int | None:

@@ -220,6 +220,10 @@ _DESK: Final = record(
         "agent": {"type": "object"},
         "services": {"type": "object", "additionalProperties": STRING, "description": "name → title"},
         "pause_reasons": listed(STRING),
+        "keys": {
+            **listed(record({"name": STRING, "title": STRING, "sensitive": {"type": "boolean"}})),
+            "description": "by which kinds of key `/api/v1/identify` finds parties",
+        },
         "calls": listed(_DESK_CALL),
         "unwritten": _COUNT,
         "missed": _COUNT,
@@ -268,7 +272,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         write,
         "Write notes, the disposition, or which of several parties it is",
         "With `If-Match`, the ETag of what one has seen. If somebody else has written meanwhile it is 412 with the"
-        " `call` and its `etag`, and nothing is changed. Agents write of calls that they talked in, or are offered.",
+        " `call` and its `etag`, and nothing is changed. Agents write of calls that they talked in, or are offered."
+        " `party` is one of the card's, or any other that its adapter confirms.",
         roles=_EVERYBODY,
         body=closed(
             {

@@ -12,7 +12,7 @@ import orjson
 #: What of a party can be hidden, and the keys that hold it.
 PARTY_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "name": ("name",),
-    "company": ("company",),
+    "company": ("company", "organisation"),
     "url": ("url",),
     "owner": ("owner", "owner_user"),
     "tier": ("tier",),
@@ -44,6 +44,7 @@ _MAY_BE_NULL: Final = (
     "owner_user",
     "tier",
     "language",
+    "organisation",
     "balance",
     "dunning",
 )
@@ -61,6 +62,7 @@ class Masking:
             if fields
         }
         self._numbers = {role for role, fields in (hidden or {}).items() if NUMBER in fields}
+        self._fields = {role: frozenset(fields) for role, fields in (hidden or {}).items()}
 
     def hides(self, role: str) -> bool:
         """Whether there is anything that this role does not see."""
@@ -70,19 +72,25 @@ class Masking:
         """A JSON document as this role sees it."""
         if not self.hides(role):
             return body
-        return orjson.dumps(self._seen(orjson.loads(body), self._party[role], role in self._numbers))
+        return orjson.dumps(self._seen(orjson.loads(body), role))
 
-    def _seen(self, value: Any, party: Collection[str], numbers: bool) -> Any:
+    def _seen(self, value: Any, role: str) -> Any:
         if isinstance(value, list):
-            return [self._seen(each, party, numbers) for each in value]
+            # A link tells, in its address, what it passes on.
+            return [
+                self._seen(each, role)
+                for each in value
+                if not (isinstance(each, dict) and self._fields[role].intersection(each.get("with") or ()))
+            ]
         if not isinstance(value, dict):
             return value
+        party, numbers = self._party[role], role in self._numbers
         gone = {*_GROUNDS, *(party if "adapter" in value and "id" in value else ())}
         of_numbers = {*_HERE, *_ENDS.get(value.get("direction"), (*_FROM, *_TO))} if numbers else set()
         return {
             key: _nothing(key, each)
             if key in gone or (key in of_numbers and not _has_keys(each))
-            else self._seen(each, party, numbers)
+            else self._seen(each, role)
             for key, each in value.items()
         }
 

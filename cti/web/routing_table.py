@@ -100,7 +100,8 @@ class Route:
     something, the request has to say by `If-Match` which versions it is meant for (`if_match`).
     `idempotent`: it makes something, and an `Idempotency-Key` makes sure that this is done once. Not for rows whose
     answer holds a secret: answers are kept.
-    `audited`: whether it is written down who asked; None: where it changes something.
+    `audited`: whether it is written down who asked; None: where it changes something. `unwritten`: parameters that
+    are not written down then.
     `scope`: the group of routes that a token may be limited to; without it, it follows from method and path.
     """
 
@@ -118,6 +119,7 @@ class Route:
     status: int = 200
     seconds: float = ANSWER_SECONDS
     audited: bool | None = None
+    unwritten: frozenset[str] = frozenset()
     scope: str = ""
     also: Mapping[int, str] = field(factory=dict)
     problems: Mapping[int, str] = field(factory=dict)

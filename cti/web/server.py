@@ -309,7 +309,7 @@ class Site(http.HTTPFactory):
 
 #: Of a body, what is written down as it is; of the rest, such as notes, only that it was there.
 _IN_WORDS: Final = frozenset(
-    {"state", "reason", "agent", "to", "from", "action", "owner", "phone", "disposition"}
+    {"state", "reason", "agent", "to", "from", "action", "owner", "phone", "disposition", "key"}
 )
 
 
@@ -318,7 +318,8 @@ def _told(asked: Asked) -> tuple[str, str | None, Mapping[str, Any]]:
     body = asked.body if isinstance(asked.body, dict) else {}
     given = {key: value if key in _IN_WORDS else "…" for key, value in body.items()}
     action = f"{asked.route.method} {asked.route.path}"
-    return action, next(iter(asked.path.values()), None), {**asked.query, **given}
+    query = {name: "…" if name in asked.route.unwritten else value for name, value in asked.query.items()}
+    return action, next(iter(asked.path.values()), None), {**query, **given}
 
 
 _REALM: Final = 'Bearer realm="cordboard"'

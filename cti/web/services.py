@@ -11,12 +11,15 @@ from cti.agents.roster import AgentView
 from cti.calls.callbacks import Callbacks
 from cti.calls.control import Asker, Done
 from cti.calls.desk import Desk
-from cti.calls.identification import Identification
+from cti.calls.finder import Finder
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
 from cti.calls.recordings import Reading
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
+from cti.dialling import Allowance
+from cti.identify.identification import Identification
+from cti.links import LinkTemplate
 from cti.metrics import Metrics
 from cti.numbers import Number
 from cti.reactors import Clock
@@ -124,6 +127,7 @@ class Desktop:
     writing_up: WritingUp
     callbacks: Callbacks
     parties: Parties
+    finder: Finder
 
 
 @frozen
@@ -164,7 +168,8 @@ class Options:
 
     `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `url`: our own address, as browsers know
     it, where somebody has said it. `metrics_allow`: networks that read `/metrics` without a token, beside loopback.
-    `requests_per_minute`: of each who asks.
+    `requests_per_minute`: of each who asks, `searches_per_minute`: those of them that look somebody up. `links`: the
+    ways from cards into other systems, at this moment.
     """
 
     behind_proxy: bool = False
@@ -173,6 +178,8 @@ class Options:
     access_log: bool = False
     max_connections: int = 12_000
     requests_per_minute: int = 1200
+    searches_per_minute: int = 60
+    links: Callable[[], Sequence[LinkTemplate]] = tuple
 
 
 @frozen
@@ -201,6 +208,11 @@ class Services:
     options: Options = field(factory=Options)
     masking: Masking = field(factory=Masking)
     failures: FailedAttempts = field(init=False)
+    searches: Allowance = field(init=False)
+
+    @searches.default
+    def _make_searches(self) -> Allowance:
+        return Allowance(self.clock.seconds, self.options.searches_per_minute)
 
     @failures.default
     def _make_failures(self) -> FailedAttempts:

@@ -190,8 +190,10 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     ),
     "Identification": {
         "type": "object",
-        "required": ["number", "e164", "parties", "adapters", "ms"],
+        "description": "by a number, or by a key, whose kind is then `key`",
+        "required": ["parties", "adapters", "ms"],
         "properties": {
+            "key": STRING,
             "number": STRING,
             "e164": maybe(STRING),
             "kind": STRING,

@@ -150,16 +150,24 @@ def a_house(
     knows: Sequence[Mapping[str, str]] = (KATJA,),
     service: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[House]:
     """A company in which everybody has a user of their agent's name, and there is an `admin`."""
     sales = {**SALES, **(service or {})}
     all_settings = {"services": {"sales": sales}, "call_control": {"auto_answer": True}, **(settings or {})}
     with Company(
-        directory, agents=agents, settings=all_settings, more_extensions=WAY_OUT, trunk=Answers(after_ms=200)
+        directory,
+        agents=agents,
+        settings=all_settings,
+        more_extensions=WAY_OUT,
+        trunk=Answers(after_ms=200),
+        environment=environment or {},
     ) as company:
         main = company.daemon.settings["asterisks"]["main"]
         main["capable_phones"] = [f"PJSIP/{agent.id}" for agent in agents]
-        company.knows(*knows)
+        company.daemon.write_configuration()
+        if knows:
+            company.knows(*knows)
         for agent in agents:
             company.daemon.add_user(agent.id, "agent", PASSWORD, agent.id)
         company.daemon.add_user("admin", "admin", PASSWORD)

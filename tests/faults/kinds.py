@@ -1,4 +1,4 @@
-"""Kinds of adapter that misbehave, installed for the daemon as a distribution of somebody else's would be."""
+"""Kinds of adapter for tests, installed for the daemon as a distribution of somebody else's would be."""
 
 import os
 from pathlib import Path
@@ -9,11 +9,12 @@ _KINDS = """\
 [cordboard.adapters]
 hanging = adapters.testing:HangingAdapter
 failing = adapters.testing:FailingAdapter
+crm = tests.unit.crms:Crm
 """
 
 
 def install(directory: Path) -> dict[str, str]:
-    """Puts a distribution with the kinds `hanging` and `failing` there; the environment that finds it."""
+    """Puts a distribution with the kinds `hanging`, `failing` and `crm` there; the environment that finds it."""
     information = directory / "lab_adapters-1.0.dist-info"
     information.mkdir(parents=True)
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-adapters\nVersion: 1.0\n")

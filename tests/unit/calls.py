@@ -25,6 +25,27 @@ class RecordingUnit:
     def put_written(self, call: CallRecord) -> None:
         self.rows.append(("written", call.id, call.notes, call.disposition, call.party))
 
+    def take_party(self, call: str, party: Any) -> None:
+        self.rows.append(("took", call, party))
+
+    def take_party_of(self, number: str, since: float, party: Any) -> None:
+        self.rows.append(("took", number, since, party))
+
+    def put_choice(self, choice: Any) -> None:
+        self.rows.append(choice)
+
+    def put_listed(self, number: Any) -> None:
+        self.rows.append(number)
+
+    def remove_listed(self, list: str, pattern: str) -> None:
+        self.rows.append(("unlisted", list, pattern))
+
+    def add_newcomer(self, newcomer: Any) -> None:
+        self.rows.append(("came", newcomer))
+
+    def put_newcomer(self, newcomer: Any) -> None:
+        self.rows.append(newcomer)
+
     def put_phone(self, agent: str, phone: str | None) -> None:
         self.rows.append(("phone", agent, phone))
 

@@ -8,11 +8,15 @@ from twisted.internet.defer import Deferred, succeed
 from cti.calls.callbacks import Callbacks
 from cti.calls.control import Control
 from cti.calls.desk import Desk
+from cti.calls.finder import Finder
+from cti.calls.late_cards import LateCards
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
 from cti.calls.written import Written
 from cti.dialling import DiallingRules
-from cti.numbers import NumberPlan
+from cti.identify.identification import Identification
+from cti.identify.identifier import Identifier
+from cti.numbers import Number, NumberPlan
 from cti.settings import CallControl, Desk as DeskSettings
 from cti.store.base import CallDetail
 from cti.web.services import Desktop
@@ -59,6 +63,7 @@ class Behind:
             card_url=None,
             observe=lambda operation, outcome: None,
             writing_up=house.writing_up,
+            late=lambda call, found: None,
         )
         self.painting = Painting(
             calls=house.calls,
@@ -72,6 +77,8 @@ class Behind:
             writing_up=house.writing_up,
             services=lambda: house.services,
             now=house.clock.seconds,
+            confirm=lambda *party: self.finder.confirmed(*party),
+            chosen=lambda call, party: self.late_cards.chosen(call, party),
         )
         self.desk = Desk(
             calls=house.calls,
@@ -84,6 +91,7 @@ class Behind:
             newest=lambda: 41,
             missed=lambda agent: self.callbacks.count(agent),
             now=house.clock.seconds,
+            keys=lambda: self.finder.kinds.values(),
         )
 
         self.callbacks = Callbacks(
@@ -95,12 +103,27 @@ class Behind:
             now=house.clock.seconds,
         )
         self.adapters: dict[str, Any] = {}
+        self.sensitive: set[str] = set()
+        self.looked_up: list[tuple[str, str]] = []
+        self.finder = Finder(
+            adapters=lambda: self.adapters,
+            identify=lambda number: self.identify(number),
+            owners=house.roster.owner_of,
+            sensitive=lambda: self.sensitive,
+            clock=house.clock,
+            observe=lambda adapter, outcome, seconds: self.looked_up.append((adapter, str(outcome))),
+        )
+        self.late_cards = LateCards(
+            calls=house.calls, finder=self.finder, services=lambda: house.services, now=house.clock.seconds
+        )
+        self.forgotten: list[tuple[str, str]] = []
         self.parties = Parties(
             adapters=lambda: self.adapters,
             calls=house.calls,
             writing_up=house.writing_up,
             written=self.written,
             services=lambda: house.services,
+            forget=lambda adapter, number: self.forgotten.append((adapter, number)),
         )
         store.callbacks = lambda where, limit, after=None: succeed(([], None))
         store.callback = lambda id: None
@@ -115,7 +138,16 @@ class Behind:
             self.house.writing_up,
             self.callbacks,
             self.parties,
+            self.finder,
         )
+
+    async def identify(self, number: Number, late: Any = None) -> Identification:
+        """Who has a number, of the adapters that are there now."""
+        house = self.house
+        identifier = Identifier(
+            self.adapters, house.clock, owners=house.roster.owner_of, plan=NumberPlan("DE")
+        )
+        return await identifier.identify(number)
 
     def card_painted(self, seconds: float) -> None:
         self.painted.append(seconds)

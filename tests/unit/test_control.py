@@ -104,6 +104,7 @@ class Desk:
             card_url="https://cti.example/?call={call}",
             observe=lambda operation, outcome: self.counted.append((operation, outcome)),
             writing_up=house.writing_up,
+            late=lambda call, found: None,
         )
 
     def ringing(self) -> "Desk":

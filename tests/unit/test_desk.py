@@ -174,9 +174,12 @@ def test_an_unknown_caller_may_be_taken_in_and_of_several_one_is_chosen(floor: F
     parties = [{"adapter": "directory", "type": "contact", "id": str(each), "name": "K"} for each in (1, 2)]
     floor.call.cards["anna"].body = {**floor.call.cards["anna"].body, "parties": parties}
     floor.call.card = floor.call.cards["anna"].body
-    floor.call.record.party = parties[0]
     shown = floor.the_call()
     assert (shown["quick_create"], shown["choose"], shown["party"]) == (False, True, None)
+    # A policy of the company has settled it; whoever knows better may still choose another.
+    floor.call.record.party = parties[0]
+    shown = floor.the_call()
+    assert (shown["choose"], shown["party"]["id"]) == (False, "1")
     floor.write(party={"adapter": "directory", "type": "contact", "id": "2"})
     shown = floor.the_call()
     assert (shown["choose"], shown["party"]["id"]) == (False, "2")

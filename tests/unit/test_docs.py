@@ -16,10 +16,11 @@ from twisted.internet.task import Clock
 
 from adapters.base import AdapterUnavailable, IAdapter, Party, load_adapter_kinds
 from cti import settings
-from cti.calls.identification import Identifier, Outcome
 from cti.calls.webhook import signature, signing_key
 from cti.cli import _parser
 from cti.event_types import EVENT_TYPES
+from cti.identify.identification import Outcome
+from cti.identify.identifier import Identifier
 from cti.metrics import Metrics
 from cti.numbers import NumberPlan
 from cti.web.api import ROUTES
@@ -199,8 +200,8 @@ def test_the_example_of_an_adapter_identifies_who_is_in_its_file(tmp_path: Path)
     adapter = the_example_adapter(tmp_path)
     assert isinstance(adapter, IAdapter)
     done(adapter.start())
-    identifier = Identifier({"book": adapter}, Clock(), owners=lambda _adapter, _user: None)
     plan = NumberPlan("DE")
+    identifier = Identifier({"book": adapter}, Clock(), owners=lambda _adapter, _user: None, plan=plan)
 
     found = done(identifier.identify(plan.parse("0049 152 28817386")))
     nobody = done(identifier.identify(plan.parse("+44 20 7946 0018")))

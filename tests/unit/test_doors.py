@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from cti.calls.identification import Identification
 from cti.calls.present import call_json
+from cti.identify.identification import Identification
 from cti.numbers import NumberPlan
 from cti.store.records import StoredEvent
 from cti.web.login import ACCOUNT, ADDRESS, DEVICE

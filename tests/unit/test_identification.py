@@ -1,6 +1,6 @@
 """Identification: every adapter is asked at once, and none can harm the others or use up the time."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ from adapters.testing import (
     SlowAdapter,
     SlowOptions,
 )
-from cti.calls.identification import PARTIES_LIMIT, Identification, Identifier, Outcome
+from cti.identify.asking import PARTIES_LIMIT
+from cti.identify.identification import Identification, Outcome
+from cti.identify.identifier import Identifier
+from cti.identify.options import Asking, CacheSettings, Options
 from cti.numbers import Number, NumberPlan
 
 GERMANY = NumberPlan("DE")
@@ -101,10 +104,34 @@ def a_party(adapter: str = "crm", party_id: str = "17", **attributes: Any) -> Pa
 
 
 def an_identifier(
-    clock: Clock, *adapters: Any, owners: Mapping[tuple[str, str], str] = {}, **more: Any
+    clock: Clock,
+    *adapters: Any,
+    owners: Mapping[tuple[str, str], str] = {},
+    asking: Mapping[str, Asking] | None = None,
+    index: Any = None,
+    own: Collection[str] = (),
+    ignored: Collection[str] = (),
+    spoken: Callable[[str], Sequence[Any]] = lambda _: (),
+    chosen: Callable[[str], Sequence[Any]] = lambda _: (),
+    observe: Callable[[str, Outcome, float], None] = lambda *_: None,
+    **options: Any,
 ) -> Identifier:
+    """With an `index`, and otherwise without what could hide a question: no cache unless a test asks for one."""
     by_name: dict[str, IAdapter] = {adapter.name: adapter for adapter in adapters}
-    return Identifier(by_name, clock, owners=lambda adapter, user: owners.get((adapter, user)), **more)
+    return Identifier(
+        by_name,
+        clock,
+        owners=lambda adapter, user: owners.get((adapter, user)),
+        plan=GERMANY,
+        own=own,
+        options=Options(**{"patience": 10.0, "cache": CacheSettings(0, 0, 0), **options}),
+        asking=asking,
+        index=index,
+        ignored=lambda number: number in ignored,
+        spoken=spoken,
+        chosen=chosen,
+        observe=observe,
+    )
 
 
 def asked(identifier: Identifier, number: Number = NUMBER) -> list[Any]:
@@ -141,7 +168,8 @@ def test_what_all_adapters_know_comes_together_in_their_order() -> None:
     ]
     assert outcomes(found) == {"zeta": "hit", "alpha": "hit", "empty": "miss"}
     assert found.ambiguous
-    assert found.party == found.parties[0]
+    assert found.party is None
+    assert found.resolved_by == "ask"
 
 
 def test_an_answer_at_once_leaves_no_timer_behind() -> None:
@@ -177,7 +205,13 @@ def test_an_adapter_that_hangs_is_cancelled_at_the_end_of_the_budget_and_the_res
 
 def test_an_adapter_may_have_less_time_than_the_budget_but_never_more() -> None:
     clock = Clock()
-    identifier = an_identifier(clock, hanging("a"), hanging("b"), deadlines={"a": 0.2, "b": 60.0}, budget=0.8)
+    identifier = an_identifier(
+        clock,
+        hanging("a"),
+        hanging("b"),
+        asking={"a": Asking(deadline=0.2), "b": Asking(deadline=60.0)},
+        budget=0.8,
+    )
     answers = asked(identifier)
     clock.advance(0.2)
     clock.advance(0.6)
@@ -354,14 +388,14 @@ def test_the_answer_for_the_api_names_our_agent_and_the_crms_user() -> None:
         a_party("crm", "3"),
     )
     found = known_at_once(an_identifier(Clock(), knowing("crm", *parties), owners={("crm", "u1"): "anna"}))
-    assert found.owner == "anna"
+    assert [found.owner_of(party) for party in found.parties] == ["anna", None, None]
     answer = found.as_json()
     assert (answer["number"], answer["e164"], answer["ambiguous"]) == (
         "0152 28817386",
         "+4915228817386",
         True,
     )
-    assert answer["adapters"] == [{"adapter": "crm", "outcome": "hit", "ms": 0.0}]
+    assert answer["adapters"] == [{"adapter": "crm", "outcome": "hit", "ms": 0.0, "source": "live"}]
     assert [(party["owner"], party["owner_user"]) for party in answer["parties"]] == [
         ("anna", "u1"),
         (None, "u2"),

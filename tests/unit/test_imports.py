@@ -25,6 +25,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.metrics": set(),
     "cti.reactors": set(),
     "cti.event_types": set(),
+    "cti.links": set(),
     "cti.secret": {"routing.words"},
     "cti.certificates": set(),
     "cti.verified_tls": set(),
@@ -37,18 +38,40 @@ ROOMS: Final[Mapping[str, set[str]]] = {
         "cti.dialling",
         "cti.event_types",
         "cti.hours",
+        "cti.identify.lists",
+        "cti.identify.options",
+        "cti.links",
         "cti.numbers",
         "cti.secret",
         "cti.yaml_file",
     },
+    # Pure parts of the room below.
+    "cti.identify.lists": set(),
+    "cti.identify.limits": set(),
+    "cti.identify.options": set(),
+    "cti.identify.cache": {"adapters", "cti.identify.options"},
+    "cti.identify.policy": {"adapters", "cti.identify.identification", "cti.identify.options"},
+    "cti.identify": {"adapters", "cti.logs", "cti.numbers", "cti.reactors"},
     "cti.asterisk": {"cti.verified_tls"} | LEAVES,
     "cti.store": LEAVES,
     "cti.agents": {"routing.facts", "cti.store.records", "cti.numbers"},
-    "cti.calls": {"cti.asterisk", "cti.agents", "routing", "adapters", "cti.store", "cti.settings"} | LEAVES,
+    "cti.calls": {
+        "cti.asterisk",
+        "cti.agents",
+        "cti.identify",
+        "cti.links",
+        "routing",
+        "adapters",
+        "cti.store",
+        "cti.settings",
+    }
+    | LEAVES,
     "cti.web": {
         "cti.calls",
+        "cti.identify",
         "cti.agents",
         "cti.certificates",
+        "cti.links",
         "routing",
         "adapters",
         "cti.store",
@@ -65,7 +88,17 @@ ROOMS: Final[Mapping[str, set[str]]] = {
 OURS: Final = ("cti", "routing", "adapters", "lab", "tests")
 
 # Rooms that are pure may not even name what does I/O, waits or knows the time.
-PURE: Final = ("routing", "cti.numbers", "cti.dialling")
+PURE: Final = (
+    "routing",
+    "cti.numbers",
+    "cti.dialling",
+    "cti.links",
+    "cti.identify.lists",
+    "cti.identify.limits",
+    "cti.identify.options",
+    "cti.identify.cache",
+    "cti.identify.policy",
+)
 IMPURE: Final = {
     "asyncio",
     "datetime",

@@ -14,16 +14,17 @@ from cti.asterisk.agi_parser import Request
 from cti.asterisk.ami_parser import Event
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiHangup
-from cti.calls.identification import Identification
 from cti.calls.inbound import LET_IN, Inbound
 from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
 from cti.calls.writing_up import WritingUp
+from cti.identify.identification import Identification
 from cti.numbers import Number, NumberPlan
 from cti.store.base import StoreError
 from cti.store.records import AgentRecord, CallRecord, ChannelRecord, DecisionRecord, SegmentRecord
+from routing.decide import Decision
 from routing.rules import Mode, Service, compile_rules
 from tests.unit.calls import RecordingUnit
 
@@ -93,9 +94,13 @@ class World:
         service = Service("sales", ("+494066969100",), mode, None, "old-context,s,1", rules)
         self.services = Services([service], NumberPlan("DE"))
         self.learned: list[str] = []
+        self.late: list[tuple[LiveCall, Identification]] = []
+        self.refusal: Decision | None = None
         self.waited_for: list[tuple[tuple[str, ...], float]] = []
         self.paint: Deferred[None] | None = None
         self.answer: Deferred[Identification] | None = None
+        self.said: dict[Any, Identification] = {}
+        self.freshened: list[LiveCall] = []
         self.inbound = Inbound(
             calls=self.calls,
             tracker=self.tracker,
@@ -111,6 +116,10 @@ class World:
             learn=lambda did, service: self.learned.append(did),
             stood_still=lambda: self.frozen,
             painted=self.painted,
+            said=lambda key: self.said.pop(key, None),
+            freshen=self.freshened.append,
+            late=lambda call, found: self.late.append((call, found)),
+            refusal=lambda caller: self.refusal,
         )
 
     async def painted(self, _call: Any, agents: Any, seconds: float) -> None:
@@ -144,7 +153,7 @@ class World:
 
     # Who is calling.
 
-    async def identify(self, number: Number) -> Identification:
+    async def identify(self, number: Number, late: Any = None) -> Identification:
         if self.answer is not None:
             return await self.answer
         return Identification(number, (KATRIN,), owners={("directory", "u1"): "anna"})

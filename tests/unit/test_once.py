@@ -174,6 +174,7 @@ def test_a_request_that_is_wrong_does_not_use_its_key_up() -> None:
 WITHOUT_KEY = {
     "/api/v1/calls/{id}/card",
     "/api/v1/explain",
+    "/api/v1/identify",
     "/api/v1/numbers/normalise",
     "/api/v1/session",
     "/api/v1/session/password",

@@ -9,12 +9,12 @@ from twisted.internet.task import Clock
 
 from adapters.base import Party
 from cti.asterisk.agi_parser import Request
-from cti.calls.identification import Identification
 from cti.calls.inbound import new_record
 from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.outbound import Outbound
 from cti.calls.tracker import EndedRecord
 from cti.calls.unseen import Unseen
+from cti.identify.identification import Identification
 from cti.numbers import Number, NumberKind
 from cti.store.base import CallDetail, StoreError
 from cti.store.records import CallRecord, CardRecord, ChannelRecord
@@ -52,9 +52,11 @@ class Office(World):
             answer_within=1.5,
             measure=self,
             pbxes={"main", "branch"},
+            freshen=lambda call: None,
+            late=lambda call, found: None,
         )
 
-    async def identify(self, number: Number) -> Identification:
+    async def identify(self, number: Number, late: Any = None) -> Identification:
         if self.answer is not None:
             return await self.answer
         parties: tuple[Party, ...] = (KATRIN,) if number.e164 == "+4915228817386" else ()

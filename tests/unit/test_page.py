@@ -185,7 +185,7 @@ MEMBERS: Final[Mapping[str, set[str]]] = {
     "theme.": {"auto", "light", "dark"},
     "target.": {"transfer", "consult", "deflect"},
     "record.": {"start", "pause", "resume", "stop"},
-    "nav.": {"desk", "missed", "unwritten", "recent", "settings"},
+    "nav.": {"desk", "missed", "unwritten", "recent", "search", "settings"},
     "list.": {
         f"{name}{part}" for name in ("missed", "unwritten", "recent") for part in ("", "-about", "-none")
     },

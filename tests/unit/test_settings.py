@@ -701,7 +701,7 @@ def test_a_kind_that_the_file_does_not_use_is_not_asked_for(tmp_path: Path) -> N
 
 
 def test_the_events_are_those_of_the_contract() -> None:
-    assert len({name for name in EVENT_TYPES if not name.startswith("audit.")}) == 16
+    assert len({name for name in EVENT_TYPES if not name.startswith("audit.")}) == 17
 
 
 def test_every_event_made_is_one_that_a_webhook_may_ask_for() -> None:

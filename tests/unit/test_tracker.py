@@ -12,13 +12,13 @@ from cti.agents.roster import Roster
 from cti.asterisk.ami import AmiDisconnected
 from cti.asterisk.ami_parser import Event
 from cti.asterisk.channels import Channels
-from cti.calls.identification import Identification
 from cti.calls.life import LiveCall, State
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
 from cti.calls.unasked import Unasked
 from cti.calls.writing_up import WritingUp
+from cti.identify.identification import Identification
 from cti.numbers import Number, NumberPlan
 from cti.store.records import AgentRecord, CallRecord, ReservationRecord
 from tests.unit.calls import CALL, RecordingUnit, a_call, an_offer
@@ -79,8 +79,16 @@ class House:
         self.channels = {"main": Channels(self.clock), "branch": Channels(self.clock)}
         self.services = Services([], NumberPlan("DE"))
         self.identified: list[Number] = []
+        self.late: list[Identification] = []
         self.presentation: str | None = "allowed_not_screened"
-        unasked = Unasked(self.calls, self.roster, lambda: self.services, lambda: self, self._presentation)
+        unasked = Unasked(
+            self.calls,
+            self.roster,
+            lambda: self.services,
+            lambda: self,
+            self._presentation,
+            lambda call, found: self.late.append(found),
+        )
         self.writing_up = WritingUp(
             calls=self.calls, roster=self.roster, services=lambda: self.services, now=self.clock.seconds
         )
@@ -110,7 +118,7 @@ class House:
             raise AmiDisconnected("no such channel any more")
         return self.presentation
 
-    async def identify(self, number: Number) -> Identification:
+    async def identify(self, number: Number, late: Any = None) -> Identification:
         self.identified.append(number)
         return Identification(number, (KATRIN,), ms=1.0)
 

@@ -29,10 +29,10 @@ from cti.calls.control import (
     NotNow,
     TooMany,
 )
-from cti.calls.identification import Identification
 from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment, with_display
 from cti.calls.recordings import NoRecording, RecordingAway
 from cti.calls.services import Services as CallServices
+from cti.identify.identification import Identification
 from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
 from cti.store.base import CallDetail, CallFilter, StoreError
@@ -451,6 +451,10 @@ def web() -> Web:
 #: Each route once, with what the API answers to a role that may ask.
 EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("GET", "/api/v1/identify?number=015228817386"): dict.fromkeys(ROLES, 200),
+    # No adapter has any keys, or knows anybody.
+    ("POST", "/api/v1/identify"): dict.fromkeys(ROLES, 422),
+    ("GET", "/api/v1/search?q=Brandt"): dict.fromkeys(ROLES, 200),
+    ("GET", "/api/v1/card?adapter=directory&type=contact&id=17"): dict.fromkeys(ROLES, 404),
     ("GET", "/api/v1/calls"): dict.fromkeys(ROLES, 200),
     ("GET", "/api/v1/calls/c1"): dict.fromkeys(ROLES, 200),
     ("GET", "/api/v1/gaps"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 200},
@@ -506,6 +510,7 @@ BODIES: Mapping[str, Any] = {
     "users": {"name": "cleo", "role": "supervisor", "password": PASSWORD},
     "users/ben": {"disabled": True},
     "normalise": {"numbers": ["015228817386"]},
+    "identify": {"key": "customer", "value": "4711"},
     "explain": {"from": "015228817386", "to": "494066969100"},
     "calls": {"agent": "anna", "to": "015228817386"},
     "consult": {"to": "ben"},

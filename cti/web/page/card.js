@@ -234,11 +234,22 @@ async function create(app, each, event) {
   });
 }
 
-/** The card's sections: open cases, last contacts, the CRM's notes. */
+/** The card's sections, each only where there is something in it. */
 export function sections(app, each) {
   const party = each.party;
   if (!party) return null;
   return [
+    (party.balance || party.dunning) &&
+      section(
+        "card.account",
+        "account",
+        h(
+          "p",
+          { class: "line-head" },
+          party.balance && h("span", { class: "amount" }, foreign(party.balance)),
+          party.dunning && h("span", { class: "badge stop" }, icon("warning"), foreign(party.dunning)),
+        ),
+      ),
     party.notes &&
       section("card.notes", "notes", longText(app, `notes-${each.call.id}`, party.notes)),
     party.cases?.length > 0 &&
@@ -255,15 +266,16 @@ export function sections(app, each) {
               h(
                 "span",
                 { class: "line-main" },
-                webAddress(found.url)
-                  ? h("a", { href: webAddress(found.url), target: "_blank", rel: "noopener noreferrer" }, foreign(found.title || found.id))
-                  : foreign(found.title || found.id),
+                titleOf(found),
               ),
               h("span", { class: "muted" }, [found.status && foreign(found.status), found.opened && ` · ${day(found.opened)}`]),
             ),
           ),
         ),
       ),
+    party.appointments?.length > 0 &&
+      section("card.appointments", "appointments", toCome(app, party.appointments, (each) => moment(each.at))),
+    party.tasks?.length > 0 && section("card.tasks", "tasks", toCome(app, party.tasks, (each) => each.due && day(each.due))),
     party.last_contacts?.length > 0 &&
       section(
         "card.contacts",
@@ -281,7 +293,55 @@ export function sections(app, each) {
           ),
         ),
       ),
+    links(party),
+    each.card?.shortened && h("p", { class: "muted", key: "shortened", "data-test": "shortened" }, t("card.shortened")),
   ];
+}
+
+/** Appointments or tasks: what, when, and by whom. */
+function toCome(app, entries, when) {
+  return h(
+    "ul",
+    { class: "lines" },
+    entries.map((entry) =>
+      h(
+        "li",
+        { class: "line" },
+        h("span", { class: "line-main" }, titleOf(entry)),
+        h("span", { class: "muted" }, when(entry), whose(app, entry) && [" · ", foreign(whose(app, entry))]),
+      ),
+    ),
+  );
+}
+
+function titleOf(entry) {
+  const address = webAddress(entry.url);
+  const title = foreign(entry.title || entry.id);
+  return address ? h("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, title) : title;
+}
+
+function whose(app, entry) {
+  const who = entry.agent ?? entry.user;
+  return who ? app.nameOf(who) : null;
+}
+
+/** Ways into other systems: the CRM's own, and those that the configuration makes. */
+function links(party) {
+  const known = (party.links ?? []).filter((link) => webAddress(link.url));
+  return (
+    known.length > 0 &&
+    section(
+      "card.links",
+      "links",
+      h(
+        "ul",
+        { class: "operations" },
+        known.map((link) =>
+          h("li", {}, h("a", { class: "button", href: webAddress(link.url), target: "_blank", rel: "noopener noreferrer" }, icon("open"), foreign(link.title || new URL(link.url).host))),
+        ),
+      ),
+    )
+  );
 }
 
 export function section(words, name, ...content) {

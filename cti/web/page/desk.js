@@ -12,6 +12,7 @@ import { icon } from "./icons.js";
 import { isTyping, listen } from "./keys.js";
 import { listView, stale } from "./lists.js";
 import { Drafts } from "./notes.js";
+import { forgetSearch, searchView } from "./search.js";
 import { settingsView } from "./settings.js";
 import { callsOf, foremost, isIncoming, nothingKnown, otherSide, takeDesk, takeEvent, withWholeParty } from "./state.js";
 import { Line } from "./stream.js";
@@ -176,8 +177,9 @@ const app = {
     return done;
   },
 
-  async choose(each, party) {
-    await app.run(async () => {
+  /** Say who it is that a call is with; true if that was taken. */
+  choose(each, party) {
+    return app.run(async () => {
       const { adapter, type, id } = party;
       await ask("PATCH", `calls/${encodeURIComponent(each.call.id)}`, { body: { party: { adapter, type, id } }, etag: each.etag });
       app.choosing = null;
@@ -374,6 +376,7 @@ function left() {
   drafts.rest();
   line.stop();
   quiet();
+  forgetSearch();
   Object.assign(app, { session: null, state: nothingKnown(), expired: false, warned: false, menu: null, dialog: null, pastCall: null });
   setCsrf(null);
   render();
@@ -455,6 +458,7 @@ function rail() {
     link("missed", "#/missed", app.desk?.missed.count),
     link("unwritten", "#/unwritten", app.desk?.unwritten.count),
     link("recent", "#/recent"),
+    link("search", "#/search"),
     link("settings", "#/settings"),
   );
 }
@@ -481,6 +485,7 @@ function content() {
   if (LISTS.includes(app.route.name)) return app.desk ? listView(app, app.route.name) : loading();
   if (app.route.name === "settings") return settingsView(app);
   if (app.desk === null) return loading();
+  if (app.route.name === "search") return searchView(app);
   const current = app.current;
   if (current !== null) return callView(app, current);
   return app.route.name === "call" ? h("p", { class: "muted" }, t("call.unknown")) : nothing();
@@ -539,7 +544,7 @@ function route() {
   }
   const before = app.route;
   if (first === "calls" && call) app.route = { name: "call", call };
-  else if (LISTS.includes(first) || first === "settings") app.route = { name: first, call: null };
+  else if (LISTS.includes(first) || first === "settings" || first === "search") app.route = { name: first, call: null };
   else app.route = { name: "desk", call: null };
   if (app.route.name !== before.name || app.route.call !== before.call) app.menu = null;
   if (app.route.name === "call") lookUp(app.route.call);
@@ -623,7 +628,10 @@ listen((name) => {
     case "unwritten":
     case "recent":
     case "settings":
+    case "search":
       app.go(name === "desk" ? "#/" : `#/${name}`);
+      // Drawn by then: the address changes first.
+      if (name === "search") setTimeout(() => focus("search"));
       return true;
     case "notes":
       return focus("notes");

@@ -24,6 +24,7 @@ export const KEYS = {
   m: "missed",
   u: "unwritten",
   l: "recent",
+  k: "search",
   ",": "settings",
   "?": "keys",
 };

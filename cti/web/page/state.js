@@ -27,6 +27,12 @@ export function takeEvent(state, event) {
   switch (event.type) {
     case "card.offered":
       return { state: { ...state, offers: { ...others, [event.call.id]: offer(event) }, gone: stillGone }, reread };
+    case "card.updated": {
+      const known = state.offers[event.call.id];
+      if (known === undefined) return { state, reread };
+      const fresh = { ...known, card: event.card, party: event.card.parties?.length === 1 ? event.card.parties[0] : known.party };
+      return { state: { ...state, offers: { ...state.offers, [event.call.id]: fresh } }, reread };
+    }
     case "card.withdrawn":
       return { state: { ...state, offers: others, gone: { ...state.gone, [event.call.id]: { seq: event.seq } } }, reread };
     case "agent.state":
@@ -43,6 +49,7 @@ function changed(agent, event) {
 
 function offer(event) {
   const card = event.card;
+  const parties = card.parties ?? [];
   return {
     seq: event.seq,
     call: { outcome: null, answered: null, ended: null, started: event.at, notes: null, disposition: null, ...event.call },
@@ -51,8 +58,9 @@ function offer(event) {
     can: [],
     attempt: event.attempt ?? card.attempt ?? null,
     card,
-    party: card.parties?.length === 1 ? card.parties[0] : null,
-    choose: (card.parties?.length ?? 0) > 1,
+    // Of several, the company's policy may have settled which it is.
+    party: parties.length === 1 ? parties[0] : parties.find((party) => isParty(party, event.party)) ?? null,
+    choose: parties.length > 1 && !event.party,
     dispositions: [],
     disposition_required: false,
     open: card.open ?? "never",
