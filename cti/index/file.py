@@ -50,7 +50,7 @@ _BY_NUMBER: Final = _FOUND.format("number")
 _BY_STEM: Final = _FOUND.format("stem")
 _PEOPLE: Final = """
 SELECT sort, key, type, id, body, numbers FROM party
-WHERE (sort, key) > (?, ?) AND sort >= ? AND sort < ? AND numbers <> '[]' ORDER BY sort, key LIMIT ?
+WHERE (sort, key) > (?, ?) AND sort >= ? AND sort < ? AND numbers <> CAST('[]' AS BLOB) ORDER BY sort, key LIMIT ?
 """
 _KNOWN: Final = "SELECT key, numbers FROM party WHERE type = ? AND id = ?"
 _ADD: Final = "INSERT INTO party (type, id, sort, body, numbers) VALUES (?, ?, ?, ?, ?)"

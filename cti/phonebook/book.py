@@ -5,6 +5,7 @@ Reads the index and nothing else; how a phone asks is left to ``ldap_server`` an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -21,6 +22,8 @@ _PAGE: Final = 100
 SCANNED: Final = 20_000
 #: Fewest digits that are looked for as a whole number.
 _WHOLE: Final = 5
+
+_WORD: Final = re.compile(r"\w+")
 
 #: Where to go on: for each adapter, the last name that was read and its key.
 Place = Mapping[str, tuple[str, int]]
@@ -63,7 +66,7 @@ class Contact:
     @property
     def words(self) -> Sequence[str]:
         """The words of the name, as one looks them up."""
-        return sort_key(self.name).split()
+        return _WORD.findall(sort_key(self.name))
 
 
 class PhoneBook:
@@ -83,7 +86,9 @@ class PhoneBook:
         self._prefix = prefix
         self._adapters = None if adapters is None else frozenset(adapters)
 
-    def page(self, after: Place | None, limit: int, prefix: str = "") -> tuple[Sequence[Contact], Place | None]:
+    def page(
+        self, after: Place | None, limit: int, prefix: str = ""
+    ) -> tuple[Sequence[Contact], Place | None]:
         """Whose names begin so, in their order; and where the next page begins, if there is one."""
         people = self._index.people(prefix, after, limit)
         contacts = [
@@ -169,8 +174,8 @@ class PhoneBook:
 
 def has_word(contact: Contact, text: str) -> bool:
     """Whether each word of ``text`` begins a word of the name or of the company."""
-    having = [*contact.words, *sort_key(contact.company).split()]
-    return all(any(word.startswith(each) for word in having) for each in sort_key(text).split())
+    having = [*contact.words, *_WORD.findall(sort_key(contact.company))]
+    return all(any(word.startswith(each) for word in having) for each in _WORD.findall(sort_key(text)))
 
 
 def has_digits(contact: Contact, digits: str) -> bool:

@@ -5,25 +5,34 @@ Pure. A phone's letters mean a word of the name, and its digits any form of a nu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import frozen
 from ldaptor.protocols import pureldap
 
 from cti.index.file import sort_key
 from cti.phonebook.book import Contact, forms
 
+#: What everybody in the book is to a phone.
+OBJECT_CLASSES: Final = ("top", "person", "organizationalPerson", "inetOrgPerson")
 #: Deeper ones are no phone's.
 DEPTH: Final = 16
 
 _NUMBERS: Final = frozenset(
-    {"telephonenumber", "mobile", "homephone", "ipphone", "othertelephone", "pager", "facsimiletelephonenumber"}
+    {
+        "telephonenumber",
+        "mobile",
+        "homephone",
+        "ipphone",
+        "othertelephone",
+        "pager",
+        "facsimiletelephonenumber",
+    }
 )
 _NAMES: Final = frozenset({"cn", "displayname", "name", "sn", "givenname", "gn", "surname", "commonname"})
 _COMPANY: Final = frozenset({"o", "company", "organizationname"})
-#: Where nothing is to be found: a phone may ask for it beside the name.
-_MAIL: Final = frozenset({"mail", "email"})
 
 
 class FilterError(Exception):
@@ -35,8 +44,8 @@ class Filter:
     """``fits``: whether a contact is meant. ``prefixes``, ``numbers``: beginnings of names, and numbers, in it."""
 
     fits: Callable[[Contact], bool]
-    prefixes: tuple[str, ...] = field(default=(), converter=tuple)
-    numbers: tuple[str, ...] = field(default=(), converter=tuple)
+    prefixes: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
 
 
 def understood(asked: Any, depth: int = DEPTH) -> Filter:
@@ -49,8 +58,8 @@ def understood(asked: Any, depth: int = DEPTH) -> Filter:
             is_and = isinstance(asked, pureldap.LDAPFilter_and)
             return Filter(
                 _all_of(parts) if is_and else _any_of(parts),
-                [prefix for part in parts for prefix in part.prefixes],
-                [number for part in parts for number in part.numbers],
+                tuple(prefix for part in parts for prefix in part.prefixes),
+                tuple(number for part in parts for number in part.numbers),
             )
         case pureldap.LDAPFilter_not():
             part = understood(asked.value, depth - 1)
@@ -78,7 +87,7 @@ def _like(attribute: str, parts: Sequence[str], begins: bool, ends: bool) -> Fil
     if attribute in _NUMBERS:
         digits = [_digits(part) for part in parts]
         if not all(digits):
-            return Filter(lambda contact: False)
+            return Filter(_nobody)
         number = digits[0] if len(digits) == 1 else ""
         return Filter(
             lambda contact: any(
@@ -93,9 +102,8 @@ def _like(attribute: str, parts: Sequence[str], begins: bool, ends: bool) -> Fil
             lambda contact: any(_has(value, wanted, begins, ends) for value in _values(contact, attribute)),
             prefixes=(wanted[0],) if begins and attribute in _NAMES else (),
         )
-    if attribute == "objectclass":
-        return Filter(lambda contact: any(_has(value, wanted, begins, ends) for value in OBJECT_CLASSES_KEYS))
-    return Filter(lambda contact: False)
+    # Everybody in the book is a person to a phone.
+    return Filter(_everybody if attribute == "objectclass" else _nobody)
 
 
 def _values(contact: Contact, attribute: str) -> Iterator[str]:
@@ -111,9 +119,7 @@ def _values(contact: Contact, attribute: str) -> Iterator[str]:
 
 def _tails(text: str) -> Iterator[str]:
     """The text from each of its words on."""
-    words = text.split()
-    for start in range(len(words)):
-        yield " ".join(words[start:])
+    yield from (text[word.start() :] for word in re.finditer(r"\w+", text))
 
 
 def _has(value: str, parts: Sequence[str], begins: bool, ends: bool) -> bool:
@@ -134,11 +140,19 @@ def _present(attribute: str) -> Filter:
     having: Mapping[str, Callable[[Contact], bool]] = {
         **{name: lambda contact: bool(contact.numbers) for name in _NUMBERS - {"mobile"}},
         "mobile": lambda contact: any(number.mobile for number in contact.numbers),
-        **{name: lambda contact: True for name in _NAMES},
+        **dict.fromkeys(_NAMES, _everybody),
         **{name: lambda contact: bool(contact.company) for name in _COMPANY},
-        "objectclass": lambda contact: True,
+        "objectclass": _everybody,
     }
-    return Filter(having.get(attribute, lambda contact: False))
+    return Filter(having.get(attribute, _nobody))
+
+
+def _nobody(_contact: Contact) -> bool:
+    return False
+
+
+def _everybody(_contact: Contact) -> bool:
+    return True
 
 
 def _all_of(parts: Sequence[Filter]) -> Callable[[Contact], bool]:
@@ -160,7 +174,3 @@ def _word(raw: Any) -> str:
 
 def _text(raw: Any) -> str:
     return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
-
-
-OBJECT_CLASSES: Final = ("top", "person", "organizationalPerson", "inetOrgPerson")
-OBJECT_CLASSES_KEYS: Final = tuple(sort_key(each) for each in OBJECT_CLASSES)

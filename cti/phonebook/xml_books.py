@@ -46,7 +46,9 @@ def snom_question(title: str, url: str) -> str:
 def snom_directory(title: str, contacts: Sequence[Contact], following: str | None) -> str:
     more = ""
     if following is not None:
-        more = f"<SoftKeyItem><Name>F4</Name><Label>&gt;&gt;</Label><URL>{_text(following)}</URL></SoftKeyItem>"
+        more = (
+            f"<SoftKeyItem><Name>F4</Name><Label>&gt;&gt;</Label><URL>{_text(following)}</URL></SoftKeyItem>"
+        )
     return _directory("SnomIPPhoneDirectory", title, contacts, more)
 
 
