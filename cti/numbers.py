@@ -424,7 +424,7 @@ def display(e164: str, region: str) -> str:
 
 
 def as_dialled(e164: str, region: str) -> str:
-    """The digits that a telephone in ``region`` dials for the number: national at home, else with 00, 011 or the like.
+    """The digits that a telephone in ``region`` dials for the number: national at home, else with 00 or the like.
 
     Raises ``ValueError`` if ``e164`` is not in that form.
     """

@@ -6,6 +6,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from attrs import define
@@ -56,8 +57,11 @@ from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
 from cti.identify.identification import Identification
 from cti.identify.identifier import Identifier, Owners
+from cti.index.feed import Feeds, FeedSettings
+from cti.index.phone_index import PhoneIndex
 from cti.logs import get_logger
 from cti.metrics import Metrics
+from cti.phonebook.doors import Doors
 from cti.settings import Address, Settings
 from cti.store.base import IStore, StoreError
 from cti.store.records import AgentRecord, CallRecord
@@ -291,6 +295,17 @@ class CtiService(Service):
             late=self._known_late,
         )
         self._adapters: dict[str, IAdapter] = {}
+        self.index = PhoneIndex(settings.index.directory, settings.plan, settings.own_numbers, self._now)
+        # One for all of them: who writes a part is never two, and nothing else waits for it.
+        self._index_thread = ThreadPool(0, 1, "cti-index")
+        self._feeds = Feeds(
+            self.index,
+            reactor,
+            self._in_index_thread,
+            FeedSettings(
+                settings.index.changes_seconds, settings.index.list_seconds, settings.index.full_seconds
+            ),
+        )
         self._use(settings)
         self._pbxes = {name: self._pbx(name) for name in settings.asterisks}
         self.control = Control(
@@ -392,6 +407,8 @@ class CtiService(Service):
         self._ports: list[IListeningPort] = []
         self._site: Site | None = None
         self._tls: ServerTls | None = None
+        self._phonebook = Doors(settings.phonebook, self.index, settings.plan, reactor)
+        self._phonebook_tls: ServerTls | None = None
         self._loops: list[LoopingCall] = []
         self._stopping = False
 
@@ -417,8 +434,9 @@ class CtiService(Service):
             self.roster.restore(reservation)
         self.writing_up.restore(self.store.wrap_ups())
         self.callbacks.restore(self.store.open_callbacks())
+        self._index_thread.start()
         for adapter in self._adapters.values():
-            self._background("an adapter does not start", adapter.start(), adapter=adapter.name)
+            self._background("an adapter does not start", self._start_adapter(adapter), adapter=adapter.name)
         # Before anything goes out: a second server on the same store ends here, at the first one's ports.
         self._password_thread.start()
         self._listen()
@@ -452,6 +470,10 @@ class CtiService(Service):
             self._tls = ServerTls(http.tls.certificate, http.tls.key)
             self._ports.append(self._reactor.listenSSL(**where, contextFactory=self._tls))
         self._ports.append(listen(self._reactor, self._agi, agi.listen.host, agi.listen.port))
+        ldap = self.settings.phonebook.ldap
+        if ldap is not None and ldap.tls is not None:
+            self._phonebook_tls = ServerTls(ldap.tls.certificate, ldap.tls.key)
+        self._ports += self._phonebook.open(self._phonebook_tls)
         log.info("ready", fastagi=_shown(agi.listen), http=_shown(http.listen))
 
     def stopService(self) -> "Deferred[None]":
@@ -469,6 +491,7 @@ class CtiService(Service):
         while self._agi.sessions and self._now() < until:
             await deferLater(self._reactor, 0.02)
         self._agi.close_all()
+        self._phonebook.close()
         for loop in self._loops:
             if loop.running:
                 loop.stop()
@@ -480,6 +503,8 @@ class CtiService(Service):
         await _done(self.outbox.stopService())
         self.newcomers.stop()
         self._current_identifier.close()
+        await self._feeds.stop()
+        self._index_thread.stop()
         for adapter in self._adapters.values():
             await adapter.stop()
         await self.store.stop()
@@ -496,8 +521,10 @@ class CtiService(Service):
         self.control.use(settings.call_control)
         for name, adapter in self._adapters.items():
             if old.get(name) is not adapter:
-                self._background("an adapter does not start", adapter.start(), adapter=name)
+                self._background("an adapter does not start", self._start_adapter(adapter), adapter=name)
         for name, adapter in old.items():
+            if name not in self._adapters:
+                self._background("the phone index goes on", self._feeds.end(name), adapter=name)
             if self._adapters.get(name) is not adapter:
                 self._background("an adapter does not stop", adapter.stop(), adapter=name)
         for pbx in self._pbxes.values():
@@ -530,13 +557,31 @@ class CtiService(Service):
             remembered=Remembered(self.store),
             ignored=lambda number: number in self.turned_away.lists.ignored,
             observe=self._identified,
+            index=self.index,
         )
+        self.index.own = settings.own_numbers
+        self._feeds.open(self._listed())
         self.metrics.configure(
             services=settings.services,
             adapters=settings.adapters,
             pbxes=settings.asterisks,
             destinations=settings.webhooks,
         )
+
+    def _listed(self) -> list[IAdapter]:
+        """Those that the configuration wants in the phone index."""
+        settings = self.settings.adapters
+        return [adapter for name, adapter in self._adapters.items() if settings[name].asking.index]
+
+    async def _start_adapter(self, adapter: IAdapter) -> None:
+        try:
+            await adapter.start()
+        finally:
+            # Also one that does not start: the index tries again by itself.
+            if adapter in self._listed():
+                await self._feeds.begin(adapter)
+            else:
+                await self._feeds.end(adapter.name)
 
     def _services(self) -> Services:
         return self._current_services
@@ -652,10 +697,9 @@ class CtiService(Service):
     # Regular work.
 
     def _refresh_certificate(self, *, asked: bool = False) -> None:
-        tls = self._tls
-        if tls is not None:
+        for tls in filter(None, (self._tls, self._phonebook_tls)):
             # In a thread: the disk may hang.
-            refreshed = self._in_thread(lambda: tls.refresh(asked=asked))
+            refreshed = self._in_thread(partial(tls.refresh, asked=asked))
             self._background("the certificate could not be looked at", refreshed)
 
     def _every(self, seconds: float, work: Callable[[], object]) -> None:
@@ -742,6 +786,8 @@ class CtiService(Service):
             counts[view.state] = counts.get(view.state, 0) + 1
         self.metrics.agents(counts)
         self.metrics.event_streams(self.hub.count)
+        for part in self.index.status():
+            self.metrics.indexed(part.adapter, part.numbers, part.age)
         self.metrics.waiting_calls(
             Counter(
                 call.record.service
@@ -861,6 +907,9 @@ class CtiService(Service):
 
     def _in_password_thread(self, work: Callable[[], T]) -> "Deferred[T]":
         return deferToThreadPool(self._reactor, self._password_thread, work)
+
+    def _in_index_thread(self, work: Callable[..., Any], *arguments: Any) -> "Deferred[Any]":
+        return deferToThreadPool(self._reactor, self._index_thread, work, *arguments)
 
     def _in_thread(self, work: Callable[[], Any]) -> "Deferred[Any]":
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)

@@ -138,6 +138,16 @@ class StoreSettings:
 
 
 @frozen
+class PhoneIndexSettings:
+    """`directory`: where its files are. The others: seconds, as in `cti.index.feed.FeedSettings`."""
+
+    directory: Path
+    changes_seconds: int = 30
+    list_seconds: int = 3600
+    full_seconds: int = 86_400
+
+
+@frozen
 class FastAgi:
     """`allow`: the networks that may connect. `max_in_flight`: requests at once; those beyond are shed."""
 
@@ -318,6 +328,43 @@ class Log:
 
 
 @frozen
+class LdapPhonebook:
+    """The phonebook by LDAP. ``allow``: from which networks; ``anonymous``: without a password; ``limit``: entries.
+
+    `tls`: None for a connection without, as old phones need it.
+    """
+
+    listen: Address
+    allow: tuple[Network, ...] = _LOOPBACK
+    base: str = "ou=phonebook"
+    bind_dn: str = ""
+    password: Secret | None = None
+    anonymous: bool = False
+    limit: int = 200
+    tls: ServerCertificate | None = None
+
+
+@frozen
+class XmlPhonebook:
+    """The phonebook as XML over HTTP. `token`: a word in the path, None if the address is enough."""
+
+    listen: Address
+    allow: tuple[Network, ...] = _LOOPBACK
+    token: Secret | None = None
+
+
+@frozen
+class PhonebookSettings:
+    """The phone index as phones read it. `prefix`: what they dial first; `adapters`: whose people, None for all."""
+
+    title: str = "Phonebook"
+    prefix: str = ""
+    adapters: frozenset[str] | None = None
+    ldap: LdapPhonebook | None = None
+    xml: XmlPhonebook | None = None
+
+
+@frozen
 class Settings:
     """The whole file. `base`: its directory, to which relative paths refer; `numbers`: number → service.
 
@@ -340,6 +387,7 @@ class Settings:
     numbers: Mapping[str, Service]
     webhooks: Mapping[str, Webhook]
     identify: Identify
+    index: PhoneIndexSettings
     answer_ms: int
     reservation: Reservation
     call_control: CallControl
@@ -347,6 +395,7 @@ class Settings:
     desk: Desk = Desk()
     links: tuple[LinkTemplate, ...] = ()
     sensitive_keys: frozenset[str] = frozenset()
+    phonebook: PhonebookSettings = PhonebookSettings()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
 
     @property
@@ -450,6 +499,7 @@ class _Reader:
             numbers=numbers,
             webhooks=webhooks,
             identify=identify,
+            index=self._index(top.get("index"), store),
             answer_ms=answer_ms,
             reservation=Reservation(grace),
             call_control=call_control,
@@ -457,6 +507,7 @@ class _Reader:
             desk=self._desk(top.get("desk")),
             links=links,
             sensitive_keys=sensitive,
+            phonebook=self._phonebook(top.get("phonebook"), adapters),
             advice=tuple(sorted(set(self._file.advice))),
         )
 
@@ -1096,6 +1147,87 @@ class _Reader:
             answer,
         )
 
+    def _index(self, place: Place | None, store: StoreSettings) -> PhoneIndexSettings:
+        section = self._file.section(place, ("directory", "changes_seconds", "list_minutes", "full_hours"))
+        default = PhoneIndexSettings(store.sqlite.parent / "index")
+        directory = self._file.text(section.get("directory"))
+        return PhoneIndexSettings(
+            default.directory if directory is None else self._file.base / directory,
+            self._file.whole(section.get("changes_seconds"), default.changes_seconds, 1, 3600),
+            60 * self._file.whole(section.get("list_minutes"), default.list_seconds // 60, 1, 10_080),
+            3600 * self._file.whole(section.get("full_hours"), default.full_seconds // 3600, 1, 720),
+        )
+
+    def _phonebook(self, place: Place | None, adapters: Collection[str]) -> PhonebookSettings:
+        section = self._file.section(place, ("title", "prefix", "adapters", "ldap", "xml"))
+        default = PhonebookSettings()
+        prefix_place = section.get("prefix")
+        prefix = self._file.text(prefix_place) or ""
+        if prefix_place is not None and not re.fullmatch(r"[0-9*#]{1,4}", prefix):
+            self._wrong(prefix_place, 'is nothing that a phone dials first; such as "0" would be right')
+        whose = section.get("adapters")
+        listed = self._file.items(whose, "[directory]")
+        names = [self._file.choice(each, "", "adapter", adapters) for each in listed]
+        return PhonebookSettings(
+            self._file.text(section.get("title"), one_line=True) or default.title,
+            prefix,
+            None if whose is None else frozenset(names),
+            self._ldap_phonebook(section.get("ldap")),
+            self._xml_phonebook(section.get("xml")),
+        )
+
+    def _ldap_phonebook(self, place: Place | None) -> LdapPhonebook | None:
+        if place is None:
+            return None
+        section = self._file.section(
+            place, ("listen", "allow", "base", "bind_dn", "password", "anonymous", "limit", "tls")
+        )
+        default = LdapPhonebook(Address("127.0.0.1", 3890))
+        base = self._file.text(section.get("base"), one_line=True) or default.base
+        bind_dn = self._file.text(section.get("bind_dn"), one_line=True) or f"cn=phones,{base}"
+        password = section.get("password")
+        anonymous = self._file.yes_or_no(section.get("anonymous"), False)
+        if password is None and not anonymous:
+            self._wrong(place, "has no `password`; one, or `anonymous: true` beside `allow`, would be right")
+        for name, dn in (("base", base), ("bind_dn", bind_dn)):
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*=[^,=]+(,\s*[A-Za-z][A-Za-z0-9-]*=[^,=]+)*", dn):
+                self._wrong(
+                    section.get(name) or place, "is no name in a directory; `ou=phonebook` is such a one"
+                )
+        found = LdapPhonebook(
+            self._listen(section.get("listen"), default.listen),
+            self._networks(section.get("allow")),
+            base,
+            bind_dn,
+            None if password is None else self._secret(password),
+            anonymous,
+            self._file.whole(section.get("limit"), default.limit, 1, 1000),
+            self._server_certificate(section.get("tls")),
+        )
+        if found.tls is None and found.password is not None and not _is_loopback(found.listen.host):
+            self._file.advise(place, "has no `tls`: the password goes over the network as it is")
+        return found
+
+    def _xml_phonebook(self, place: Place | None) -> XmlPhonebook | None:
+        if place is None:
+            return None
+        section = self._file.section(place, ("listen", "allow", "token"))
+        token_place = section.get("token")
+        token = None if token_place is None else self._secret(token_place)
+        if (
+            token_place is not None
+            and token is not None
+            and not re.fullmatch(r"[A-Za-z0-9_-]{8,128}", token.reveal())
+        ):
+            self._wrong(
+                token_place, "is no word for a path; 8 to 128 letters, digits, - and _ would be right"
+            )
+        return XmlPhonebook(
+            self._listen(section.get("listen"), Address("127.0.0.1", 8471)),
+            self._networks(section.get("allow")),
+            token,
+        )
+
     def _cache(self, place: Place | None) -> CacheSettings:
         section = self._file.section(place, ("seconds", "misses_seconds", "entries"))
         default = CacheSettings()
@@ -1209,6 +1341,7 @@ _TOP: Final = (
     "services",
     "webhooks",
     "identify",
+    "index",
     "answer_ms",
     "reservation",
     "call_control",
@@ -1216,6 +1349,7 @@ _TOP: Final = (
     "keys",
     "links",
     "log",
+    "phonebook",
 )
 #: What may stand at any adapter, beside what its kind takes.
 _OF_ANY_KIND: Final = (

@@ -50,7 +50,7 @@ _BY_NUMBER: Final = _FOUND.format("number")
 _BY_STEM: Final = _FOUND.format("stem")
 _PEOPLE: Final = """
 SELECT sort, key, type, id, body, numbers FROM party
-WHERE (sort, key) > (?, ?) AND sort >= ? AND sort < ? AND numbers <> CAST('[]' AS BLOB) ORDER BY sort, key LIMIT ?
+WHERE (sort, key) > (?, ?) AND sort >= ? AND sort < ? AND numbers <> x'5b5d' ORDER BY sort, key LIMIT ?
 """
 _KNOWN: Final = "SELECT key, numbers FROM party WHERE type = ? AND id = ?"
 _ADD: Final = "INSERT INTO party (type, id, sort, body, numbers) VALUES (?, ?, ?, ?, ?)"
@@ -91,8 +91,8 @@ class Row:
     numbers: tuple[IndexedNumber, ...]
 
     @classmethod
-    def of(cls, listed: ListedParty, plan: NumberPlan, own: frozenset[str] = frozenset()) -> "Row":
-        """Numbers are read as those of the party's own country; what is no public number, and ours, is left out."""
+    def of(cls, listed: ListedParty, plan: NumberPlan) -> "Row":
+        """Numbers are read as those of the party's own country; what is no public number is left out."""
         party = listed.party
         here = plan
         if listed.region is not None:
@@ -101,7 +101,7 @@ class Row:
         found: dict[str, IndexedNumber] = {}
         for number in listed.numbers:
             e164 = here.parse(number.raw).e164
-            if e164 is not None and e164 not in own:
+            if e164 is not None:
                 known = found.get(e164)
                 if known is None or known.stem is None:
                     found[e164] = IndexedNumber(number.raw, e164, stem_of_switchboard(number.raw, e164))
