@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from attrs import define, evolve, field, frozen
-from ldaptor.ldapfilter import InvalidLDAPFilter, parseFilter
 from ldaptor.protocols import pureldap
 
 from adapters.base import (
@@ -38,6 +37,17 @@ from adapters.base import (
     PartyType,
 )
 from adapters.ldap_client import Entry, LdapClient, LdapConnection, Question, Server, host_and_port
+from adapters.ldap_filter import (
+    FilterError,
+    all_of,
+    any_of,
+    at_least,
+    contains,
+    ends_with,
+    equal,
+    present,
+    read_filter,
+)
 from cti.numbers import Number, NumberKind, NumberPlan
 from cti.secret import Secret
 
@@ -114,11 +124,9 @@ _FILTERS: Final[Mapping[str, str]] = {
 def _a_filter(_: object, attribute: Any, value: str | None) -> None:
     if value is not None:
         try:
-            parseFilter(value)
-        except InvalidLDAPFilter as error:
-            raise ValueError(
-                f"{attribute.name}: no LDAP filter; such as (objectClass=person) would be right"
-            ) from error
+            read_filter(value)
+        except FilterError as error:
+            raise ValueError(f"{attribute.name}: {error}") from error
 
 
 def _known_attributes(_: object, __: object, value: Mapping[str, Sequence[str]]) -> None:
@@ -204,7 +212,7 @@ class LdapAdapter:
         self._attributes = {**_DIRECTORIES[options.directory]} | {
             role: tuple(names) for role, names in options.attributes.items()
         }
-        self._everybody = parseFilter(options.filter or _FILTERS[options.directory])
+        self._everybody = read_filter(options.filter or _FILTERS[options.directory])
         self._client: LdapClient | None = None
         self._listings: dict[str, _Listing] = {}
 
@@ -252,7 +260,7 @@ class LdapAdapter:
 
     async def health(self) -> AdapterHealth:
         # The server's own entry: anybody may read it, and it is never long.
-        own = Question("", pureldap.LDAP_SCOPE_baseObject, _present("objectClass"), (_NOTHING,))
+        own = Question("", pureldap.LDAP_SCOPE_baseObject, present("objectClass"), (_NOTHING,))
         try:
             await self._server.search(own)
         except AdapterError as error:
@@ -263,7 +271,7 @@ class LdapAdapter:
         if number.kind is not NumberKind.E164 or number.e164 is None or number.e164 in self._own:
             return ()
         tail = number.e164.lstrip("+")[-_TAIL:]
-        fits = _any_of(self._number_filter(attribute, tail) for attribute in self._attributes["numbers"])
+        fits = any_of(self._number_filter(attribute, tail) for attribute in self._attributes["numbers"])
         found = await self._server.search(self._question(fits, _CANDIDATES))
         parties = [
             listed.party
@@ -278,15 +286,15 @@ class LdapAdapter:
         value = self._id_value(party.id)
         if value is None:
             return None
-        found = await self._server.search(self._question(_equal(self._attributes["id"][0], value), 2))
+        found = await self._server.search(self._question(equal(self._attributes["id"][0], value), 2))
         return next((each.party for each in self._parties(found.entries) if each.party.ref == party), None)
 
     async def search(self, words: str, limit: int) -> Sequence[Party]:
         wanted = words.split()[:_WORDS]
         if not wanted or limit < 1:
             return ()
-        fits = _all_of(
-            _any_of(_contains(attribute, word) for attribute in self._attributes["search"]) for word in wanted
+        fits = all_of(
+            any_of(contains(attribute, word) for attribute in self._attributes["search"]) for word in wanted
         )
         found = await self._server.search(self._question(fits, limit))
         parties = [each.party for each in self._parties(found.entries)]
@@ -301,7 +309,7 @@ class LdapAdapter:
         if attribute is None or not value:
             return ()
         found = await self._server.search(
-            self._question(_equal(attribute, value.encode()), _CANDIDATES, attribute)
+            self._question(equal(attribute, value.encode()), _CANDIDATES, attribute)
         )
         # A directory may take fewer letters for the same than we do.
         same = [
@@ -334,10 +342,7 @@ class LdapAdapter:
         if now - listed > _MARK_LASTS:
             raise MarkLost("who was deleted is told by nobody: the whole list has to be read once a day")
         changed = self._attributes["changed"][0]
-        later = pureldap.LDAPFilter_greaterOrEqual(
-            attributeDesc=pureldap.LDAPAttributeDescription(changed),
-            assertionValue=pureldap.LDAPAssertionValue((since - _SKEW).strftime("%Y%m%d%H%M%S.0Z")),
-        )
+        later = at_least(changed, (since - _SKEW).strftime("%Y%m%d%H%M%S.0Z"))
         question = self._question(later, 0)
         name, cookie, entries = await self._begin_listing(), b"", list[Entry]()
         while True:
@@ -352,7 +357,7 @@ class LdapAdapter:
     async def users(self) -> Sequence[CrmUser]:
         options, attributes = self._options, self._attributes
         roles = ("user_id", "user_name", "user_login", "user_extension")
-        fits = parseFilter(options.users_filter or options.filter or _FILTERS[options.directory])
+        fits = read_filter(options.users_filter or options.filter or _FILTERS[options.directory])
         question = Question(
             options.users_base or options.base,
             pureldap.LDAP_SCOPE_wholeSubtree,
@@ -402,7 +407,7 @@ class LdapAdapter:
             scope=pureldap.LDAP_SCOPE_singleLevel
             if options.scope == "one"
             else pureldap.LDAP_SCOPE_wholeSubtree,
-            filter=fits if fits is self._everybody else _all_of((fits, self._everybody)),
+            filter=fits if fits is self._everybody else all_of((fits, self._everybody)),
             attributes=[
                 *dict.fromkeys(each for role in roles for each in self._attributes[role]),
                 "objectClass",
@@ -415,8 +420,8 @@ class LdapAdapter:
         """By the last digits. ``digits``: whatever stands between them; what comes back is checked in any case."""
         if self._options.match == "suffix":
             # slapd takes 66969-27 for 6696927 (RFC 4517, 4.2.30), and has an index for it.
-            return _substrings(attribute, (pureldap.LDAPFilter_substrings_final(tail),))
-        return _substrings(attribute, tuple(pureldap.LDAPFilter_substrings_any(digit) for digit in tail))
+            return ends_with(attribute, tail)
+        return contains(attribute, *tail)
 
     def _id_value(self, id: str) -> bytes | None:
         if self._attributes["id"][0].lower() != "objectguid":
@@ -552,33 +557,3 @@ def _read_mark(mark: str) -> tuple[datetime, datetime]:
     except ValueError as error:
         raise MarkLost("this is no mark of ours") from error
     return listed, since
-
-
-# Filters are built as values: there is no text in which something could mean something else (RFC 4515).
-
-
-def _equal(attribute: str, value: bytes) -> Any:
-    return pureldap.LDAPFilter_equalityMatch(
-        attributeDesc=pureldap.LDAPAttributeDescription(attribute),
-        assertionValue=pureldap.LDAPAssertionValue(value),
-    )
-
-
-def _contains(attribute: str, text: str) -> Any:
-    return _substrings(attribute, (pureldap.LDAPFilter_substrings_any(text),))
-
-
-def _substrings(attribute: str, parts: Sequence[Any]) -> Any:
-    return pureldap.LDAPFilter_substrings(type=attribute, substrings=list(parts))
-
-
-def _present(attribute: str) -> Any:
-    return pureldap.LDAPFilter_present(attribute)
-
-
-def _all_of(filters: Any) -> Any:
-    return pureldap.LDAPFilter_and(list(filters))
-
-
-def _any_of(filters: Any) -> Any:
-    return pureldap.LDAPFilter_or(list(filters))
