@@ -480,7 +480,9 @@ class CardDavAdapter:
     def _begin_sync(self) -> None:
         # On its own: a caller who does not wait any more must not keep the first reading from ever coming to an end.
         if self._syncing is None:
-            self._syncing = Deferred.fromCoroutine(self._sync_for_all())
+            syncing = Deferred.fromCoroutine(self._sync_for_all())
+            # A server that wants to be left alone is not asked at all, and it is over by now.
+            self._syncing = None if syncing.called else syncing
 
     async def _sync_for_all(self) -> None:
         try:

@@ -329,7 +329,9 @@ class LdapClient:
         waiting: Deferred[LdapConnection] = Deferred(self._stop_waiting)
         self._waiting.append(waiting)
         if self._connecting is None:
-            self._connecting = Deferred.fromCoroutine(self._make_shared())
+            connecting = Deferred.fromCoroutine(self._make_shared())
+            # Refused without a word to the server, it is over by now.
+            self._connecting = None if connecting.called else connecting
         return await waiting
 
     def _stop_waiting(self, waiting: Deferred[LdapConnection]) -> None:

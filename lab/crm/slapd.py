@@ -138,7 +138,7 @@ class Slapd:
         addresses = self.url + (f" ldaps://{LOOPBACK}:{self.tls_port}" if self.tls_port else "")
         log = self.directory / "slapd.log"
         self._process = process = start(
-            [tree / "usr/sbin/slapd", "-f", configuration, "-h", addresses, "-d", "none"],
+            [tree / "usr/sbin/slapd", "-f", configuration, "-h", addresses, "-d", "stats"],
             output=log,
             environment=client_environment(),
             directory=self.directory,
