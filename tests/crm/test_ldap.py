@@ -6,6 +6,7 @@ import itertools
 import socket
 import threading
 import time
+import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,8 +34,10 @@ from adapters.ldap_wire import Messages, encoded
 from adapters.trial import in_reactor
 from cti.numbers import NumberPlan
 from cti.secret import Secret
-from lab.crm.slapd import PASSWORD, PEOPLE, READER, SUFFIX, Slapd
+from lab.crm.slapd import PASSWORD, PEOPLE, READER, SUFFIX, Slapd, ldap_program
+from lab.daemon import Daemon
 from lab.ports import LOOPBACK, PortBlock
+from lab.processes import eventually
 from tests.certificates import Authority
 
 PLAN = NumberPlan("DE")
@@ -508,3 +511,62 @@ def test_messages_are_read_however_they_are_cut(cut: int) -> None:
         "LDAPSearchResultEntry",
         "LDAPSearchResultDone",
     ]
+
+
+def test_phones_find_who_is_in_the_directory(
+    slapd: Slapd, ada: str, tmp_path: Path, ports: PortBlock
+) -> None:
+    """The whole way: slapd, the phone index, the phonebook, and a phone's two ways to ask."""
+    http, agi, ldap, xml = (ports.take() for _ in range(4))
+    settings = {
+        "region": "DE",
+        "store": {"sqlite": "cti.db"},
+        "http": {"listen": f"{LOOPBACK}:{http}"},
+        "fastagi": {"listen": f"{LOOPBACK}:{agi}"},
+        "asterisks": {"main": {"ami": f"{LOOPBACK}:{ports.take()}", "username": "cti", "secret": "none"}},
+        "adapters": {
+            "company": {
+                "kind": "ldap",
+                "url": slapd.url,
+                "base": PEOPLE,
+                "bind_dn": READER,
+                "password": {"env": "LDAP_PASSWORD"},
+            }
+        },
+        "services": {
+            "sales": {"numbers": ["+494066969100"], "mode": "observe", "fallback": "old,s,1", "rules": []}
+        },
+        "phonebook": {
+            "title": "Company",
+            "prefix": "0",
+            "ldap": {"listen": f"{LOOPBACK}:{ldap}", "password": {"env": "PHONES_PASSWORD"}},
+            "xml": {"listen": f"{LOOPBACK}:{xml}", "token": "a-word-to-know"},
+        },
+    }
+    environment = {"LDAP_PASSWORD": PASSWORD, "PHONES_PASSWORD": "phones"}
+    daemon = Daemon(tmp_path / "cti", settings, http, agi, environment=environment)
+    daemon.start(60, with_ami=False)
+    try:
+
+        def by_ldap(filter: str) -> str:
+            return ldap_program(
+                "ldapsearch",
+                f"ldap://{LOOPBACK}:{ldap}",
+                "cn=phones,ou=phonebook",
+                "phones",
+                *("-LLL", "-b", "ou=phonebook", filter, "cn", "mobile"),
+            )
+
+        assert "mobile: 0015228817386" in eventually(lambda: by_ldap("(|(cn=mül*)(sn=mül*))"), 60)
+        assert "cn:: " in by_ldap("(telephoneNumber=015228817386)")
+        address = f"http://{LOOPBACK}:{xml}/phonebook/a-word-to-know/yealink.xml?q=ada"
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            assert (
+                "<Name>Ada Müller (Süd)</Name><Telephone>0015228817386</Telephone>" in answer.read().decode()
+            )
+    finally:
+        assert daemon.stop() == 0
+    log = daemon.output.read_text()
+    assert "Müller" not in log
+    assert "28817386" not in log
+    assert PASSWORD not in log
