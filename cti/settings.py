@@ -1190,10 +1190,11 @@ class _Reader:
         if password is None and not anonymous:
             self._wrong(place, "has no `password`; one, or `anonymous: true` beside `allow`, would be right")
         for name, dn in (("base", base), ("bind_dn", bind_dn)):
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*=[^,=]+(,\s*[A-Za-z][A-Za-z0-9-]*=[^,=]+)*", dn):
-                self._wrong(
-                    section.get(name) or place, "is no name in a directory; `ou=phonebook` is such a one"
-                )
+            given = section.get(name)
+            if given is not None and not re.fullmatch(
+                r"[A-Za-z][\w-]*=[^,=]+(,\s*[A-Za-z][\w-]*=[^,=]+)*", dn
+            ):
+                self._wrong(given, "is no name in a directory; `ou=phonebook` is such a one")
         found = LdapPhonebook(
             self._listen(section.get("listen"), default.listen),
             self._networks(section.get("allow")),

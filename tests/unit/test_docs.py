@@ -29,7 +29,7 @@ from cti.web.tokens import ROLES
 from routing.rules import FACTS, Service
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("asterisk-conf/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("asterisk-conf/*.md")])
 MACHINE_PATHS = ("/etc/cordboard/", "/var/lib/cordboard/")
 
 
@@ -75,14 +75,19 @@ def test_a_snippet_of_a_configuration_loads(snippet: str, tmp_path: Path) -> Non
     sample: dict[str, Any] = yaml.safe_load(text_of("config/small.yaml"))
     for path in MACHINE_PATHS:
         snippet = snippet.replace(path, f"{tmp_path}/")
-    (tmp_path / "ami.secret").write_text("sesame\n", encoding="utf-8")
+    for name in {"ami.secret", *re.findall(r"\{file: ([\w.-]+)\}", snippet)}:
+        (tmp_path / name).write_text("sesame\n", encoding="utf-8")
+    said: dict[str, Any] = yaml.safe_load(snippet)
+    # What else the configuration says of the sample's directory still has to be right.
+    adapters = {**sample["adapters"], **said.get("adapters", {})}
     file = tmp_path / "cti.yaml"
-    file.write_text(yaml.safe_dump(sample | yaml.safe_load(snippet)), encoding="utf-8")
+    file.write_text(yaml.safe_dump({**sample, **said, "adapters": adapters}), encoding="utf-8")
+    kinds = load_adapter_kinds()
 
     loaded = settings.load_settings(
         file,
-        adapter_kinds={"directory": load_adapter_kinds()["directory"].options_class},
-        environ={"AMI_SECRET": "sesame", "HOOK": "sesame"},
+        adapter_kinds={name: kinds[name].options_class for name in kinds},
+        environ=dict.fromkeys({"AMI_SECRET", "HOOK", *re.findall(r"\{env: (\w+)\}", snippet)}, "sesame"),
     )
 
     assert loaded.services
