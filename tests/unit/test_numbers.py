@@ -264,5 +264,5 @@ def test_only_what_is_certainly_a_mobile_is_one() -> None:
     assert not is_mobile("+494066969027")
     # In North America nobody can tell.
     assert not is_mobile("+12025550142")
-    with pytest.raises(ValueError, match="E.164"):
+    with pytest.raises(ValueError, match=r"E\.164"):
         is_mobile("0152 28817386")
