@@ -294,12 +294,15 @@ class HttpClient:
         return Answer(response.code, fields, await taken.whole, origin)
 
     async def _response(self, asked: _Request) -> Any:
-        try:
-            return await _let_go_of(self._agent.request(*asked.for_agent()))
-        except Exception as error:
-            if asked.repeatable and _was_closed_already(error):
+        # Every connection that was kept may turn out to be closed, and all of them are tried before a new one.
+        again = self._limits.concurrent if asked.repeatable else 0
+        while True:
+            try:
                 return await _let_go_of(self._agent.request(*asked.for_agent()))
-            raise
+            except Exception as error:
+                if not again or not _was_closed_already(error):
+                    raise
+                again -= 1
 
     def _allowed(self, url: str) -> str:
         try:

@@ -6,6 +6,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from attrs import define
@@ -62,6 +63,7 @@ from cti.index.feed import Feeds, FeedSettings
 from cti.index.phone_index import PhoneIndex
 from cti.logs import get_logger
 from cti.metrics import Metrics
+from cti.phonebook.doors import Doors
 from cti.settings import Address, JournalSettings, Settings
 from cti.store.base import IStore, StoreError
 from cti.store.records import AgentRecord, CallRecord
@@ -418,6 +420,8 @@ class CtiService(Service):
         self._ports: list[IListeningPort] = []
         self._site: Site | None = None
         self._tls: ServerTls | None = None
+        self._phonebook = Doors(settings.phonebook, self.index, settings.plan, reactor)
+        self._phonebook_tls: ServerTls | None = None
         self._loops: list[LoopingCall] = []
         self._stopping = False
 
@@ -479,6 +483,10 @@ class CtiService(Service):
             self._tls = ServerTls(http.tls.certificate, http.tls.key)
             self._ports.append(self._reactor.listenSSL(**where, contextFactory=self._tls))
         self._ports.append(listen(self._reactor, self._agi, agi.listen.host, agi.listen.port))
+        ldap = self.settings.phonebook.ldap
+        if ldap is not None and ldap.tls is not None:
+            self._phonebook_tls = ServerTls(ldap.tls.certificate, ldap.tls.key)
+        self._ports += self._phonebook.open(self._phonebook_tls)
         log.info("ready", fastagi=_shown(agi.listen), http=_shown(http.listen))
 
     def stopService(self) -> "Deferred[None]":
@@ -496,6 +504,7 @@ class CtiService(Service):
         while self._agi.sessions and self._now() < until:
             await deferLater(self._reactor, 0.02)
         self._agi.close_all()
+        self._phonebook.close()
         for loop in self._loops:
             if loop.running:
                 loop.stop()
@@ -718,10 +727,9 @@ class CtiService(Service):
     # Regular work.
 
     def _refresh_certificate(self, *, asked: bool = False) -> None:
-        tls = self._tls
-        if tls is not None:
+        for tls in filter(None, (self._tls, self._phonebook_tls)):
             # In a thread: the disk may hang.
-            refreshed = self._in_thread(lambda: tls.refresh(asked=asked))
+            refreshed = self._in_thread(partial(tls.refresh, asked=asked))
             self._background("the certificate could not be looked at", refreshed)
 
     def _every(self, seconds: float, work: Callable[[], object]) -> None:

@@ -341,6 +341,43 @@ class Log:
 
 
 @frozen
+class LdapPhonebook:
+    """The phonebook by LDAP. ``allow``: from which networks; ``anonymous``: without a password; ``limit``: entries.
+
+    `tls`: None for a connection without, as old phones need it.
+    """
+
+    listen: Address
+    allow: tuple[Network, ...] = _LOOPBACK
+    base: str = "ou=phonebook"
+    bind_dn: str = ""
+    password: Secret | None = None
+    anonymous: bool = False
+    limit: int = 200
+    tls: ServerCertificate | None = None
+
+
+@frozen
+class XmlPhonebook:
+    """The phonebook as XML over HTTP. `token`: a word in the path, None if the address is enough."""
+
+    listen: Address
+    allow: tuple[Network, ...] = _LOOPBACK
+    token: Secret | None = None
+
+
+@frozen
+class PhonebookSettings:
+    """The phone index as phones read it. `prefix`: what they dial first; `adapters`: whose people, None for all."""
+
+    title: str = "Phonebook"
+    prefix: str = ""
+    adapters: frozenset[str] | None = None
+    ldap: LdapPhonebook | None = None
+    xml: XmlPhonebook | None = None
+
+
+@frozen
 class Settings:
     """The whole file. `base`: its directory, to which relative paths refer; `numbers`: number → service.
 
@@ -371,6 +408,7 @@ class Settings:
     desk: Desk = Desk()
     links: tuple[LinkTemplate, ...] = ()
     sensitive_keys: frozenset[str] = frozenset()
+    phonebook: PhonebookSettings = PhonebookSettings()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
 
     @property
@@ -482,6 +520,7 @@ class _Reader:
             desk=self._desk(top.get("desk")),
             links=links,
             sensitive_keys=sensitive,
+            phonebook=self._phonebook(top.get("phonebook"), adapters),
             advice=tuple(sorted(set(self._file.advice))),
         )
 
@@ -1150,6 +1189,77 @@ class _Reader:
             return str(self._file.whole(place, 21, 1, 127))
         return str(self._file.choice(place, Rejection.DECLINED, "way", tuple(Rejection)))
 
+    def _phonebook(self, place: Place | None, adapters: Collection[str]) -> PhonebookSettings:
+        section = self._file.section(place, ("title", "prefix", "adapters", "ldap", "xml"))
+        default = PhonebookSettings()
+        prefix_place = section.get("prefix")
+        prefix = self._file.text(prefix_place) or ""
+        if prefix_place is not None and not re.fullmatch(r"[0-9*#]{1,4}", prefix):
+            self._wrong(prefix_place, 'is nothing that a phone dials first; such as "0" would be right')
+        whose = section.get("adapters")
+        listed = self._file.items(whose, "[directory]")
+        names = [self._file.choice(each, "", "adapter", adapters) for each in listed]
+        return PhonebookSettings(
+            self._file.text(section.get("title"), one_line=True) or default.title,
+            prefix,
+            None if whose is None else frozenset(names),
+            self._ldap_phonebook(section.get("ldap")),
+            self._xml_phonebook(section.get("xml")),
+        )
+
+    def _ldap_phonebook(self, place: Place | None) -> LdapPhonebook | None:
+        if place is None:
+            return None
+        section = self._file.section(
+            place, ("listen", "allow", "base", "bind_dn", "password", "anonymous", "limit", "tls")
+        )
+        default = LdapPhonebook(Address("127.0.0.1", 3890))
+        base = self._file.text(section.get("base"), one_line=True) or default.base
+        bind_dn = self._file.text(section.get("bind_dn"), one_line=True) or f"cn=phones,{base}"
+        password = section.get("password")
+        anonymous = self._file.yes_or_no(section.get("anonymous"), False)
+        if password is None and not anonymous:
+            self._wrong(place, "has no `password`; one, or `anonymous: true` beside `allow`, would be right")
+        for name, dn in (("base", base), ("bind_dn", bind_dn)):
+            given = section.get(name)
+            if given is not None and not re.fullmatch(
+                r"[A-Za-z][\w-]*=[^,=]+(,\s*[A-Za-z][\w-]*=[^,=]+)*", dn
+            ):
+                self._wrong(given, "is no name in a directory; `ou=phonebook` is such a one")
+        found = LdapPhonebook(
+            self._listen(section.get("listen"), default.listen),
+            self._networks(section.get("allow")),
+            base,
+            bind_dn,
+            None if password is None else self._secret(password),
+            anonymous,
+            self._file.whole(section.get("limit"), default.limit, 1, 1000),
+            self._server_certificate(section.get("tls")),
+        )
+        if found.tls is None and found.password is not None and not _is_loopback(found.listen.host):
+            self._file.advise(place, "has no `tls`: the password goes over the network as it is")
+        return found
+
+    def _xml_phonebook(self, place: Place | None) -> XmlPhonebook | None:
+        if place is None:
+            return None
+        section = self._file.section(place, ("listen", "allow", "token"))
+        token_place = section.get("token")
+        token = None if token_place is None else self._secret(token_place)
+        if (
+            token_place is not None
+            and token is not None
+            and not re.fullmatch(r"[A-Za-z0-9_-]{8,128}", token.reveal())
+        ):
+            self._wrong(
+                token_place, "is no word for a path; 8 to 128 letters, digits, - and _ would be right"
+            )
+        return XmlPhonebook(
+            self._listen(section.get("listen"), Address("127.0.0.1", 8471)),
+            self._networks(section.get("allow")),
+            token,
+        )
+
     def _cache(self, place: Place | None) -> CacheSettings:
         section = self._file.section(place, ("seconds", "misses_seconds", "entries"))
         default = CacheSettings()
@@ -1271,6 +1381,7 @@ _TOP: Final = (
     "links",
     "sensitive_keys",
     "log",
+    "phonebook",
 )
 #: What may stand at any adapter, beside what its kind takes.
 _OF_ANY_KIND: Final = (

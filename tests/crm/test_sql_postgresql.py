@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred
 
 from adapters.base import (
-    AdapterAnswerError,
-    AdapterDenied,
-    AdapterError,
-    AdapterTimeout,
-    AdapterUnavailable,
     Capability,
     ListedParty,
     NewTask,
-    Party,
     PartyRef,
     PartyType,
 )
-from adapters.conformance import AdapterConformance, Bench, a_context
-from adapters.sql import SqlAdapter
-from adapters.sql_options import SqlOptions, SqlQueries
-from adapters.trial import eventually, in_reactor
+from adapters.conformance import AdapterConformance, Bench
 from lab.crm.postgresql import Postgres
 from lab.ports import PortBlock
-from tests.crm.sql_bench import SCHEMAS, SqlBench, number, quoted, the_sample, with_secret
+from tests.crm.sql_bench import SCHEMAS, SqlBench, number, quoted, the_sample
 
 NOBODY = "+442079460998"
 ADA = "+4915228817386"

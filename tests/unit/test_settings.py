@@ -662,6 +662,58 @@ WRONG: list[tuple[str, str, str]] = [
 ]
 
 
+PHONEBOOK = """
+phonebook:
+  title: Customers
+  prefix: "0"
+  adapters: [directory]
+  ldap: {listen: "127.0.0.1:3891", allow: ["192.0.2.0/24"], password: "seven stars", limit: 50}
+  xml: {listen: "127.0.0.1:8472", token: "word-to-know"}
+"""
+
+
+def test_the_phonebook_is_off_until_it_is_configured_and_then_narrow(tmp_path: Path) -> None:
+    off = load(tmp_path, MINIMAL).phonebook
+    assert (off.ldap, off.xml) == (None, None)
+    book = load(tmp_path, MINIMAL + PHONEBOOK).phonebook
+    assert (book.title, book.prefix, book.adapters) == ("Customers", "0", {"directory"})
+    assert book.ldap is not None
+    assert book.xml is not None
+    assert (book.ldap.listen, book.ldap.allow) == (
+        Address("127.0.0.1", 3891),
+        (ip_network("192.0.2.0/24"),),
+    )
+    assert (book.ldap.base, book.ldap.bind_dn) == ("ou=phonebook", "cn=phones,ou=phonebook")
+    assert (book.ldap.anonymous, book.ldap.limit, book.ldap.tls) == (False, 50, None)
+    assert book.xml.allow == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    assert "stars" not in repr(book)
+
+
+def test_a_password_of_phones_that_goes_over_the_network_as_it_is_is_advised_against(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL + PHONEBOOK.replace("127.0.0.1:3891", "192.0.2.1:3891"))
+    assert ["no `tls`" in str(each) for each in settings.advice] == [True]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "text"),
+    [
+        ('prefix: "0"', 'prefix: "+49"', "prefix", "dials first"),
+        ("[directory]", "[crm]", "adapters[0]", "directory"),
+        ('password: "seven stars", ', "", "ldap", "has no `password`"),
+        ('password: "seven stars"', 'password: "seven stars", base: company', "ldap.base", "ou=phonebook"),
+        ("limit: 50", "limit: 0", "ldap.limit", "1 to 1000"),
+        ("word-to-know", "a word", "xml.token", "8 to 128"),
+    ],
+)
+def test_what_is_wrong_in_the_phonebook_is_named(
+    tmp_path: Path, old: str, new: str, path: str, text: str
+) -> None:
+    assert old in PHONEBOOK
+    (problem,) = problems(tmp_path, MINIMAL + PHONEBOOK.replace(old, new, 1))
+    assert f" phonebook.{path}: " in problem
+    assert text in problem
+
+
 @pytest.mark.parametrize(("marked", "path", "text"), WRONG)
 def test_an_error_says_where_it_is_and_what_would_be_right(
     tmp_path: Path, marked: str, path: str, text: str
