@@ -5,6 +5,10 @@ ALTER TABLE party ADD COLUMN organisation TEXT; -- the id of the company that a 
 ALTER TABLE party ADD COLUMN balance TEXT;      -- what is owed, in a few words; NULL: not said
 ALTER TABLE party ADD COLUMN dunning TEXT;      -- how far reminding has come, in a few words; NULL: not said
 ALTER TABLE party ADD COLUMN changed INTEGER NOT NULL DEFAULT 0; -- state.seq when it or what belongs to it changed
+ALTER TABLE party ADD COLUMN more INTEGER NOT NULL DEFAULT 0;    -- 1: it may have cases and the like, to be looked for
+
+UPDATE party SET more = EXISTS (SELECT 1 FROM party_case WHERE party_case.party = party.key)
+                     OR EXISTS (SELECT 1 FROM last_contact WHERE last_contact.party = party.key);
 
 CREATE INDEX party_by_change ON party (changed);
 

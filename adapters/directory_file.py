@@ -66,15 +66,7 @@ _BATCH = 10_000
 
 _COLUMNS = "type, id, name, company, url, owner, tier, language, tags, notes, organisation, balance, dunning"
 _PLAIN = f"SELECT {', '.join(f'party.{name}' for name in _COLUMNS.split(', '))}, party.key"
-# What most parties have nothing of is only looked for where there is some.
-_FOUND = f"""
-{_PLAIN},
-       EXISTS (SELECT 1 FROM party_case WHERE party_case.party = party.key),
-       EXISTS (SELECT 1 FROM last_contact WHERE last_contact.party = party.key)
-           OR EXISTS (SELECT 1 FROM activity WHERE activity.party = party.key),
-       EXISTS (SELECT 1 FROM appointment WHERE appointment.party = party.key),
-       EXISTS (SELECT 1 FROM task WHERE task.party = party.key),
-       EXISTS (SELECT 1 FROM note WHERE note.party = party.key)"""
+_FOUND = f"{_PLAIN}, party.more"
 _NUMBER_OF_PARTY = "FROM number JOIN party ON party.key = number.party"
 _LOOKUP = f"{_FOUND} {_NUMBER_OF_PARTY} WHERE number.e164 = ? LIMIT ?"
 _COMPANIES = (PartyType.ORGANISATION.value, PartyType.PARTNER.value, PartyType.SUPPLIER.value)
@@ -127,6 +119,7 @@ _DROP_WORDS = """
 INSERT INTO party_words (party_words, rowid, name, company, tags)
 SELECT 'delete', key, name, company, tags FROM party WHERE key = ?
 """
+_TOUCH = "UPDATE party SET changed = ?, more = more OR ? WHERE key = ?"
 _KEY_TAKEN = """
 SELECT EXISTS (SELECT 1 FROM party_key JOIN party ON party.key = party_key.party
                WHERE party_key.kind = ? AND party_key.value = ? AND party.id <> ?)
@@ -457,7 +450,7 @@ class Directory:
                 f"INSERT OR REPLACE INTO {kept.table} (party, {kept.names}) VALUES ({places})",
                 (key, *kept.values(record)),
             )
-            self._touch(key)
+            self._touch(key, more=True)
 
     def remove_record(self, party_id: str, kind: str, record_id: str) -> None:
         """Remove one of the party's records. Raises ``PartyUnknown`` if it is not there."""
@@ -481,7 +474,7 @@ class Directory:
             self._open.execute(
                 _PUT_CONTACT, (key, iso(contact.at), contact.kind, contact.user, contact.summary)
             )
-            self._touch(key)
+            self._touch(key, more=True)
 
     def write_number(self, ref: PartyRef, old: PartyNumber, new: PartyNumber) -> bool:
         """Replace a number of the party's, and say whether it was still there. Raises ``PartyUnknown``."""
@@ -528,7 +521,7 @@ class Directory:
                 ),
             )
             if key is not None:
-                self._touch(key)
+                self._touch(key, more=True)
 
     def bulk_load(self, entries: Iterable[Entry]) -> int:
         """Add entries that are all new, in one transaction; how many. For first fills of up to millions.
@@ -647,8 +640,9 @@ class Directory:
         (seq,) = self._open.execute("SELECT seq FROM state").fetchone()
         return int(seq)
 
-    def _touch(self, key: int) -> None:
-        self._open.execute("UPDATE party SET changed = ? WHERE key = ?", (self._next_seq(), key))
+    def _touch(self, key: int, *, more: bool = False) -> None:
+        """The party, or what belongs to it, was changed; `more`: something does belong to it."""
+        self._open.execute(_TOUCH, (self._next_seq(), more, key))
 
     def _is_gone(self, ref: PartyRef) -> None:
         self._open.execute("INSERT INTO gone VALUES (?, ?, ?)", (self._next_seq(), ref.type.value, ref.id))
@@ -661,7 +655,7 @@ class Directory:
         numbers = self._open.execute(_NUMBERS, (row[-1],)).fetchall()
         keys = self._open.execute(_KEYS, (row[-1],)).fetchall()
         return Entry(
-            self._party((*row, *_NOTHING_MORE)),
+            self._party((*row, False)),
             tuple(PartyNumber(*number) for number in numbers),
             tuple(PartyKey(*each) for each in keys),
         )
@@ -682,11 +676,7 @@ class Directory:
             balance,
             dunning,
             key,
-            has_cases,
-            has_contacts,
-            has_appointments,
-            has_tasks,
-            has_notes,
+            more,
         ) = row
         return Party(
             adapter=self.name,
@@ -699,14 +689,14 @@ class Directory:
             tier=tier,
             language=language,
             tags=tuple(tags.split("\n")) if tags else (),
-            notes="\n".join((notes, *self._notes(key))) if has_notes else notes,
+            notes="\n".join((notes, *self._notes(key))) if more else notes,
             organisation=organisation,
             balance=balance,
             dunning=dunning,
-            cases=self._cases(key) if has_cases else (),
-            last_contacts=self._contacts(key) if has_contacts else (),
-            appointments=self._appointments(key) if has_appointments else (),
-            tasks=self._tasks(key) if has_tasks else (),
+            cases=self._cases(key) if more else (),
+            last_contacts=self._contacts(key) if more else (),
+            appointments=self._appointments(key) if more else (),
+            tasks=self._tasks(key) if more else (),
         )
 
     def _cases(self, key: int) -> tuple[Case, ...]:
@@ -726,10 +716,6 @@ class Directory:
     def _notes(self, key: int) -> Iterator[str]:
         """Each note with its day, the newest first."""
         return (f"{at[:10]}: {text}" for at, text in self._open.execute(_NOTES, (key,)))
-
-
-#: In the place of what ``_FOUND`` has behind the party's columns.
-_NOTHING_MORE = (False,) * 5
 
 
 def new_id() -> str:

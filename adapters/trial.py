@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from adapters.base import (
@@ -176,12 +177,16 @@ def _reactor() -> Any:
 
 
 def eventually(holds: Callable[[], bool], what: str, seconds: float | None = None) -> None:
-    """Wait until it holds, looking at least once; if it doesn't, ``AssertionError`` with what should be."""
+    """Let the reactor run until it holds, looking at least once; else, ``AssertionError`` with what should be."""
     until = time.monotonic() + (ANSWER_SECONDS if seconds is None else seconds)
     while not holds():
         if time.monotonic() > until:
             raise AssertionError(what)
-        time.sleep(0.05)
+        in_reactor(_a_moment)
+
+
+async def _a_moment() -> None:
+    await deferLater(_reactor(), 0.05)
 
 
 def require(holds: object, sentence: str) -> None:
@@ -202,12 +207,7 @@ class Held:
 
 
 def held() -> Held:
-    """What the reactor watches now, after it has had a look around."""
-
-    async def nothing() -> None:
-        return None
-
-    in_reactor(nothing)
+    """What the reactor watches now."""
     reactor = _reactor()
     watched = (*reactor.getReaders(), *reactor.getWriters())
     return Held(frozenset(map(id, watched)), frozenset(map(id, reactor.getDelayedCalls())))

@@ -131,6 +131,12 @@ def test_a_card_updates_what_it_says_and_leaves_the_rest(directory: Directory) -
     assert the_entry(directory).numbers == (PartyNumber(MOBILE, MOBILE, "mobile"),)
 
 
+def test_a_card_without_numbers_says_nothing_of_them(directory: Directory) -> None:
+    take(directory, a_card("FN:Katrin", f"TEL:{MOBILE}"))
+    assert counts(take(directory, a_card("FN:Katrin", "NOTE:new"))) == (0, 1, 0, 0)
+    assert directory.lookup(MOBILE)[0].notes == "new"
+
+
 def test_a_card_without_an_id_is_known_again(directory: Directory) -> None:
     card = a_card("FN:Katrin", f"TEL:{MOBILE}", uid=None)
     assert counts(take(directory, card)) == (1, 0, 0, 0)
