@@ -256,7 +256,8 @@ class Identify:
 
     `budget_ms`: what all adapters together may take. `patience_ms`: how long others are waited for once somebody is
     found. `ambiguity`: what settles which of several it is. `ignored`, `blocked`: numbers (E.164) and prefixes such
-    as `+49900*`; `reject`: how who is blocked is turned away, `announce`: the sound they hear before, None: none.
+    as `+49900*`; `reject`: how who is blocked is turned away, as rules say it or by a cause of Q.850; `announce`: the
+    sound that they hear instead, None: none.
     """
 
     budget_ms: int = 800
@@ -266,7 +267,7 @@ class Identify:
     ambiguity: tuple[str, ...] = POLICIES
     ignored: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
-    reject: Rejection = Rejection.DECLINED
+    reject: str = Rejection.DECLINED
     announce: str | None = None
 
     @property
@@ -902,7 +903,7 @@ class _Reader:
                 card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
                 quick_create=self._quick_create(section.get("quick_create"), adapters),
                 hours=hours.get(self._file.choice(section.get("hours"), "", "hours", hours)),
-                newcomers=self._newcomers(section.get("unknown"), adapters),
+                unknown=self._newcomers(section.get("unknown"), adapters),
             )
         return services, {number: service for service in services.values() for number in service.numbers}
 
@@ -1079,7 +1080,6 @@ class _Reader:
                 " answered; less would be right",
             )
         default = Identify()
-        announce = section.get("announce")
         return (
             Identify(
                 budget,
@@ -1089,11 +1089,16 @@ class _Reader:
                 self._ambiguity(section.get("ambiguity")),
                 tuple(self._patterns(section.get("ignored"))),
                 tuple(self._patterns(section.get("blocked"))),
-                Rejection(self._file.choice(section.get("reject"), default.reject, "way", tuple(Rejection))),
-                self._sound(announce),
+                self._rejection(section.get("reject")),
+                self._sound(section.get("announce")),
             ),
             answer,
         )
+
+    def _rejection(self, place: Place | None) -> str:
+        if place is not None and isinstance(place.node, ScalarNode) and place.node.tag == "int":
+            return str(self._file.whole(place, 21, 1, 127))
+        return str(self._file.choice(place, Rejection.DECLINED, "way", tuple(Rejection)))
 
     def _cache(self, place: Place | None) -> CacheSettings:
         section = self._file.section(place, ("seconds", "misses_seconds", "entries"))

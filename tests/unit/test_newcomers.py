@@ -76,7 +76,7 @@ class Company:
         self.calls = CallLog(self, self.clock, lambda record: None)  # type: ignore[arg-type]
         self.roster = Roster(self.clock.seconds, lambda view: None)
         service = Service(
-            "sales", (OWN,), Mode.ROUTE, None, "old,s,1", (), newcomers=wanted or Wanted("crm", "lead", "end")
+            "sales", (OWN,), Mode.ROUTE, None, "old,s,1", (), unknown=wanted or Wanted("crm", "lead", "end")
         )
         self.services = Services([service], GERMANY)
         self.identifier = Identifier(

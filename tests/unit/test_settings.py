@@ -968,6 +968,7 @@ identify:
         ('blocked: ["0900"]', "blocked[0]", "+49900*"),
         ('ignored: ["+49*"]', "ignored[0]", "whole country"),
         ("reject: rudely", "reject", "busy"),
+        ("reject: 128", "reject", "127"),
         ('announce: "../etc/passwd"', "announce", "is no sound"),
         ("cache: {seconds: 3601}", "cache.seconds", "3600"),
         ("patience_ms: -1", "patience_ms", "0"),
@@ -979,13 +980,17 @@ def test_what_finding_out_cannot_be_told_is_named(tmp_path: Path, line: str, whe
     assert what in found[0]
 
 
+def test_who_is_blocked_may_be_turned_away_by_a_cause_of_q850(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL + "identify: {reject: 1}\n").identify.reject == "1"
+
+
 def test_a_service_says_what_becomes_of_unknown_callers(tmp_path: Path) -> None:
     line = ", unknown: {create: {adapter: directory, type: contact, when: answer}}"
     service = load(tmp_path, ADAPTED % ("", line)).services["sales"]
-    assert service.newcomers == Newcomers("directory", "contact", "answer")
+    assert service.unknown == Newcomers("directory", "contact", "answer")
     least = load(tmp_path, ADAPTED % ("", ", unknown: {create: {adapter: directory}}")).services["sales"]
-    assert least.newcomers == Newcomers("directory", "lead", "end")
-    assert load(tmp_path, ADAPTED % ("", "")).services["sales"].newcomers is None
+    assert least.unknown == Newcomers("directory", "lead", "end")
+    assert load(tmp_path, ADAPTED % ("", "")).services["sales"].unknown is None
 
 
 @pytest.mark.parametrize(
