@@ -195,6 +195,7 @@ def _show_identification(found: Identification, settings: Settings) -> None:
         [
             ("number", _number_of(answer["number"], answer["e164"], answer["kind"], settings)),
             ("asked", _adapters_of(answer)),
+            *_settled(answer),
         ]
     )
     _show_parties(answer["parties"])
@@ -255,6 +256,7 @@ def _explanation(answer: Mapping[str, Any], settings: Settings) -> Iterator[tupl
         )
     if not parties:
         yield "party", "nobody found"
+    yield from _settled(answer["identification"])
     yield "asked", _adapters_of(answer["identification"])
     yield "to", _number_of(called["raw"], called["e164"], "", settings)
     service = answer["service"]
@@ -283,9 +285,21 @@ def _owner_of(party: Mapping[str, Any]) -> str:
     return f"{party['owner_user']} (no agent)" if party["owner_user"] else ""
 
 
+def _settled(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Which of several it is, and why; that the number is ignored; nothing where there is nothing to say."""
+    if answer["ignored"]:
+        yield "settled", "the number is ignored: nobody looks for it"
+    for step in answer["steps"]:
+        yield f"by {step['policy']}", step["note"]
+    party = answer["party"]
+    if answer["resolved_by"] is not None and party is not None:
+        yield "settled", f"{party['type']} {party['id']} in {party['adapter']}"
+
+
 def _adapters_of(answer: Mapping[str, Any]) -> str:
     asked = [
         f"{each['adapter']}: {each['outcome']} in {each['ms']:g} ms"
+        + (f" from the {each['source']}" if each.get("source") in ("cache", "index") else "")
         + (f" ({each['error']})" if each.get("error") else "")
         for each in answer["adapters"]
     ]

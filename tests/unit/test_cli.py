@@ -438,6 +438,24 @@ def test_identify_shows_people_a_table_with_the_owner(known: Company) -> None:
     assert "u9 (no agent)" in known.run("identify", OTHER)
 
 
+def test_several_with_one_number_are_shown_with_what_each_policy_came_to(company: Company) -> None:
+    rows = "1,contact,Žana,0152 28817386\n2,contact,Ana,+49 152 28817386\n"
+    company.run("contacts", "import", company.file("two.csv", f"id,type,name,numbers\n{rows}"))
+    shown = company.run("identify", MOBILE)
+    assert "the agent chooses among 2" in shown
+    found = company.json("identify", MOBILE)
+    assert (found["resolved_by"], found["party"], len(found["parties"])) == ("ask", None, 2)
+    assert "they belong to no company" in company.run("explain", "--from", MOBILE, "--to", SALES)
+
+
+def test_who_is_ignored_or_blocked_is_shown_as_that(known: Company) -> None:
+    with known.config.open("a", encoding="utf-8") as file:
+        file.write(f'identify: {{ignored: ["{MOBILE}"], blocked: ["{MOBILE}"]}}\n')
+    assert "nobody looks for it" in known.run("identify", MOBILE)
+    explained = known.json("explain", "--from", MOBILE, "--to", SALES)
+    assert (explained["decision"]["action"], explained["decision"]["target"]) == ("reject", "declined")
+
+
 def test_a_number_that_nobody_has_is_an_answer_and_no_number_is_a_failure(known: Company) -> None:
     assert "nobody found" in known.run("identify", "0172 9925904")
     assert known.json("identify", "0172 9925904")["parties"] == []
