@@ -136,7 +136,8 @@ def _tags(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tag for tag in cleaned if tag))[:TAGS_LIMIT]
 
 
-def _iso(moment: datetime | None) -> str | None:
+def iso(moment: datetime | None) -> str | None:
+    """As the API, events and files have a time: ISO 8601 in UTC with a Z."""
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
@@ -158,7 +159,7 @@ class Case:
             "id": self.id,
             "title": self.title,
             "status": self.status,
-            "opened": _iso(self.opened),
+            "opened": iso(self.opened),
             "url": self.url,
         }
 
@@ -181,7 +182,7 @@ class LastContact:
     summary: str = bounded_lines(SUMMARY_LIMIT)
 
     def as_json(self) -> dict[str, Any]:
-        return {"at": _iso(self.at), "kind": self.kind, "user": self.user, "summary": self.summary}
+        return {"at": iso(self.at), "kind": self.kind, "user": self.user, "summary": self.summary}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LastContact:
@@ -201,7 +202,7 @@ class Appointment:
     def as_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "at": _iso(self.at),
+            "at": iso(self.at),
             "title": self.title,
             "user": self.user,
             "url": self.url,
@@ -226,7 +227,7 @@ class Task:
         return {
             "id": self.id,
             "title": self.title,
-            "due": _iso(self.due),
+            "due": iso(self.due),
             "user": self.user,
             "url": self.url,
         }

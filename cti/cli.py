@@ -322,37 +322,50 @@ def _add_contacts(commands: Any) -> None:
         group,
         "import",
         _import_contacts,
-        "take contacts from a CSV file",
+        "take contacts from a file, CSV or vCard",
         """\
-The file is CSV in UTF-8 with a header, of these columns in any order; only id has to be there:
+A CSV file is in UTF-8 with a header, of these columns in any order; only id has to be there:
 
   id,type,name,company,numbers,owner,tier,language,tags,notes,url
 
 A contact with a known id is updated, and keeps what a missing column would say. Lists (numbers, tags) are
 separated by ";". type: contact, organisation, lead, partner or supplier. owner: the user's id in the directory,
-which an agent's crm maps to the agent.
+which an agent's crm maps to the agent. Columns organisation, balance, dunning and those named as the adapter's
+keys are taken, too.
+
+A file of vCards (.vcf; 2.1, 3.0 or 4.0) is known again by UID; a card without one, by name, company and numbers.
 
   cti contacts import customers.csv -c cti.yaml
+  cti contacts import phone.vcf -c cti.yaml
 
 Lines that cannot be taken are named on stderr, and the exit code is 1; the others go in.
 """,
     )
     incoming.add_argument("file", metavar="FILE", help="- for standard input")
+    _contact_form(incoming)
     incoming.add_argument("--adapter", metavar="NAME", help="where there are several")
     _format(incoming, "text", "json")
     outgoing = _command(
         group,
         "export",
         _export_contacts,
-        "write all contacts as CSV",
+        "write all contacts to a file, CSV or vCard",
         """\
-The file can be imported again, and has the same columns.
+The file can be imported again. A name that ends in .csv makes it CSV, .vcf vCards of version 3.0.
 
   cti contacts export customers.csv -c cti.yaml
+  cti contacts export --as vcard4 customers.vcf -c cti.yaml
 """,
     )
     outgoing.add_argument("file", metavar="FILE", help="- for standard output")
+    _contact_form(outgoing)
     outgoing.add_argument("--adapter", metavar="NAME", help="where there are several")
+
+
+def _contact_form(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--as", dest="form", choices=("csv", "vcard3", "vcard4"), help="what is in it; else its name says so"
+    )
 
 
 def _add_agents(commands: Any) -> None:
@@ -423,6 +436,24 @@ anything in the file is wrong, nothing is taken.
     outgoing.add_argument(
         "file", metavar="FILE", nargs="?", default="-", help="- (the default): standard output"
     )
+    matching = _command(
+        group,
+        "match",
+        _match_agents,
+        "find out which user of a CRM is which agent",
+        """\
+Asks the CRM for its users, and says which agent each of them is: by log-in, else by extension, else by name. Only
+what is certain is proposed: whom two fit, and who has a user of this CRM already, is left as it is.
+
+  cti agents match odoo -c cti.yaml
+  cti agents match odoo --apply -c cti.yaml
+""",
+    )
+    matching.add_argument("adapter", metavar="ADAPTER", help="as the configuration names it")
+    matching.add_argument(
+        "--apply", action="store_true", help="write it to the agents; else it is only shown"
+    )
+    _format(matching, "table", "json")
 
 
 def _describes_agent(parser: ArgumentParser) -> None:
@@ -636,6 +667,12 @@ def _normalise_numbers(arguments: Namespace) -> int:
     from cti.commands.numbers import normalise_numbers
 
     return normalise_numbers(arguments)
+
+
+def _match_agents(arguments: Namespace) -> int:
+    from cti.commands.agents_match import match_agents
+
+    return match_agents(arguments)
 
 
 def _import_contacts(arguments: Namespace) -> int:

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from adapters.base import AdapterContext, AdapterError, IAdapter, load_adapter_kinds
+from adapters.directory import DirectoryAdapter
 from cti.agents.presence import Presence
 from cti.agents.roster import AgentView, Roster
 from cti.agents.states import Wish
@@ -749,6 +750,11 @@ class CtiService(Service):
                 clock=self._reactor,
                 in_thread=self._in_thread,
                 masking=self._masking,
+                directories=lambda: {
+                    name: adapter
+                    for name, adapter in self._adapters.items()
+                    if isinstance(adapter, DirectoryAdapter)
+                },
                 options=Options(
                     behind_proxy=http.behind_proxy,
                     url=http.url,

@@ -25,7 +25,7 @@ from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.numbers import NumberKind
 from cti.store.base import CallFilter
-from cti.web import call_control, callbacks, desk, doors, numbers, openapi, page
+from cti.web import call_control, callbacks, desk, directory, doors, numbers, openapi, page
 from cti.web.events import Reader
 from cti.web.pages import CURSOR, limit, not_given_out
 from cti.web.problems import Problem
@@ -322,6 +322,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *doors.ROUTES,
     *callbacks.ROUTES,
     *numbers.ROUTES,
+    *directory.ROUTES,
 )
 
 

@@ -493,6 +493,26 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("POST", "/api/v1/callbacks"): dict.fromkeys(ROLES, 201),
     ("PATCH", "/api/v1/callbacks/b1"): dict.fromkeys(ROLES, 428),
     ("POST", "/api/v1/callbacks/b1/dial"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
+    # There is no directory.
+    ("GET", "/api/v1/directory/parties"): {**dict.fromkeys(ROLES, 404), "agent": 403},
+    ("POST", "/api/v1/directory/parties"): {**dict.fromkeys(ROLES, 404), "agent": 403},
+    ("GET", "/api/v1/directory/parties/17"): dict.fromkeys(ROLES, 404),
+    ("PATCH", "/api/v1/directory/parties/17"): {**dict.fromkeys(ROLES, 428), "agent": 403},
+    ("DELETE", "/api/v1/directory/parties/17"): {**dict.fromkeys(ROLES, 428), "agent": 403},
+    **{
+        (method, f"/api/v1/directory/parties/17/{kind}"): {**dict.fromkeys(ROLES, status), **agent}
+        for kind, adds, changes in (
+            ("cases", {"agent": 403}, {"agent": 403}),
+            ("appointments", {"agent": 403}, {"agent": 403}),
+            ("tasks", {}, {}),
+            ("notes", {}, {"agent": 403}),
+        )
+        for method, kind, status, agent in (
+            ("POST", kind, 404, adds),
+            ("PATCH", f"{kind}/1", 428, changes),
+            ("DELETE", f"{kind}/1", 428, {"agent": 403}),
+        )
+    },
     # No adapter takes any.
     ("POST", "/api/v1/parties"): dict.fromkeys(ROLES, 422),
     ("POST", "/api/v1/calls/c1/card"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
@@ -515,6 +535,13 @@ BODIES: Mapping[str, Any] = {
     "record": {"action": "start"},
     "callbacks": {"number": "+4915228817386"},
     "parties": {"type": "contact", "name": "Käthe Ørsted", "number": "+4915228817386"},
+    "directory": {
+        "": {"name": "Käthe Ørsted"},
+        "cases": {"title": "Rechnung"},
+        "appointments": {"at": "2026-03-02"},
+        "tasks": {"title": "Offer"},
+        "notes": {"text": "likes tea"},
+    },
     "card": {"attempt": 1},
     "wrap_up": {"finish": True},
 }
@@ -524,6 +551,8 @@ def body_for(method: str, path: str) -> Any:
     """What this route needs, None for nothing."""
     if method not in ("POST", "PATCH"):
         return None
+    if path.startswith("/api/v1/directory/parties"):
+        return BODIES["directory"].get(path.split("/")[6] if path.count("/") > 5 else "")
     if method == "PATCH" and path.startswith("/api/v1/calls/"):
         return {"notes": "called back"}
     if method == "PATCH" and path.startswith("/api/v1/callbacks/"):
