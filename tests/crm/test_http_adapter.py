@@ -117,6 +117,17 @@ def test_a_filter_that_the_crm_does_not_know_brings_everybody_and_finds_nobody(t
         assert identified(adapter) == []
 
 
+def test_a_key_is_compared_whole_whatever_the_crm_takes_for_alike(tmp_path: Path) -> None:
+    keys = (
+        "keys: {customer: {title: c, steps: [{get: /find}], parties: {contact: answer}, value: customer}}\n"
+    )
+    everybody = [ada(customer=4711), ada(id=18, customer="47110"), ada(id=19)]
+    with an_adapter(tmp_path, lambda _: everybody, SMALL + keys) as (adapter, _):
+        (party,) = in_reactor(adapter.by_key, "customer", "4711")
+        assert (party.id, party.match) == ("17", "key")
+        assert in_reactor(adapter.by_key, "ticket", "4711") == ()
+
+
 @pytest.mark.parametrize(
     "answer", [Answer(204), Answer(200), [], {}, None, Answer(body=b"null"), [None, 1, "x"], {"id": 1}]
 )

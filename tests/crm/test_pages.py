@@ -29,7 +29,7 @@ def text_of(page: str) -> str:
 
 
 def blocks(page: str) -> list[str]:
-    return re.findall(r"^```yaml\n(.*?)^```$", text_of(page), re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```ya?ml\n(.*?)^```$", text_of(page), re.MULTILINE | re.DOTALL)
 
 
 class Rolodex(FakeCrm):
@@ -127,7 +127,7 @@ def test_the_example_writes_a_call_once(rolodex: HttpAdapter) -> None:
 def test_each_sample_has_what_its_preset_asks_for() -> None:
     seen = set()
     for block in blocks("presets.md"):
-        sample = yaml.safe_load(block)
+        sample = yaml.safe_load(block)["adapters"]["crm"]
         assert sample.pop("kind") == "http"
         sample["secrets"] = {name: Secret("x" * 8) for name in sample["secrets"]}
         HttpOptions(**sample)

@@ -246,6 +246,13 @@ class TestSuiteCrm(PresetConformance):
             user=suitecrm.USER,
         )
 
+    def test_many_others_do_not_push_out_who_has_the_number(self) -> None:
+        # With `or`, SuiteCRM's own `deleted = 0` is one more alternative.
+        with self.trial() as trial:
+            for n in range(60):
+                trial.plant(f"Other {n}", f"+4477009001{n:02}")
+            trial.finds("+4915228817386", trial.plant("Ada", "+4915228817386"))
+
 
 def salesforce_fields(party: ListedParty) -> Mapping[str, str]:
     if party.party.type is PartyType.ORGANISATION:

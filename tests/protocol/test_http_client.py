@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import socket
@@ -656,6 +657,16 @@ def test_a_trace_shows_each_exchange_and_no_secret() -> None:
     assert (step.method, step.status) == ("GET", 200)
     assert "number=%2B493023125001" in step.url
     assert "Ada" in step.answer
+
+
+def test_a_trace_hides_a_secret_in_base64_too() -> None:
+    trace = Trace()
+    trace.hide("open sesame")
+    coded = base64.b64encode(b"cti:open sesame").decode()
+    trace.exchange(Exchange("GET", f"http://crm.example/{coded}", (("x-login", coded),), "Sesamstrasse"))
+    (step,) = trace.steps
+    assert coded not in str(step)
+    assert "Sesamstrasse" in str(step)
 
 
 def test_a_trace_shows_what_failed() -> None:
