@@ -162,17 +162,23 @@ def _add_identify(commands: Any) -> None:
         commands,
         "identify",
         _identify,
-        "who has a telephone number",
+        "who has a telephone number, or another key",
         """\
-Asks the adapters as for a call. A number may be written as people write it.
+Asks the adapters as for a call. A number may be written as people write it. With --key it is another key, of the
+kinds that the adapters know; one that is sensitive is typed when asked for, or comes by standard input.
 
   cti identify 0152 28817386 -c cti.yaml
   cti identify +4915228817386 --format json -c cti.yaml
+  cti identify --key customer 4711 -c cti.yaml
+  cti identify --key card -c cti.yaml
 
 Nobody found is an answer (exit code 0), unless an adapter failed (1).
 """,
     )
-    parser.add_argument("number", metavar="NUMBER", nargs="+", help="in any written form, with spaces too")
+    parser.add_argument("--key", metavar="KIND", help="the kind of key that is given, such as customer")
+    parser.add_argument(
+        "number", metavar="NUMBER", nargs="*", help="in any written form, with spaces too; or the key"
+    )
     _format(parser, "text", "json")
 
 
@@ -575,9 +581,9 @@ def _asterisk_conf(arguments: Namespace) -> int:
 
 
 def _identify(arguments: Namespace) -> int:
-    from cti.commands.lookup import identify_number
+    from cti.commands.lookup import identify_key, identify_number
 
-    return identify_number(arguments)
+    return identify_number(arguments) if arguments.key is None else identify_key(arguments)
 
 
 def _explain(arguments: Namespace) -> int:

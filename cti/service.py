@@ -233,7 +233,9 @@ class CtiService(Service):
             adapters=lambda: self._adapters,
             identify=self.identify,
             owners=self.roster.owner_of,
+            settle=lambda number, parties: self._identifier().settle(number, parties),
             sensitive=lambda: self.settings.sensitive_keys,
+            is_open=lambda adapter: self._identifier().is_open(adapter),
             clock=reactor,
             observe=self._identified,
         )

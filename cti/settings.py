@@ -268,7 +268,8 @@ class Identify:
 
     `budget_ms`: what all adapters together may take. `patience_ms`: how long others are waited for once somebody is
     found. `ambiguity`: what settles which of several it is. `ignored`, `blocked`: numbers (E.164) and prefixes such
-    as `+49900*`; `reject`: how who is blocked is turned away, `announce`: the sound they hear before, None: none.
+    as `+49900*`; `reject`: how who is blocked is turned away, as rules say it or by a cause of Q.850; `announce`: the
+    sound that they hear instead, None: none.
     """
 
     budget_ms: int = 800
@@ -278,7 +279,7 @@ class Identify:
     ambiguity: tuple[str, ...] = POLICIES
     ignored: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
-    reject: Rejection = Rejection.DECLINED
+    reject: str = Rejection.DECLINED
     announce: str | None = None
 
     @property
@@ -443,7 +444,7 @@ class _Reader:
                 place, f"listens on port {http.listen.port} as fastagi does; another port would be right"
             )
         links = tuple(self._links(top.get("links"), adapters))
-        sensitive = frozenset(self._sensitive_keys(top.get("keys")))
+        sensitive = frozenset(self._sensitive_keys(top.get("sensitive_keys")))
         call_control = None if plan is None else self._call_control(top.get("call_control"), plan)
         if plan is None or store is None or call_control is None:
             return None
@@ -929,7 +930,7 @@ class _Reader:
                 card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
                 quick_create=self._quick_create(section.get("quick_create"), adapters),
                 hours=hours.get(self._file.choice(section.get("hours"), "", "hours", hours)),
-                newcomers=self._newcomers(section.get("unknown"), adapters),
+                unknown=self._newcomers(section.get("unknown"), adapters),
             )
         return services, {number: service for service in services.values() for number in service.numbers}
 
@@ -1016,8 +1017,7 @@ class _Reader:
                 self._wrong(url_place, str(error))
 
     def _sensitive_keys(self, place: Place | None) -> Iterator[str]:
-        section = self._file.section(place, ("sensitive",))
-        for each in self._file.items(section.get("sensitive"), "[card]"):
+        for each in self._file.items(place, "[card]"):
             name = self._file.text(each, one_line=True)
             if name is not None:
                 yield name
@@ -1107,7 +1107,6 @@ class _Reader:
                 " answered; less would be right",
             )
         default = Identify()
-        announce = section.get("announce")
         return (
             Identify(
                 budget,
@@ -1117,11 +1116,16 @@ class _Reader:
                 self._ambiguity(section.get("ambiguity")),
                 tuple(self._patterns(section.get("ignored"))),
                 tuple(self._patterns(section.get("blocked"))),
-                Rejection(self._file.choice(section.get("reject"), default.reject, "way", tuple(Rejection))),
-                self._sound(announce),
+                self._rejection(section.get("reject")),
+                self._sound(section.get("announce")),
             ),
             answer,
         )
+
+    def _rejection(self, place: Place | None) -> str:
+        if place is not None and isinstance(place.node, ScalarNode) and place.node.tag == "int":
+            return str(self._file.whole(place, 21, 1, 127))
+        return str(self._file.choice(place, Rejection.DECLINED, "way", tuple(Rejection)))
 
     def _cache(self, place: Place | None) -> CacheSettings:
         section = self._file.section(place, ("seconds", "misses_seconds", "entries"))
@@ -1240,8 +1244,8 @@ _TOP: Final = (
     "reservation",
     "call_control",
     "desk",
-    "keys",
     "links",
+    "sensitive_keys",
     "log",
 )
 #: What may stand at any adapter, beside what its kind takes.

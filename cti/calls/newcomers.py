@@ -72,7 +72,7 @@ class Newcomers:
         """Who calls and is unknown is to be taken in, if their service says so: put that into `unit`."""
         record = call.record
         service = self._services().named(record.service or "")
-        wanted = None if service is None else service.newcomers
+        wanted = None if service is None else service.unknown
         if wanted is None or not _is_unknown(call) or not _is_time(call, wanted):
             return
         unit.add_newcomer(

@@ -1,4 +1,4 @@
-"""The part of the API about numbers: what stands in other systems' forms, and the lists of blocked and ignored ones."""
+"""The part of the API about numbers: those in other systems' forms, and the lists of blocked and ignored ones."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -89,8 +89,8 @@ def _routes_of(name: str) -> Sequence[Route]:
             path,
             _list(name),
             f"The list of {name} numbers",
-            f"{_WHAT_FOR[name]}. `configured` are those of the configuration, `numbers` those added here; of both, one"
-            " that ends in `*` stands for all that begin so.",
+            f"{_WHAT_FOR[name]}. `configured` are those of the configuration, `numbers` those added here; of both,"
+            " one that ends in `*` stands for all that begin so.",
             roles=_CHIEFS,
             audited=True,
             answers=("application/json", record({"configured": listed(STRING), "numbers": listed(_LISTED)})),

@@ -26,6 +26,7 @@ from cti.commands.shipped import MANAGER, text_of
 from cti.store.records import AgentRecord, CallRecord, ReservationRecord, TokenRecord
 from cti.store.sqlite import CommandStore, open_store_for_command
 from cti.web.tokens import digest_of
+from tests.faults.kinds import install
 
 SAMPLE = Path(__file__).parents[2] / "config" / "small.yaml"
 MOBILE = "+4915228817386"
@@ -378,6 +379,37 @@ def test_of_several_asterisks_one_has_to_be_named(company: Company) -> None:
 
 
 # cti identify, cti explain
+
+
+@pytest.fixture
+def with_keys(company: Company, monkeypatch: pytest.MonkeyPatch) -> Company:
+    """Its adapter is a CRM that knows customer numbers and card numbers."""
+    company.change("kind: directory", "kind: crm")
+    monkeypatch.syspath_prepend(company.directory)
+    install(company.directory)
+    return company
+
+
+def test_identify_finds_by_another_key(with_keys: Company) -> None:
+    found = with_keys.json("identify", "--key", "customer", "4711")
+    assert (found["key"], [party["id"] for party in found["parties"]]) == ("customer", ["1001"])
+    assert "Katja Brandt" in with_keys.run("identify", "--key", "customer", "4711")
+    assert "nobody found" in with_keys.run("identify", "--key", "customer", "4712")
+    with_keys.run("identify", "--key", "shoe_size", "43", code=1)
+    assert "customer, card" in with_keys.remarks
+    with_keys.run("identify", code=2)
+    assert "NUMBER is missing" in with_keys.remarks
+
+
+def test_identify_takes_a_sensitive_key_from_who_types_it_only(
+    with_keys: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_keys.run("identify", "--key", "card", "4929123412341234", code=1)
+    assert "must not stand on a command line" in with_keys.remarks
+    assert "4929" not in with_keys.remarks
+    monkeypatch.setattr("sys.stdin", io.StringIO("4929123412341234\n"))
+    assert "Kai Brandt" in with_keys.run("identify", "--key", "card")
+    assert "4929" not in with_keys.out
 
 
 @pytest.mark.parametrize("written", [["0152 28817386"], ["0152", "28817386"], ["0049152/28817386"], [MOBILE]])

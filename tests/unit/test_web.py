@@ -469,6 +469,21 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("PATCH", "/api/v1/agents/ben"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403},
     ("POST", "/api/v1/explain"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 200},
     ("POST", "/api/v1/numbers/normalise"): dict.fromkeys(ROLES, 200),
+    **{
+        (method, f"/api/v1/numbers/{name}"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403}
+        for name in ("blocked", "ignored")
+        for method in ("GET", "POST")
+    },
+    # On no list, or on that of the configuration.
+    **{
+        ("DELETE", f"/api/v1/numbers/{name}/%2B49900*"): {
+            "agent": 403,
+            "supervisor": 404,
+            "admin": 404,
+            "crm": 403,
+        }
+        for name in ("blocked", "ignored")
+    },
     ("GET", "/api/v1/events"): dict.fromkeys(ROLES, 200),
     ("GET", "/metrics"): dict.fromkeys(ROLES, 200),
     ("POST", "/api/v1/calls"): dict.fromkeys(ROLES, 202),
@@ -516,6 +531,8 @@ BODIES: Mapping[str, Any] = {
     "users": {"name": "cleo", "role": "supervisor", "password": PASSWORD},
     "users/ben": {"disabled": True},
     "normalise": {"numbers": ["015228817386"]},
+    "blocked": {"number": "0900 1000001"},
+    "ignored": {"number": "+49900*", "note": "premium numbers"},
     "identify": {"key": "customer", "value": "4711"},
     "explain": {"from": "015228817386", "to": "494066969100"},
     "calls": {"agent": "anna", "to": "015228817386"},
