@@ -161,7 +161,7 @@ class OdooBench(Bench):
 
 
 class _Conformance(AdapterConformance):
-    capabilities = frozenset(Capability) - {Capability.CONTACT_FILE}
+    capabilities = frozenset(Capability) - {Capability.CONTACT_FILE, Capability.LOCAL}
     options: ClassVar[Mapping[str, Any]]
 
     @pytest.fixture(autouse=True)
