@@ -13,6 +13,9 @@ from lab.company import AnAgent, Company
 from lab.crm.odoo import Odoo
 from lab.laboratory import Answers, eventually
 
+# The first run on a machine fetches Odoo.
+pytestmark = pytest.mark.timeout(1800)
+
 #: As the trunk sends it; the stem of the customer's number is none of ours then.
 DID = "493023125100"
 SWITCHBOARD = "+4940669690"
