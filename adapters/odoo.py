@@ -72,6 +72,22 @@ from cti.secret import Secret
 
 T = TypeVar("T")
 
+_CAPABILITIES: Final = frozenset(
+    {
+        Capability.IDENTIFY,
+        Capability.CARD,
+        Capability.SEARCH,
+        Capability.KEY,
+        Capability.LIST,
+        Capability.CHANGES,
+        Capability.USERS,
+        Capability.CREATE,
+        Capability.JOURNAL,
+        Capability.NOTE,
+        Capability.TASK,
+        Capability.NUMBERS,
+    }
+)
 APIS: Final = ("json2", "jsonrpc")
 #: The module of the external ids of all that we write of calls.
 MODULE: Final = "cordboard"
@@ -176,7 +192,7 @@ class OdooAdapter:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset(Capability) - {Capability.CONTACT_FILE}
+        return _CAPABILITIES
 
     @property
     def keys(self) -> Sequence[KeyKind]:

@@ -13,6 +13,9 @@ from lab.company import AnAgent, Company
 from lab.crm.odoo import Odoo
 from lab.laboratory import Answers, eventually
 
+# The first run on a machine fetches Odoo.
+pytestmark = pytest.mark.timeout(1800)
+
 #: As the trunk sends it; the stem of the customer's number is none of ours then.
 DID = "493023125100"
 SWITCHBOARD = "+4940669690"
@@ -132,3 +135,36 @@ def test_a_call_whom_only_odoo_knows_goes_to_the_salesperson_and_into_the_chatte
         tab.wait_for_selector("text=Wants tiles, not <slate>")
         tab.wait_for_selector(".o-mail-Activity >> text=Missed call")
         window.picture(tab, "chatter")
+
+
+def test_a_call_that_ended_while_odoo_was_away_is_told_once_when_it_is_back(
+    odoo: Odoo, tmp_path: Path
+) -> None:
+    mia = odoo.add_salesperson("Mia Berg", "mia")
+    partner = odoo.add("res.partner", name="Bakery", phone="0152 28817386", user_id=mia)
+    with Company(
+        tmp_path,
+        agents=[AnAgent("vera", behaviour=Answers(after_ms=100)), AnAgent("tom")],
+        service={"numbers": [f"+{DID}"]},
+        settings=settings(odoo, {"vera": mia}),
+        environment={"ODOO_KEY": odoo.key},
+    ) as company:
+        company.start()
+        eventually(lambda: company.daemon.metric("cti_adapter_up", adapter="odoo") == 1, SECONDS)
+        call = company.call(did=DID, from_number="+4915228817386")
+        eventually(
+            lambda: "going on" in str(activities_of(odoo, partner)), SECONDS, what="the answered call in Odoo"
+        )
+        odoo.stop()
+        try:
+            call.hang_up()
+            record = company.daemon.the_call()
+            assert record["outcome"] == "answered"
+            waiting = {"destination": "crm:odoo"}
+            eventually(lambda: company.daemon.metric("cti_outbox_pending", **waiting) > 0, SECONDS)
+        finally:
+            odoo.start()
+        eventually(lambda: calls_of(odoo, partner), SECONDS, what="the call in the chatter")
+        eventually(lambda: company.daemon.metric("cti_outbox_pending", **waiting) == 0, SECONDS)
+        (activity,) = activities_of(odoo, partner)
+        assert (activity["active"], len(calls_of(odoo, partner))) == (False, 1)

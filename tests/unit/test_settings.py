@@ -25,6 +25,7 @@ from cti.settings import (
     PARTY_TYPES,
     Address,
     Desk,
+    JournalSettings,
     Recordings,
     Settings,
     SettingsError,
@@ -165,6 +166,32 @@ def test_each_sample_is_tested() -> None:
         "odoo.yaml",  # tests/crm/test_odoo.py
         "presets.yaml",
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("", JournalSettings()),
+        (", journal: true", JournalSettings()),
+        (", journal: false", None),
+        (", journal: {internal: true}", JournalSettings(internal=True)),
+        (', journal: {subject: "{call} ({agent})"}', JournalSettings(subject="{call} ({agent})")),
+    ],
+)
+def test_a_crm_is_told_of_calls_unless_it_is_said_otherwise(
+    tmp_path: Path, written: str, read: JournalSettings | None
+) -> None:
+    text = changed("{kind: directory}", f"{{kind: directory{written}}}")
+    assert load(tmp_path, text).adapters["directory"].journal == read
+
+
+def test_a_subject_has_no_words_that_nobody_knows(tmp_path: Path) -> None:
+    text = changed("{kind: directory}", '{kind: directory, journal: {subject: "{caller}"}}')
+    (problem,) = problems(tmp_path, text)
+    assert "adapters.directory.journal.subject" in problem
+    assert '"caller"' in problem
+    (problem,) = problems(tmp_path, changed("{kind: directory}", "{kind: directory, journal: 5}"))
+    assert "`true`, `false` or {subject: TEXT} would be right" in problem
 
 
 def test_what_is_left_out_has_the_contract_s_defaults(tmp_path: Path) -> None:
