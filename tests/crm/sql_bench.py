@@ -23,7 +23,9 @@ PAGE = 6
 def the_sample(name: str) -> SqlOptions:
     """The options of the only adapter in a sample of `config`."""
     settings = load_settings(
-        ROOT / "config" / name, adapter_kinds={"sql": SqlOptions}, environ={"CRM_PASSWORD": "reads and writes"}
+        ROOT / "config" / name,
+        adapter_kinds={"sql": SqlOptions},
+        environ={"CRM_PASSWORD": "reads and writes"},
     )
     (adapter,) = settings.adapters.values()
     assert isinstance(adapter.options, SqlOptions)
