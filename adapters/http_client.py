@@ -15,12 +15,21 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import orjson
 from attrs import frozen
+from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed, _HTTP11ClientFactory
+from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol, ParseError, RequestTransmissionFailed
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    ResponseDone,
+    ResponseFailed,
+    ResponseNeverReceived,
+    _HTTP11ClientFactory,
+)
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS
@@ -207,9 +216,10 @@ class HttpClient:
         if query:
             url += ("&" if "?" in url else "?") + urlencode(list(query))
         head = list(headers)
+        said = any(name.lower() == "content-type" for name, _ in head)
         if json is not None:
             body = orjson.dumps(json)
-            head.append(("content-type", "application/json"))
+            head += [] if said else [("content-type", "application/json")]
         elif form is not None:
             body = urlencode(list(form)).encode()
             head.append(("content-type", "application/x-www-form-urlencoded"))
@@ -251,7 +261,11 @@ class HttpClient:
         origin = self._allowed(asked.url)
         wait = self._bucket.wait(self._reactor.seconds())
         if wait > 0:
-            await deferLater(self._reactor, wait)
+            try:
+                await deferLater(self._reactor, wait)
+            except CancelledError:
+                self._bucket.give_back()
+                raise
         self._refuse_while_busy()
         started = self._reactor.seconds()
         try:
@@ -265,9 +279,11 @@ class HttpClient:
     async def _sent(self, asked: _Request, origin: str) -> Answer:
         try:
             response = await self._response(asked)
+        except CancelledError:
+            raise
         except Exception as error:
-            if _was_cancelled(error):
-                raise CancelledError from error
+            if _because_of(error, _TooLongHead):
+                raise AdapterAnswerError(f"{origin} answered headers without an end") from error
             raise AdapterUnavailable(f"{origin} {self._cause(error, origin)}") from error
         fields = {
             name.decode("latin-1").lower(): values[-1].decode("latin-1")
@@ -279,10 +295,10 @@ class HttpClient:
 
     async def _response(self, asked: _Request) -> Any:
         try:
-            return await self._agent.request(*asked.for_agent())
+            return await _let_go_of(self._agent.request(*asked.for_agent()))
         except Exception as error:
             if asked.repeatable and _was_closed_already(error):
-                return await self._agent.request(*asked.for_agent())
+                return await _let_go_of(self._agent.request(*asked.for_agent()))
             raise
 
     def _allowed(self, url: str) -> str:
@@ -406,6 +422,10 @@ class _Bucket:
         self._next = due + self._each
         return max(0.0, due - self._burst - now)
 
+    def give_back(self) -> None:
+        """Somebody who waited has not gone."""
+        self._next -= self._each
+
 
 @implementer(IPolicyForHTTPS)
 class _TlsPolicy:
@@ -428,10 +448,34 @@ class _TlsPolicy:
         return next((text for text in said if text is not None), None)
 
 
+class _TooLongHead(Exception):
+    """The headers of an answer have no end."""
+
+
+class _Connection(HTTP11ClientProtocol):
+    """Twisted's own, which would read headers for ever."""
+
+    _head = 0
+
+    def request(self, request: Any) -> Any:
+        self._head = 0
+        return super().request(request)
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        if self._parser is not None and self._parser.state in (STATUS, HEADER):
+            self._head += len(data)
+            if self._head > LONGEST_HEAD:
+                self._giveUp(Failure(_TooLongHead()))  # type: ignore[no-untyped-call]
+
+
 class _QuietConnections(_HTTP11ClientFactory):
     """Twisted's own, which says of each connection that it begins and ends."""
 
     noisy = False
+
+    def buildProtocol(self, addr: object) -> _Connection:
+        return _Connection(self._quiescentCallback)  # type: ignore[no-untyped-call]
 
 
 class _QuietPool(HTTPConnectionPool):
@@ -524,16 +568,29 @@ class _Body(Protocol):
             getattr(transport, "abortConnection", transport.loseConnection)()
 
 
-def _was_cancelled(error: Exception) -> bool:
-    if isinstance(error, ResponseFailed):
-        return any(isinstance(reason.value, CancelledError) for reason in error.reasons)
-    return isinstance(error, CancelledError) or type(error).__name__ == "ConnectingCancelledError"
+def _because_of(error: Exception, *kinds: type[BaseException]) -> bool:
+    """Whether it is one of these, or one of the several reasons that Twisted gives."""
+    reasons = [reason.value for reason in getattr(error, "reasons", ())]
+    return any(isinstance(each, kinds) for each in (error, *reasons))
+
+
+def _let_go_of(request: Deferred[Any]) -> Deferred[Any]:
+    """The same; once it is cancelled, that is its end, and whatever Twisted says in consequence is not told."""
+    cancelled: list[bool] = []
+
+    def cancel(_: Deferred[Any]) -> None:
+        cancelled.append(True)
+        request.cancel()
+
+    outcome: Deferred[Any] = Deferred(cancel)
+    request.addBoth(lambda result: None if cancelled else outcome.callback(result))
+    return outcome
 
 
 def _was_closed_already(error: Exception) -> bool:
     """Whether not one byte of an answer came, and the connection just ended."""
-    return type(error).__name__ in ("ResponseNeverReceived", "RequestTransmissionFailed") and not (
-        _was_cancelled(error)
+    return isinstance(error, ResponseNeverReceived | RequestTransmissionFailed) and not _because_of(
+        error, SSL.Error, _TooLongHead, ParseError
     )
 
 

@@ -75,6 +75,7 @@ def _parser() -> ArgumentParser:
     _add_serve(commands)
     _add_check(commands)
     _add_asterisk_conf(commands)
+    _add_adapter(commands)
     _add_identify(commands)
     _add_numbers(commands)
     _add_explain(commands)
@@ -203,6 +204,33 @@ The file is UTF-8. The exit code is 1 if one of them is no public number. With -
         "--region", metavar="XX", help="whose national numbers these are; else the configured"
     )
     _format(parser, "table", "json", "csv")
+
+
+def _add_adapter(commands: Any) -> None:
+    group = _group(commands, "adapter", "look at the connection to a CRM")
+    parser = _command(
+        group,
+        "try",
+        _try_adapter,
+        "ask a CRM one question, and see each request and answer",
+        """\
+Shows what goes to the CRM and what comes back, with passwords, keys and tokens hidden, and why each record was taken
+or dropped. Only reads.
+
+  cti adapter try crm --number "0152 28817386" -c cti.yaml
+  cti adapter try crm --search "Adler" -c cti.yaml
+  cti adapter try crm --key customer=4711 -c cti.yaml
+  cti adapter try crm --card contact:17 -c cti.yaml
+
+Shown is personal data out of the CRM. The exit code is 1 if the CRM could not be asked.
+""",
+    )
+    parser.add_argument("name", metavar="NAME", help="the adapter, as the configuration calls it")
+    parser.add_argument("--number", metavar="NUMBER", help="who has this number?")
+    parser.add_argument("--key", metavar="KIND=VALUE", help="who has this key?")
+    parser.add_argument("--search", metavar="WORDS", help="whose name, company and the like has these words?")
+    parser.add_argument("--card", metavar="TYPE:ID", help="what is known of this party?")
+    _format(parser, "text", "json")
 
 
 def _add_explain(commands: Any) -> None:
@@ -572,6 +600,12 @@ def _asterisk_conf(arguments: Namespace) -> int:
     from cti.commands.asterisk_conf import print_asterisk_conf
 
     return print_asterisk_conf(arguments)
+
+
+def _try_adapter(arguments: Namespace) -> int:
+    from cti.commands.adapter import try_adapter
+
+    return try_adapter(arguments)
 
 
 def _identify(arguments: Namespace) -> int:

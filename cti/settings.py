@@ -24,6 +24,7 @@ from cattrs.errors import AttributeValidationNote, ForbiddenExtraKeysError, Iter
 from cti.asterisk.cdr import CdrFile
 from cti.dialling import CLASSES, DEFAULT_CLASSES, DiallingRules
 from cti.event_types import EVENT_TYPES
+from cti.hours import OpeningHours, read_hours
 from cti.numbers import NumberKind, NumberPlan
 from cti.secret import Secret, SecretError, read_secret
 from cti.yaml_file import (
@@ -372,7 +373,8 @@ class _Reader:
         asterisks = self._asterisks(top)
         adapters = dict(self._adapters(top.get("adapters")))
         agents = self._agents(top, frozenset(adapters))
-        services, numbers = self._services(top, plan, agents, frozenset(adapters))
+        hours = {name: read_hours(self._file, place) for name, place in self._file.named(top.get("hours"))}
+        services, numbers = self._services(top, plan, agents, frozenset(adapters), hours)
         webhooks = dict(self._webhooks(top.get("webhooks")))
         identify, answer_ms = self._times(top)
         reservation = self._file.section(top.get("reservation"), ("grace",))
@@ -772,7 +774,12 @@ class _Reader:
                 yield group
 
     def _services(
-        self, top: Section, plan: NumberPlan | None, agents: Mapping[str, Agent], adapters: Collection[str]
+        self,
+        top: Section,
+        plan: NumberPlan | None,
+        agents: Mapping[str, Agent],
+        adapters: Collection[str],
+        hours: Mapping[str, OpeningHours | None],
     ) -> tuple[dict[str, Service], dict[str, Service]]:
         known_agents = self._known_agents | agents.keys()
         known_groups = self._known_groups.union(*(agent.groups for agent in agents.values()))
@@ -788,7 +795,13 @@ class _Reader:
                 plain = self._file.plain(rules_place)
                 if len(self._file.problems) == before:
                     try:
-                        rules = compile_rules(plain, agents=known_agents, groups=known_groups, path=())
+                        rules = compile_rules(
+                            plain,
+                            agents=known_agents,
+                            groups=known_groups,
+                            has_hours=section.get("hours") is not None,
+                            path=(),
+                        )
                     except RulesError as error:
                         for each in error.problems:
                             self._file.wrong_below(rules_place, each.path, each.text, of_key=each.of_key)
@@ -811,6 +824,7 @@ class _Reader:
                 open_card=self._file.choice(section.get("open_card"), "button", "moment", OPEN_CARD),
                 card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
                 quick_create=self._quick_create(section.get("quick_create"), adapters),
+                hours=hours.get(self._file.choice(section.get("hours"), "", "hours", hours)),
             )
         return services, {number: service for service in services.values() for number in service.numbers}
 
@@ -1023,6 +1037,7 @@ _TOP: Final = (
     "asterisks",
     "adapters",
     "agents",
+    "hours",
     "services",
     "webhooks",
     "identify",
@@ -1038,6 +1053,7 @@ _SERVICE: Final = (
     "instruction",
     "fallback",
     "rules",
+    "hours",
     "ring_timeout",
     "title",
     "wrap_up",

@@ -139,6 +139,7 @@ class Window:
     trouble: list[str] = field(factory=list, init=False)
     requests: list[str] = field(factory=list, init=False)
     _expected: list[str] = field(factory=list, init=False)
+    _refusals: dict[str, Response] = field(factory=dict, init=False, repr=False)
 
     @property
     def context(self) -> BrowserContext:
@@ -171,7 +172,14 @@ class Window:
             each for each in self.trouble if not any(re.search(one, each) for one in self._expected)
         ]
         if unexpected:
-            raise Trouble(f"in the window {self.name}:\n" + "\n".join(unexpected))
+            raise Trouble(f"in the window {self.name}:\n" + "\n".join(map(self._in_full, unexpected)))
+
+    def _in_full(self, trouble: str) -> str:
+        """With what a refusal said, which tells more than its status; a page that has gone takes it along."""
+        refusal = self._refusals.get(trouble)
+        with suppress(Error):
+            return trouble if refusal is None else f"{trouble} {refusal.text()[:1000]}"
+        return trouble
 
     def picture(self, tab: Page, name: str) -> Path:
         """What the tab shows, as a PNG."""
@@ -203,7 +211,9 @@ class Window:
 
     def _on_response(self, response: Response) -> None:
         if response.status >= 400:
-            self.trouble.append(f"answer: {_line(response.request)}: {response.status}")
+            trouble = f"answer: {_line(response.request)}: {response.status}"
+            self.trouble.append(trouble)
+            self._refusals[trouble] = response
 
 
 def accessibility(tab: Page, *rules: str) -> list[str]:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 
+from routing.clock import WallClock
+
 FROM_KINDS: Final = ("e164", "internal", "withheld", "unavailable", "unknown")
 
 # The kinds of parties that adapters know.
@@ -116,7 +118,8 @@ class Facts:
     how many were found. `attempt` counts from 1. `last`: Asterisk's DIALSTATUS of the attempt before, None
     (or empty) at the first. `tried`: ids of the agents who were offered this call and did not answer.
     `groups`: the agents of each group, in any order; where it is None the groups are looked up in `agents`.
-    `pbx`: the Asterisk that the call is at, None where nobody knows which phones it has.
+    `pbx`: the Asterisk that the call is at, None where nobody knows which phones it has. `clock`: what the clock on
+    the wall says there, where the service has opening hours.
     """
 
     at: float
@@ -132,6 +135,7 @@ class Facts:
     agents: Mapping[str, AgentFacts] = field(factory=dict, repr=False)
     groups: Mapping[str, Collection[AgentFacts]] | None = field(default=None, repr=False)
     pbx: str | None = None
+    clock: WallClock | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For the record of the decision. Agents are left out: the trace names those that mattered."""
@@ -145,4 +149,5 @@ class Facts:
             "attempt": self.attempt,
             "last": self.last or None,
             "tried": sorted(self.tried),
+            "clock": None if self.clock is None else self.clock.as_json(),
         }

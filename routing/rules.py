@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
+from routing.clock import DATE, TIME_OF_DAY, WEEKDAYS, Hours, IOpeningHours
 from routing.facts import DIAL_STATUSES, FROM_KINDS, PARTY_TYPES, Facts
 from routing.words import quoted, unknown
 
@@ -146,7 +147,8 @@ class QuickCreate:
 class Service:
     """What callers dial. `numbers`: E.164 or internal. `fallback`: `context,exten,prio`.
 
-    `ring_timeout`: seconds to ring where a rule says nothing. `instruction`: what the card tells the agent.
+    `ring_timeout`: seconds to ring where a rule says nothing. `instruction`: what the card tells the agent. `hours`:
+    when somebody is there, for rules that ask.
 
     What follows is for the agents' desktop, and decides nothing: the `title` that is shown; `wrap_up`, the seconds to
     write a call up; `dispositions`, by id the label in each language, `""` for any; `disposition`, `optional` or
@@ -167,6 +169,7 @@ class Service:
     open_card: str = "button"
     card_lead_ms: int = 0
     quick_create: QuickCreate | None = None
+    hours: IOpeningHours | None = field(default=None, repr=False)
 
     @property
     def disposition_required(self) -> bool:
@@ -223,16 +226,31 @@ class Kind(StrEnum):
     TEXT = "text"
     LIST = "list"
     NUMBER = "number"
+    #: A time of day or a date, whose texts are in the order of what they stand for.
+    MOMENT = "moment"
 
 
 @frozen
 class KnownFact:
-    """A fact that rules may test. `words`: the only values it has; `is_agent`: it names one of our agents."""
+    """A fact that rules may test. `words`: the only values it has; `is_agent`: it names one of our agents.
+
+    `shape`: how a `MOMENT` is written, such as `example`. `of_clock`: only a service with opening hours has it.
+    """
 
     kind: Kind
     read: Callable[[Facts], Any]
     words: tuple[str, ...] = ()
     is_agent: bool = False
+    shape: re.Pattern[str] | None = None
+    example: str = ""
+    of_clock: bool = False
+
+
+def _of_clock(name: str) -> Callable[[Facts], Any]:
+    def read(facts: Facts) -> Any:
+        return None if facts.clock is None else getattr(facts.clock, name)
+
+    return read
 
 
 def _of_party(name: str) -> Callable[[Facts], Any]:
@@ -262,16 +280,21 @@ FACTS: Final[Mapping[str, KnownFact]] = {
     "to": KnownFact(Kind.TEXT, operator.attrgetter("to")),
     "attempt": KnownFact(Kind.NUMBER, operator.attrgetter("attempt")),
     "last": KnownFact(Kind.TEXT, operator.attrgetter("last"), words=DIAL_STATUSES),
+    "hours": KnownFact(Kind.TEXT, _of_clock("hours"), words=tuple(Hours), of_clock=True),
+    "holiday": KnownFact(Kind.TEXT, _of_clock("holiday"), of_clock=True),
+    "weekday": KnownFact(Kind.TEXT, _of_clock("weekday"), words=WEEKDAYS, of_clock=True),
+    "time": KnownFact(Kind.MOMENT, _of_clock("time"), shape=TIME_OF_DAY, example="09:30", of_clock=True),
+    "date": KnownFact(Kind.MOMENT, _of_clock("date"), shape=DATE, example="2026-12-24", of_clock=True),
 }
 
 # Test → the kinds of facts that it can be asked of.
 _TESTS: Final[Mapping[str, frozenset[Kind]]] = {
-    "in": frozenset({Kind.TEXT, Kind.NUMBER}),
+    "in": frozenset({Kind.TEXT, Kind.NUMBER, Kind.MOMENT}),
     "not": frozenset(Kind),
     "contains": frozenset({Kind.LIST}),
     "prefix": frozenset({Kind.TEXT}),
-    "at_least": frozenset({Kind.NUMBER}),
-    "at_most": frozenset({Kind.NUMBER}),
+    "at_least": frozenset({Kind.NUMBER, Kind.MOMENT}),
+    "at_most": frozenset({Kind.NUMBER, Kind.MOMENT}),
 }
 
 _Holds = Callable[[Any], bool]
@@ -294,13 +317,15 @@ def compile_rules(
     *,
     agents: Collection[str] | None = None,
     groups: Collection[str] | None = None,
+    has_hours: bool = True,
     path: Path = ("rules",),
 ) -> tuple[Rule, ...]:
     """Rules from what a YAML or JSON file says. Raises `RulesError` with every problem, each below `path`.
 
-    `agents` and `groups` are those that rules may name; None leaves names unchecked.
+    `agents` and `groups` are those that rules may name; None leaves names unchecked. `has_hours`: whether rules may
+    ask for opening hours and the clock.
     """
-    compiler = _Compiler(agents, groups)
+    compiler = _Compiler(agents, groups, has_hours)
     rules = compiler.rules(raw, path)
     if compiler.problems:
         raise RulesError(tuple(compiler.problems))
@@ -310,10 +335,13 @@ def compile_rules(
 class _Compiler:
     """Goes on after a problem, so that all of them come out at once."""
 
-    def __init__(self, agents: Collection[str] | None, groups: Collection[str] | None) -> None:
+    def __init__(
+        self, agents: Collection[str] | None, groups: Collection[str] | None, has_hours: bool
+    ) -> None:
         self.problems: list[Problem] = []
         self._agents = agents
         self._groups = groups
+        self._has_hours = has_hours
 
     def _wrong(self, path: Path, text: str, *, of_key: bool = False) -> None:
         self.problems.append(Problem(path, text, of_key))
@@ -481,6 +509,12 @@ class _Compiler:
         conditions: list[Condition] = []
         for name, test in self._mapping(raw, path, "when", FACTS).items():
             known = FACTS[name]
+            if known.of_clock and not self._has_hours:
+                self._wrong(
+                    (*path, name),
+                    "needs a time zone; `hours: NAME` in the service, named at the top of the file, would be right",
+                    of_key=True,
+                )
             wanted, holds = self._test(test, known, (*path, name), 0)
             conditions.append(Condition(name, wanted, known.read, holds))
         return tuple(conditions)
@@ -538,9 +572,10 @@ class _Compiler:
                 )
         if not self._is_value(value, fact, path):
             return "", _never
+        kind: type[Any] = int if fact.kind is Kind.NUMBER else str
         if test == "at_least":
-            return f"at least {value}", lambda found: found >= value
-        return f"at most {value}", lambda found: found <= value
+            return f"at least {value}", lambda found: isinstance(found, kind) and found >= value
+        return f"at most {value}", lambda found: isinstance(found, kind) and found <= value
 
     def _in(self, value: Any, fact: KnownFact, path: Path) -> tuple[str, _Holds]:
         if not isinstance(value, list | tuple) or not 1 <= len(value) <= _MAX_CHOICES:
@@ -559,6 +594,9 @@ class _Compiler:
             if _is_number(value):
                 return True
             self._wrong(path, f"is {_named(value)}; a whole number would be right")
+            return False
+        if fact.shape is not None and (not isinstance(value, str) or not fact.shape.fullmatch(value)):
+            self._wrong(path, f'{_shown(value)} is not written as "{fact.example}" is, in quotes')
             return False
         if not self._is_text(value, path):
             return False

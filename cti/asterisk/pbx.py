@@ -761,7 +761,9 @@ class Pbx:
             channel = self._channels.get(own)
             if channel is not None:
                 return channel.state in ("Ringing", "Up")
-            return event.name in ("Hangup", "OriginateResponse") and event.get("Uniqueid") == own
+            # On a busy Asterisk this word overtakes those of the channel (manager.c: only they pass Stasis).
+            failed = event.name == "OriginateResponse" and event.get("Response") != "Success"
+            return (failed or event.name == "Hangup") and event.get("Uniqueid") == own
 
         ringing = self._channels.until_event(settled, PHONE_SECONDS, f"{phone.name} rings")
         try:

@@ -5,7 +5,7 @@ from typing import Any
 
 from cti.agents.roster import Roster
 from cti.calls.identification import Identifier
-from cti.calls.inbound import decision_for, party_facts
+from cti.calls.inbound import decision_for, party_facts, wall_clock
 from cti.calls.present import iso
 from cti.calls.services import Services
 from routing.facts import Facts
@@ -37,6 +37,7 @@ async def explain(
         parties=len(identified.parties),
         agents=roster.agents,
         groups=roster.groups,
+        clock=wall_clock(service, at),
     )
     decision = decision_for(service, facts)
     return {

@@ -23,6 +23,7 @@ from cti.logs import get_logger
 from cti.numbers import Number, NumberKind, NumberPlan
 from cti.store.base import StoreError, Unit
 from cti.store.records import CallRecord, ChannelRecord, DecisionRecord
+from routing.clock import WallClock
 from routing.decide import Action, Decision, decide
 from routing.facts import Facts
 from routing.rules import Mode, Service
@@ -272,6 +273,7 @@ class Inbound:
             agents=self._roster.agents,
             groups=self._roster.groups,
             pbx=asked.request.pbx if self._roster.knows_phones_of(asked.request.pbx) else None,
+            clock=wall_clock(asked.service, asked.at),
         )
 
     def _reserve(
@@ -531,6 +533,11 @@ def assigned_to(call: LiveCall, at: float) -> Decision | None:
     """The decision of whoever passed the call on, collected once; None if nobody did, or too long ago."""
     assigned, call.assigned = call.assigned, None
     return assigned.decision if assigned is not None and at <= assigned.until else None
+
+
+def wall_clock(service: Service | None, at: float) -> WallClock | None:
+    """What the clock on the wall says where this service has its opening hours."""
+    return None if service is None or service.hours is None else service.hours.at(at)
 
 
 def decision_for(service: Service | None, facts: Facts) -> Decision:

@@ -35,7 +35,18 @@ _TO: Final = ("to", "to_raw")
 #: A call says which of its numbers is the customer's; what does not say it may be either.
 _ENDS: Final[Mapping[object, tuple[str, ...]]] = {"inbound": _FROM, "outbound": _TO, "internal": ()}
 #: Of these, who reads them knows that there may be none; the others are always texts.
-_MAY_BE_NULL: Final = ("from", "to", "e164", "url", "owner", "owner_user", "tier", "language", "balance", "dunning")
+_MAY_BE_NULL: Final = (
+    "from",
+    "to",
+    "e164",
+    "url",
+    "owner",
+    "owner_user",
+    "tier",
+    "language",
+    "balance",
+    "dunning",
+)
 #: What was decided from: values of all fields, some of them inside of sentences.
 _GROUNDS: Final = ("facts", "trace")
 

@@ -85,13 +85,13 @@ def settled(company: Company, count: int, timeout: float = 15.0) -> list[dict[st
     last: dict[str, Any] = {}
 
     def quiet() -> bool:
-        calls = daemon.calls(limit="500")
-        last["calls"] = calls
+        # AstDB first: what is cleared away there is in the records that are read afterwards.
+        last["left"] = left_in_astdb(company.pbx)
+        last["calls"] = calls = daemon.calls(limit="500")
         last["open"] = [call["id"] for call in calls if not call["ended"]]
         last["held"] = [
             id for id, agent in daemon.agents().items() if agent["call"] or agent["state"] != "ready"
         ]
-        last["left"] = left_in_astdb(company.pbx)
         return len(calls) >= count and not (last["open"] or last["held"] or last["left"])
 
     try:

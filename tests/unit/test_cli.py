@@ -463,6 +463,19 @@ def test_explain_names_the_decision_its_rule_and_all_that_was_tried(known: Compa
     assert "owner  failed: " in shown
 
 
+def test_explain_tells_what_would_be_decided_on_a_holiday(known: Company) -> None:
+    hours = 'hours:\n  office: {time_zone: Europe/Berlin, week: {mon-fri: "08:00-17:00"}, holidays: {country: DE}}\n'
+    known.change("services:\n", f"{hours}services:\n")
+    closed = '- {name: closed, when: {hours: holiday}, voicemail: "17"}\n      '
+    known.change("    rules:\n      ", f"    hours: office\n    rules:\n      {closed}")
+    asked = ("explain", "--from", MOBILE, "--to", SALES, "--at")
+
+    answer = known.json(*asked, "2026-12-25T10:00+01:00")
+
+    assert (answer["decision"]["rule"], answer["decision"]["action"]) == ("closed", "voicemail")
+    assert known.json(*asked, "2026-12-28T10:00+01:00")["decision"]["rule"] == "owner"
+
+
 def test_explain_sees_who_is_paused_and_who_is_in_a_call(known: Company) -> None:
     known.run("agents", "set", "anna", "--state", "paused", "--reason", "lunch")
     with known.store() as store:

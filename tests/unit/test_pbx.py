@@ -572,6 +572,18 @@ def test_a_phone_that_is_not_there_never_gets_a_channel(desk):
     assert str(ringing[0]) == "PJSIP/anna does not ring: it cannot be reached"
 
 
+def test_a_phone_that_has_answered_before_its_channel_is_told_of_rings_all_the_same(desk):
+    ringing = desk.does("make_call", "PJSIP/anna", "0171")
+    own = desk.ami.did("Originate")[0]["ChannelId"]
+
+    desk.hears("OriginateResponse", Uniqueid=own, Response="Success", Reason="4")
+    assert ringing == []
+    desk.hears("Newchannel", Uniqueid=own, Channel="PJSIP/anna-00000009", ChannelStateDesc="Down")
+    desk.hears("Newstate", Uniqueid=own, Channel="PJSIP/anna-00000009", ChannelStateDesc="Up")
+
+    assert ringing == [own]
+
+
 def test_a_phone_that_never_rings_is_released(desk):
     ringing = desk.does("make_call", "PJSIP/anna", "0171")
     own = desk.ami.did("Originate")[0]["ChannelId"]

@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from adapters.base import PartyType
 from cti.numbers import NumberKind
+from routing.clock import Hours, WallClock
 from routing.decide import MAX_CANDIDATES, Action, Candidate, Decision, Outcome, decide
 from routing.facts import FROM_KINDS, PARTY_TYPES, AgentFacts, Facts, Group, is_phone
 from routing.rules import (
@@ -86,6 +87,7 @@ KNOWN_CALLER = facts(
     parties=2,
     attempt=2,
     last="NOANSWER",
+    clock=WallClock(Hours.HOLIDAY, "2026-12-25", "09:30", "fri", "Christmas Day"),
 )
 STRANGER = facts(from_number=None, from_kind="withheld")
 
@@ -123,6 +125,15 @@ CONDITIONS: list[tuple[str, Any, Any]] = [
     ("attempt", {"at_least": 2}, 1),
     ("last", "NOANSWER", "BUSY"),
     ("last", "present", "absent"),
+    ("hours", "holiday", "open"),
+    ("hours", {"not": "open"}, {"in": ["open", "closed"]}),
+    ("holiday", "present", "absent"),
+    ("holiday", "Christmas Day", "Easter Monday"),
+    ("weekday", {"in": ["fri", "sat"]}, "mon"),
+    ("time", {"at_least": "09:30", "at_most": "09:30"}, {"at_least": "09:31"}),
+    ("time", {"not": {"at_least": "12:00"}}, {"at_most": "09:29"}),
+    ("date", {"at_least": "2026-12-24", "at_most": "2026-12-31"}, {"at_most": "2026-12-24"}),
+    ("date", "2026-12-25", "2027-12-25"),
 ]
 
 

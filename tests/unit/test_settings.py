@@ -136,7 +136,12 @@ def test_the_sample_beyond_ringing_has_every_way_that_a_rule_may_go() -> None:
 
 
 def test_each_sample_is_tested() -> None:
-    assert {file.name for file in CONFIG.glob("*.yaml")} == {"small.yaml", "observe.yaml", "beyond.yaml"}
+    assert {file.name for file in CONFIG.glob("*.yaml")} == {
+        "small.yaml",
+        "observe.yaml",
+        "beyond.yaml",
+        "presets.yaml",
+    }
 
 
 def test_what_is_left_out_has_the_contract_s_defaults(tmp_path: Path) -> None:
