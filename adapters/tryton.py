@@ -65,7 +65,7 @@ Domain = list[Any]
 
 @frozen
 class TrytonOptions:
-    """``url``: the server's address; ``web``: its web client's, if that is another; ``type``: what its parties are."""
+    """``url``: the server's address; ``web``: its web client's, if another; ``type``: what its parties are."""
 
     url: str
     database: str
@@ -381,11 +381,14 @@ class _Rpc:
             if self._session != before:
                 return
             user = self._options.user
-            found = await self._post(
-                "common.db.login", [user, {"password": self._options.password.reveal()}, "en"], None
-            )
+            try:
+                found = await self._post(
+                    "common.db.login", [user, {"password": self._options.password.reveal()}, "en"], None
+                )
+            except AdapterDenied as error:
+                raise AdapterDenied("Tryton does not accept the user or the password") from error
             if not isinstance(found, list) or len(found) < 2:
-                raise AdapterDenied("Tryton does not accept the user or the password")
+                raise AdapterAnswerError("Tryton answered a login with something that is no session")
             self._session = base64.b64encode(f"{user}:{found[0]}:{found[1]}".encode()).decode()
         finally:
             self._logging_in.release()
@@ -415,7 +418,7 @@ class _Rpc:
         if error:
             kind = str(error[0]) if isinstance(error, list) else "error"
             if kind == "LoginException":
-                raise AdapterDenied("Tryton does not accept the user or the password")
+                raise AdapterDenied("Tryton asks for another login")
             # Its words may have what was written in them.
             raise AdapterAnswerError(f"Tryton refuses {method}: {_kind_of(kind)}")
         return said.get("result")

@@ -119,14 +119,19 @@ class TestTryton(AdapterConformance):
     def crm(self) -> Bench:
         return self.bench
 
+    def _numbers(self, bench: Bench) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Tryton takes only numbers that libphonenumber believes, which those of British films are not."""
+        for n, numbers in super()._numbers(bench):
+            yield n, numbers if n == 0 else (f"+4917139200{n:03}",)
+
 
 def test_a_session_that_ended_is_begun_again(tryton: Tryton, tmp_path: Path) -> None:
     adapter = an_adapter(tryton, tmp_path)
     in_reactor(adapter.start)
     try:
-        sessions = tryton.call("model.ir.session.search", [], 0, None, None)
-        tryton.call("model.ir.session.delete", sessions)
-        tryton._session = ""
+        # A password that is set, be it the same, ends all sessions.
+        (user,) = tryton.call("model.res.user.search", [["login", "=", "cordboard"]], 0, None, None)
+        tryton.call("model.res.user.write", [user], {"password": PASSWORD})
         assert in_reactor(adapter.health).up
     finally:
         in_reactor(adapter.stop)
