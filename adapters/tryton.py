@@ -61,6 +61,8 @@ _MARK: Final = "tryton:"
 _ID: Final = re.compile(r"[1-9][0-9]{0,17}")
 
 Domain = list[Any]
+Names = list[str]
+Records = list[Any]
 
 
 @frozen
@@ -324,12 +326,12 @@ class TrytonAdapter:
         self,
         model: str,
         domain: Domain,
-        fields: list[str],
+        fields: Names,
         limit: int,
         *,
         order: Any = None,
         context: Mapping[str, Any] | None = None,
-    ) -> list[Any]:
+    ) -> Records:
         found = await self._rpc.call(
             f"model.{model}.search_read", domain, 0, limit, order, fields, context=context
         )
