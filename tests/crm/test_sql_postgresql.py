@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -33,7 +35,7 @@ from adapters.trial import eventually, in_reactor
 from cti.numbers import NumberPlan
 from lab.crm.postgresql import Postgres
 from lab.ports import PortBlock
-from tests.crm.sql_bench import SCHEMAS, SqlBench, number, quoted, the_sample, with_secret
+from tests.crm.sql_bench import ROOT, SCHEMAS, SqlBench, number, quoted, the_sample, with_secret
 
 NOBODY = "+442079460998"
 ADA = "+4915228817386"
@@ -293,7 +295,7 @@ def test_a_query_that_answers_everybody_is_refused_and_its_answer_not_read(
 
 
 def test_a_number_that_comes_back_is_looked_at_again(server: Postgres, tmp_path: Path) -> None:
-    everybody = "SELECT n::text AS id, '+49 152 2889545' || n AS phone FROM generate_series(0, 9) AS n WHERE '' < :e164"
+    everybody = "SELECT n::text AS id, '+49 152 2889545' || n AS phone FROM generate_series(0, 9) n WHERE '' < :e164"
     with started(an_adapter(server, tmp_path, queries={"identify": everybody})) as adapter:
         assert [party.id for party in asked(adapter, "+4915228895456")] == ["6"]
 
@@ -347,3 +349,25 @@ def test_a_connection_that_ended_is_replaced(server: Postgres, tmp_path: Path) -
     with started(an_adapter(server, tmp_path)) as adapter:
         server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'cordboard'")
         assert asked(adapter) == []
+
+
+def test_check_live_tells_of_a_broken_query_and_of_no_secret(server: Postgres, tmp_path: Path) -> None:
+    sample = (ROOT / "config/sql-wice.yaml").read_text("utf-8")
+    broken = sample.replace("SELECT login AS id", "SELECT logn AS id")
+    broken = broken.replace("    database: wice\n", f"    database: wice\n    port: {server.port}\n")
+    # Nobody listens there: what is said of the CRM does not need an Asterisk.
+    (tmp_path / "cti.yaml").write_text(broken.replace("127.0.0.1:5038", "127.0.0.1:1"))
+    information = tmp_path / "lab_sql-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-sql\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[cordboard.adapters]\nsql = adapters.sql:SqlAdapter\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "cti", "check", "--live", "-c", str(tmp_path / "cti.yaml")],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "CRM_PASSWORD": "a secret word"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert 'adapters.wice: the CRM: query users: column "logn" does not exist' in done.stderr
+    assert "a secret word" not in done.stdout + done.stderr
