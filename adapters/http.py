@@ -121,9 +121,8 @@ class HttpOptions:
             for name in names:
                 if name not in description.settings or description.settings[name].secret is not secret:
                     known = [n for n, each in description.settings.items() if each.secret is secret]
-                    raise PresetError(
-                        f"{where}.{name} is not asked for; there is {', '.join(known) or 'none'}"
-                    )
+                    right = f"{', '.join(known)} would be right" if known else f"no {where} would be right"
+                    raise PresetError(f"{where}.{name} is not asked for; {right}")
         if self.region is not None and self.region not in phonenumbers.SUPPORTED_REGIONS:
             raise ValueError("region: two letters of ISO 3166, such as DE, would be right")
         origin_of(self.url)

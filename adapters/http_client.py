@@ -15,6 +15,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import orjson
 from attrs import frozen
+from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
 from twisted.internet.error import ConnectError, DNSLookupError
@@ -95,9 +96,13 @@ class TlsOptions:
     def from_file(cls, path: Path) -> TlsOptions:
         """Reads the file, blocking. Raises ``AdapterUnavailable``."""
         try:
-            return cls(path.read_bytes())
+            pem = path.read_bytes()
+            x509.load_pem_x509_certificates(pem)
         except OSError as error:
             raise AdapterUnavailable(f"the ca_file {path.name} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise AdapterUnavailable(f"the ca_file {path.name} has no certificate in PEM") from error
+        return cls(pem)
 
 
 @frozen

@@ -458,6 +458,14 @@ def test_a_certificate_of_a_trusted_authority_is_believed(tmp_path: Path) -> Non
         assert ask(server.url, tls=TlsOptions.from_file(ca)).json() == [1]
 
 
+@pytest.mark.parametrize(("text", "words"), [(None, "cannot be read"), ("no PEM", "no certificate in PEM")])
+def test_a_ca_file_that_is_none_is_said_to_be(tmp_path: Path, text: str | None, words: str) -> None:
+    if text is not None:
+        (tmp_path / "ca.pem").write_text(text, encoding="ascii")
+    with pytest.raises(AdapterUnavailable, match=words):
+        TlsOptions.from_file(tmp_path / "ca.pem")
+
+
 def test_a_certificate_for_somebody_else_is_refused(tmp_path: Path) -> None:
     authority = Authority()
     pem = tmp_path / "server.pem"
