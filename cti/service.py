@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from adapters.base import AdapterContext, AdapterError, IAdapter, load_adapter_kinds
+from adapters.directory import DirectoryAdapter
 from cti.agents.presence import Presence
 from cti.agents.roster import AgentView, Roster
 from cti.agents.states import Wish
@@ -36,6 +37,7 @@ from cti.calls.explain import explain
 from cti.calls.finder import Finder
 from cti.calls.gaps import Gaps
 from cti.calls.inbound import Inbound
+from cti.calls.journal import JOURNAL_EVENTS, Journal, destination, journaling
 from cti.calls.key_entry import KeyEntry
 from cti.calls.late_cards import LateCards
 from cti.calls.life import LiveCall
@@ -62,7 +64,7 @@ from cti.index.phone_index import PhoneIndex
 from cti.logs import get_logger
 from cti.metrics import Metrics
 from cti.phonebook.doors import Doors
-from cti.settings import Address, Settings
+from cti.settings import Address, JournalSettings, Settings
 from cti.store.base import IStore, StoreError
 from cti.store.records import AgentRecord, CallRecord
 from cti.store.sqlite import SqliteStore
@@ -175,11 +177,17 @@ class CtiService(Service):
 
     def __init__(self, settings: Settings, reactor: Any) -> None:
         self.settings = settings
+        self._adapters = make_adapters(settings, reactor)
+        # Whom the outbox serves is settled once; an adapter that comes by a reload is told of calls after a restart.
+        self._journaling = journaling(
+            self._adapters, {name: adapter.journal for name, adapter in settings.adapters.items()}
+        )
+        self._destinations = [*settings.webhooks, *map(destination, self._journaling)]
         self.metrics = Metrics(
             services=settings.services,
             adapters=settings.adapters,
             pbxes=settings.asterisks,
-            destinations=settings.webhooks,
+            destinations=self._destinations,
             ami_events=WANTED,
         )
         self._reactor = reactor
@@ -187,7 +195,10 @@ class CtiService(Service):
         self.store: IStore = SqliteStore(
             settings.store.sqlite,
             reactor=reactor,
-            destinations={name: frozenset(hook.events) for name, hook in settings.webhooks.items()},
+            destinations={
+                **{name: frozenset(hook.events) for name, hook in settings.webhooks.items()},
+                **{destination(name): JOURNAL_EVENTS for name in self._journaling},
+            },
             clock=self._now,
             observe_commit=self.metrics.committed,
         )
@@ -227,7 +238,9 @@ class CtiService(Service):
             adapters=lambda: self._adapters,
             identify=self.identify,
             owners=self.roster.owner_of,
+            settle=lambda number, parties: self._identifier().settle(number, parties),
             sensitive=lambda: self.settings.sensitive_keys,
+            is_open=lambda adapter: self._identifier().is_open(adapter),
             clock=reactor,
             observe=self._identified,
         )
@@ -294,7 +307,6 @@ class CtiService(Service):
             freshen=self.late_cards.freshen,
             late=self._known_late,
         )
-        self._adapters: dict[str, IAdapter] = {}
         self.index = PhoneIndex(settings.index.directory, settings.plan, settings.own_numbers, self._now)
         # One for all of them: who writes a part is never two, and nothing else waits for it.
         self._index_thread = ThreadPool(0, 1, "cti-index")
@@ -388,7 +400,8 @@ class CtiService(Service):
             {
                 name: WebhookSender(hook.url, hook.secret.reveal(), sender, reactor, clock=self._now)
                 for name, hook in settings.webhooks.items()
-            },
+            }
+            | {destination(name): self._journal(name) for name in self._journaling},
             reactor,
             clock=self._now,
             jitter=random.random,
@@ -565,7 +578,24 @@ class CtiService(Service):
             services=settings.services,
             adapters=settings.adapters,
             pbxes=settings.asterisks,
-            destinations=settings.webhooks,
+            destinations=self._destinations,
+        )
+
+    def _journal(self, name: str) -> Journal:
+        def settings() -> JournalSettings | None:
+            adapter = self.settings.adapters.get(name)
+            return None if adapter is None else adapter.journal
+
+        return Journal(
+            name,
+            adapters=lambda: self._adapters,
+            settings=settings,
+            store=self.store,
+            people=self.roster,
+            services=lambda service: self._services().named(service),
+            display=lambda number: self.settings.plan.display(number),
+            recording_url=lambda call: _recording_url(self.settings, call),
+            now=self._now,
         )
 
     def _listed(self) -> list[IAdapter]:
@@ -880,6 +910,7 @@ class CtiService(Service):
                     self.finder,
                 ),
                 recordings=self.recordings,
+                turned_away=self.turned_away,
                 explain=self._explain,
                 health=self,
                 metrics=self.metrics,
@@ -892,6 +923,11 @@ class CtiService(Service):
                 clock=self._reactor,
                 in_thread=self._in_thread,
                 masking=self._masking,
+                directories=lambda: {
+                    name: adapter
+                    for name, adapter in self._adapters.items()
+                    if isinstance(adapter, DirectoryAdapter)
+                },
                 options=Options(
                     behind_proxy=http.behind_proxy,
                     url=http.url,
@@ -987,6 +1023,11 @@ class CtiService(Service):
 def _card_url(settings: Settings) -> str | None:
     """Where a call's card is seen, with `{call}` for its id."""
     return settings.http.url and f"{settings.http.url}/?call={{call}}"
+
+
+def _recording_url(settings: Settings, call: str) -> str | None:
+    """Where a call is heard by who may."""
+    return settings.http.url and f"{settings.http.url}/api/v1/calls/{call}/recording"
 
 
 def _shown(address: Address) -> str:

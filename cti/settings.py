@@ -228,16 +228,28 @@ class Asterisk:
 
 
 @frozen
+class JournalSettings:
+    """How a CRM is told of calls. `internal`: of those between agents, too. `subject`: with `{call}` for what it
+    was, and with `{number}`, `{agent}` and `{service}`.
+    """
+
+    internal: bool = False
+    subject: str = "{call}"
+
+
+@frozen
 class AdapterSettings:
     """`options`: an instance of the kind's `options_class`; not shown, since it may hold a password.
 
-    `asking`: what every adapter may be told. Another one of these makes no other adapter.
+    `asking`: what every adapter may be told; `journal`: how its CRM is told of calls, None if it is not. Another one
+    of these makes no other adapter.
     """
 
     name: str
     kind: str
     options: Any = field(repr=False)
     asking: Asking = field(factory=Asking, eq=False)
+    journal: JournalSettings | None = field(factory=JournalSettings, eq=False)
 
 
 @frozen
@@ -266,7 +278,8 @@ class Identify:
 
     `budget_ms`: what all adapters together may take. `patience_ms`: how long others are waited for once somebody is
     found. `ambiguity`: what settles which of several it is. `ignored`, `blocked`: numbers (E.164) and prefixes such
-    as `+49900*`; `reject`: how who is blocked is turned away, `announce`: the sound they hear before, None: none.
+    as `+49900*`; `reject`: how who is blocked is turned away, as rules say it or by a cause of Q.850; `announce`: the
+    sound that they hear instead, None: none.
     """
 
     budget_ms: int = 800
@@ -276,7 +289,7 @@ class Identify:
     ambiguity: tuple[str, ...] = POLICIES
     ignored: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
-    reject: Rejection = Rejection.DECLINED
+    reject: str = Rejection.DECLINED
     announce: str | None = None
 
     @property
@@ -480,7 +493,7 @@ class _Reader:
                 place, f"listens on port {http.listen.port} as fastagi does; another port would be right"
             )
         links = tuple(self._links(top.get("links"), adapters))
-        sensitive = frozenset(self._sensitive_keys(top.get("keys")))
+        sensitive = frozenset(self._sensitive_keys(top.get("sensitive_keys")))
         call_control = None if plan is None else self._call_control(top.get("call_control"), plan)
         if plan is None or store is None or call_control is None:
             return None
@@ -801,13 +814,13 @@ class _Reader:
             kind_place = section.need("kind", "directory")
             kind = self._file.text(kind_place)
             options: Any = None
-            asking = self._asking(section)
+            asking, journal = self._asking(section), self._journal(section.get("journal"))
             if kind_place is not None and kind is not None:
                 if kind in self._adapter_kinds:
                     options = self._options(each, section, self._adapter_kinds[kind])
                 else:
                     self._wrong(kind_place, unknown("kind of adapter", kind, self._adapter_kinds))
-            yield name, AdapterSettings(name, kind or "", options, asking)
+            yield name, AdapterSettings(name, kind or "", options, asking, journal)
 
     def _asking(self, section: Section) -> Asking:
         """What may stand beside `kind`, whatever that is."""
@@ -825,6 +838,21 @@ class _Reader:
             self._file.whole(breaker.get("failures"), default.breaker_failures, 1, 1000),
             self._file.whole(breaker.get("seconds"), round(default.breaker_seconds), 1, 3600),
         )
+
+    def _journal(self, place: Place | None) -> JournalSettings | None:
+        default = JournalSettings()
+        if place is None or (isinstance(place.node, ScalarNode) and place.node.tag == "bool"):
+            return default if self._file.yes_or_no(place, True) else None
+        if not isinstance(place.node, MappingNode):
+            self._wrong(place, f"is {place.node.what}; `true`, `false` or {{subject: TEXT}} would be right")
+            return None
+        section = self._file.section(place, ("internal", "subject"))
+        subject_place = section.get("subject")
+        subject = self._file.text(subject_place, one_line=True) or default.subject
+        for name in re.findall(r"{([^{}]*)}", subject):
+            if subject_place is not None and name not in _SUBJECT:
+                self._wrong(subject_place, unknown("word of a subject", name, _SUBJECT))
+        return JournalSettings(self._file.yes_or_no(section.get("internal"), default.internal), subject)
 
     def _per_second(self, place: Place | None) -> float | None:
         if place is None:
@@ -953,7 +981,7 @@ class _Reader:
                 card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
                 quick_create=self._quick_create(section.get("quick_create"), adapters),
                 hours=hours.get(self._file.choice(section.get("hours"), "", "hours", hours)),
-                newcomers=self._newcomers(section.get("unknown"), adapters),
+                unknown=self._newcomers(section.get("unknown"), adapters),
             )
         return services, {number: service for service in services.values() for number in service.numbers}
 
@@ -1040,8 +1068,7 @@ class _Reader:
                 self._wrong(url_place, str(error))
 
     def _sensitive_keys(self, place: Place | None) -> Iterator[str]:
-        section = self._file.section(place, ("sensitive",))
-        for each in self._file.items(section.get("sensitive"), "[card]"):
+        for each in self._file.items(place, "[card]"):
             name = self._file.text(each, one_line=True)
             if name is not None:
                 yield name
@@ -1131,7 +1158,6 @@ class _Reader:
                 " answered; less would be right",
             )
         default = Identify()
-        announce = section.get("announce")
         return (
             Identify(
                 budget,
@@ -1141,8 +1167,8 @@ class _Reader:
                 self._ambiguity(section.get("ambiguity")),
                 tuple(self._patterns(section.get("ignored"))),
                 tuple(self._patterns(section.get("blocked"))),
-                Rejection(self._file.choice(section.get("reject"), default.reject, "way", tuple(Rejection))),
-                self._sound(announce),
+                self._rejection(section.get("reject")),
+                self._sound(section.get("announce")),
             ),
             answer,
         )
@@ -1157,6 +1183,11 @@ class _Reader:
             60 * self._file.whole(section.get("list_minutes"), default.list_seconds // 60, 1, 10_080),
             3600 * self._file.whole(section.get("full_hours"), default.full_seconds // 3600, 1, 720),
         )
+
+    def _rejection(self, place: Place | None) -> str:
+        if place is not None and isinstance(place.node, ScalarNode) and place.node.tag == "int":
+            return str(self._file.whole(place, 21, 1, 127))
+        return str(self._file.choice(place, Rejection.DECLINED, "way", tuple(Rejection)))
 
     def _phonebook(self, place: Place | None, adapters: Collection[str]) -> PhonebookSettings:
         section = self._file.section(place, ("title", "prefix", "adapters", "ldap", "xml"))
@@ -1347,8 +1378,8 @@ _TOP: Final = (
     "reservation",
     "call_control",
     "desk",
-    "keys",
     "links",
+    "sensitive_keys",
     "log",
     "phonebook",
 )
@@ -1361,7 +1392,10 @@ _OF_ANY_KIND: Final = (
     "index",
     "live",
     "breaker",
+    "journal",
 )
+#: What the subject of a call in a CRM may have in braces.
+_SUBJECT: Final = ("call", "number", "agent", "service")
 _IDENTIFY: Final = (
     "budget_ms",
     "patience_ms",

@@ -167,7 +167,7 @@ class Service:
     What follows is for the agents' desktop, and decides nothing: the `title` that is shown; `wrap_up`, the seconds to
     write a call up; `dispositions`, by id the label in each language, `""` for any; `disposition`, `optional` or
     `required`; `open_card`, one of `OPEN_CARD`; `card_lead_ms`, how long a call waits for the card to be painted.
-    `newcomers`: what becomes of unknown callers.
+    `unknown`: what becomes of callers whom nobody knows.
     """
 
     name: str
@@ -185,7 +185,7 @@ class Service:
     card_lead_ms: int = 0
     quick_create: QuickCreate | None = None
     hours: IOpeningHours | None = field(default=None, repr=False)
-    newcomers: Newcomers | None = None
+    unknown: Newcomers | None = None
 
     @property
     def disposition_required(self) -> bool:

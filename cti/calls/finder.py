@@ -4,7 +4,7 @@ Who may ask, how often, and what is written down of it is left to the web and to
 """
 
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -22,7 +22,7 @@ from adapters.base import (
     PartyRef,
 )
 from cti.calls.asking import Question, Reply, ask_all
-from cti.identify.identification import AdapterOutcome, Identification, Outcome
+from cti.identify.identification import AdapterOutcome, Identification, Outcome, Resolution
 from cti.identify.identifier import Observe, Owners, owners_among
 from cti.numbers import Number, NumberKind
 from cti.reactors import Clock
@@ -30,6 +30,9 @@ from cti.reactors import Clock
 #: Seconds that adapters may take: for a key a caller waits, who has just typed it; in a search only an agent.
 KEY_SECONDS: Final = 2.0
 SEARCH_SECONDS: Final = 4.0
+#: Questions to one adapter at a time, besides those about the numbers of calls: what nobody waits for must not keep a
+#: CRM from these.
+AT_ONCE: Final = 8
 MAX_KEY: Final = 128
 MAX_WORDS: Final = 100
 #: A search asks each adapter for no more kinds of key than so many.
@@ -39,7 +42,12 @@ KINDS_SEARCHED: Final = 5
 KEPT: Final = 2000
 KEPT_SECONDS: Final = 600.0
 
+_OF_A_NUMBER: Final = ("number", "e164", "kind", "ignored")
 _NOBODY: Final = Number("", NumberKind.UNAVAILABLE)
+_UNSAID: Final = {
+    Outcome.OPEN: "it fails again and again, and is left alone for a while",
+    Outcome.SKIPPED: "it is asked enough already",
+}
 _WITHOUT_CONTROLS: Final = re.compile(r"[^\x00-\x1f\x7f]+")
 
 
@@ -70,17 +78,25 @@ class Finder:
         adapters: Callable[[], Mapping[str, IAdapter]],
         identify: Callable[[Number], Coroutine[Any, Any, Identification]],
         owners: Owners,
+        settle: Callable[[Number, Sequence[Party]], tuple[Resolution | None, tuple[Party, ...]]],
         sensitive: Callable[[], Collection[str]],
+        is_open: Callable[[str], bool],
         clock: Clock,
         observe: Observe,
     ) -> None:
-        """`sensitive`: kinds of key that the configuration declares so, whatever their adapter says of them."""
+        """`settle`: which of several parties with one key it is taken for. `sensitive`: kinds of key that the
+        configuration declares so, whatever their adapter says of them. `is_open`: whether an adapter fails so often
+        that it is left alone.
+        """
         self._adapters = adapters
         self._identify = identify
         self._owners = owners
+        self._settle = settle
         self._sensitive = sensitive
+        self._is_open = is_open
         self._clock = clock
         self._observe = observe
+        self._running: Counter[str] = Counter()
         self._found: OrderedDict[tuple[str, str, str], tuple[float, Party]] = OrderedDict()
 
     @property
@@ -102,25 +118,26 @@ class Finder:
         if not _WITHOUT_CONTROLS.fullmatch(value) or len(value) > MAX_KEY:
             raise ValueError(f"a key has 1 to {MAX_KEY} characters, none of them a control character")
         began = self._clock.seconds()
-        replies = await ask_all(
+        replies = await self._ask(
             [
                 Question(each.name, f"key:{kind}", _by_key(each, kind, value))
                 for each in self._keyed()
                 if any(its.name == kind for its in each.keys)
             ],
-            self._clock,
             KEY_SECONDS,
         )
         for reply in replies:
             self._observe(reply.adapter, reply.outcome, reply.ms / 1000)
         parties = [evolve(party, match="key") for reply in replies for party in reply.parties]
         self._keep(parties)
+        resolution, ordered = self._settle(number, parties)
         return Identification(
             number,
-            tuple(parties),
+            ordered,
             tuple(AdapterOutcome(each.adapter, each.outcome, each.ms, each.error) for each in replies),
             round(max(0.0, self._clock.seconds() - began) * 1000, 3),
             owners_among(parties, self._owners),
+            resolution,
         )
 
     async def search(self, words: str, number: Number, limit: int) -> Found:
@@ -136,7 +153,7 @@ class Finder:
         ]
         numbers: Deferred[list[Reply]] = Deferred.fromCoroutine(self._by_number(number))
         try:
-            asked = await ask_all([*keys, *by_words], self._clock, SEARCH_SECONDS)
+            asked = await self._ask([*keys, *by_words], SEARCH_SECONDS)
             replies = [*asked[: len(keys)], *await numbers, *asked[len(keys) :]]
         finally:
             numbers.cancel()
@@ -163,8 +180,8 @@ class Finder:
         known = self._kept(adapter, ref)
         if Capability.CARD not in source.capabilities:
             return known
-        (reply,) = await ask_all(
-            [Question(adapter, "card", _card(cast(ICardSource, source), ref))], self._clock, SEARCH_SECONDS
+        (reply,) = await self._ask(
+            [Question(adapter, "card", _card(cast(ICardSource, source), ref))], SEARCH_SECONDS
         )
         if reply.outcome is Outcome.HIT:
             self._keep(reply.parties)
@@ -173,7 +190,7 @@ class Finder:
             self._found.pop((adapter, str(ref.type), ref.id), None)
             return None
         if known is None:
-            raise NotAsked(f"{adapter} did not say in time" if reply.error is None else reply.error)
+            raise NotAsked(reply.error or _UNSAID.get(reply.outcome, f"{adapter} did not say in time"))
         return known
 
     async def confirmed(self, adapter: str, type: str, id: str) -> Mapping[str, Any] | None:
@@ -192,6 +209,29 @@ class Finder:
         return Identification(_NOBODY, (party,), owners=owners).party_json(party)
 
     # Inside.
+
+    async def _ask(self, questions: Sequence[Question], seconds: float) -> list[Reply]:
+        """What comes of these, as far as their adapters may be asked now; in their order."""
+        replies: dict[int, Reply] = {}
+        asked: dict[int, Question] = {}
+        for number, question in enumerate(questions):
+            why_not = self._why_not(question.adapter)
+            if why_not is None:
+                self._running[question.adapter] += 1
+                asked[number] = question
+            else:
+                replies[number] = Reply(question.adapter, question.by, why_not, 0.0)
+        try:
+            answered = await ask_all(list(asked.values()), self._clock, seconds)
+        finally:
+            self._running -= Counter(question.adapter for question in asked.values())
+        replies.update(zip(asked, answered, strict=True))
+        return [replies[number] for number in range(len(questions))]
+
+    def _why_not(self, adapter: str) -> Outcome | None:
+        if self._is_open(adapter):
+            return Outcome.OPEN
+        return Outcome.SKIPPED if self._running[adapter] >= AT_ONCE else None
 
     def _keyed(self) -> list[IKeyed]:
         return [
@@ -236,6 +276,12 @@ class Finder:
     def _kept(self, adapter: str, ref: PartyRef) -> Party | None:
         at, party = self._found.get((adapter, str(ref.type), ref.id), (0.0, None))
         return party if party is not None and self._clock.seconds() - at < KEPT_SECONDS else None
+
+
+def key_json(kind: str, found: Identification) -> dict[str, Any]:
+    """What a key came to, by its kind: the key itself is not repeated."""
+    answer = found.as_json()
+    return {"key": kind, **{name: answer[name] for name in answer if name not in _OF_A_NUMBER}}
 
 
 def _which(party: Party) -> tuple[str, str, str]:

@@ -83,17 +83,24 @@ class KeyEntry:
         except (AgiHangup, AgiTimeout, AgiCommandFailed) as error:
             log.info("a caller typed no key", pbx=request.asked.pbx, kind=request.kind, why=str(error))
             return
-        if found is None or found.party is None:
+        if found is None or not found.parties:
             await self._answer(session, _NOBODY)
             return
         call = self._take(request, found)
         party = found.party
+        named = (
+            []
+            if party is None
+            else [
+                ("CTI_PARTY_NAME", party.name or party.company),
+                ("CTI_PARTY_ID", f"{party.adapter}:{party.id}"),
+            ]
+        )
         await self._answer(
             session,
             [
                 *([] if call is None else [("__CTI_CALL_ID", call.id)]),
-                ("CTI_PARTY_NAME", party.name or party.company),
-                ("CTI_PARTY_ID", f"{party.adapter}:{party.id}"),
+                *named,
                 ("CTI_IDENTIFIED", "1"),
             ],
         )

@@ -8,19 +8,18 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.python.failure import Failure
 
-from adapters.base import NewParty, Party
+from adapters.base import AdapterError, NewParty, Party
 from cti.agents.roster import Roster
 from cti.calls.inbound import brief_party, party_facts
 from cti.calls.late_cards import LateCards
 from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
-from cti.calls.parties import Parties
+from cti.calls.parties import NoCreator, Parties
 from cti.calls.services import Services
 from cti.calls.writing_up import WritingUp
-from cti.identify.asking import fit_for_a_log
 from cti.identify.identification import Identification, Outcome
 from cti.identify.identifier import Identifier, owners_among
 from cti.logs import get_logger
@@ -73,7 +72,7 @@ class Newcomers:
         """Who calls and is unknown is to be taken in, if their service says so: put that into `unit`."""
         record = call.record
         service = self._services().named(record.service or "")
-        wanted = None if service is None else service.newcomers
+        wanted = None if service is None else service.unknown
         if wanted is None or not _is_unknown(call) or not _is_time(call, wanted):
             return
         unit.add_newcomer(
@@ -142,12 +141,13 @@ class Newcomers:
         number = self._services().plan.parse(newcomer.number)
         try:
             found = await self._find_or_make(newcomer, number)
-        except _NotSure as error:
+        except (AdapterError, NoCreator, TimeoutError, _NotSure) as error:
             await self._later(newcomer, str(error))
             return
-        except Exception:  # noqa: BLE001 - an adapter may raise anything
-            # An adapter may raise anything: the next newcomer's turn comes all the same.
-            await self._later(newcomer, fit_for_a_log(Failure()))
+        except Exception:
+            # An adapter may raise anything, and the next newcomer's turn comes all the same.
+            log.exception("an adapter took nobody in", adapter=newcomer.adapter)
+            await self._later(newcomer, "the adapter failed")
             return
         brief = brief_party(party_facts(found))
         unit = self._calls.unit()

@@ -43,7 +43,7 @@ class Lists:
         """The decision for who is blocked, whatever the rules say; None for everybody else."""
         if caller.e164 is None or caller.e164 not in self._blocked:
             return None
-        action, target = Action.REJECT, str(self.settings.reject)
+        action, target = Action.REJECT, self.settings.reject
         if self.settings.announce is not None:
             action, target = Action.ANNOUNCE, self.settings.announce
         return Decision(action, (), target, 0, None, BECAUSE, ())

@@ -1,5 +1,7 @@
 """`cti identify` and `cti explain`: who is calling, and what would become of the call. Neither writes anything."""
 
+import getpass
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -7,13 +9,15 @@ from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError
 
-from adapters.base import AdapterError
+from adapters.base import AdapterError, IAdapter
 from cti.calls.explain import explain
+from cti.calls.finder import MAX_KEY, Finder, UnknownKey, key_json
 from cti.calls.remembered import Remembered
 from cti.calls.services import Services
 from cti.calls.turned_away import Lists
-from cti.commands import CommandFailed
+from cti.commands import CommandFailed, WrongUse
 from cti.commands.configuration import configuration, reading
+from cti.commands.index import open_index
 from cti.commands.output import local_moment, printable, say, write_json, write_pairs, write_table
 from cti.commands.people import roster_of
 from cti.commands.running import run
@@ -36,6 +40,8 @@ _NOT_A_NUMBER: Final[Mapping[NumberKind, str]] = {
 
 def identify_number(arguments: Namespace) -> int:
     settings = configuration(arguments)
+    if not arguments.number:
+        raise WrongUse("NUMBER is missing; a telephone number, or --key KIND with a key, would be right")
     number = settings.plan.parse(" ".join(arguments.number))
     if number.kind in _NOT_A_NUMBER:
         raise CommandFailed(f'"{printable(number.raw)}" {_NOT_A_NUMBER[number.kind]}')
@@ -46,6 +52,59 @@ def identify_number(arguments: Namespace) -> int:
         write_json(found.as_json())
     else:
         _show_identification(found, settings)
+    return _code_of(found)
+
+
+def identify_key(arguments: Namespace) -> int:
+    """Who has a key. What is sensitive must not stand on a command line, which everybody on the machine can read."""
+    settings = configuration(arguments)
+    given = " ".join(arguments.number)
+    value = given or _typed(arguments.key)
+    with reading(settings) as reader:
+        owners = roster_of(reader, settings).owner_of
+        lists = _lists(reader, settings)
+
+        async def asked(
+            identifier: Identifier, adapters: Mapping[str, IAdapter], reactor: Any
+        ) -> Identification:
+            finder = Finder(
+                adapters=lambda: adapters,
+                identify=identifier.identify,
+                owners=owners,
+                settle=identifier.settle,
+                sensitive=lambda: settings.sensitive_keys,
+                is_open=identifier.is_open,
+                clock=reactor,
+                observe=lambda _adapter, _outcome, _seconds: None,
+            )
+            kind = finder.kinds.get(arguments.key)
+            if kind is not None and kind.sensitive and given:
+                raise CommandFailed(
+                    f"a {kind.name} must not stand on a command line; leave it out, and it is asked for"
+                )
+            try:
+                return await finder.by_key(arguments.key, value, settings.plan.parse(None))
+            except (UnknownKey, ValueError) as error:
+                raise CommandFailed(str(error)) from error
+
+        found = _with_adapters(settings, reader, lists, asked)
+    if arguments.format == "json":
+        write_json(key_json(arguments.key, found))
+    else:
+        answer = found.as_json()
+        write_pairs([("key", arguments.key), ("asked", _adapters_of(answer))])
+        _show_parties(answer["parties"])
+    return _code_of(found)
+
+
+def _typed(kind: str) -> str:
+    """A key that nobody sees."""
+    if sys.stdin.isatty():
+        return getpass.getpass(f"{printable(kind)}: ")
+    return sys.stdin.readline(MAX_KEY + 2).removesuffix("\n").removesuffix("\r")
+
+
+def _code_of(found: Identification) -> int:
     failed = any(each.outcome not in (Outcome.HIT, Outcome.MISS, Outcome.SKIPPED) for each in found.adapters)
     return 1 if failed and not found.parties else 0
 
@@ -86,11 +145,26 @@ def _with_identifier(
     lists: Lists,
     question: Callable[[Identifier], Coroutine[Any, Any, T]],
 ) -> T:
+    """Ask a question of all adapters."""
+
+    async def asked(identifier: Identifier, _adapters: Mapping[str, IAdapter], _reactor: Any) -> T:
+        return await question(identifier)
+
+    return _with_adapters(settings, reader, lists, asked)
+
+
+def _with_adapters(
+    settings: Settings,
+    reader: Reader | None,
+    lists: Lists,
+    question: Callable[[Identifier, Mapping[str, IAdapter], Any], Coroutine[Any, Any, T]],
+) -> T:
     """Ask a question of all adapters, started for it and stopped afterwards."""
     owners = roster_of(reader, settings).owner_of
 
     async def asked(reactor: Any) -> T:
         adapters = make_adapters(settings, reactor)
+        index = open_index(settings)
         try:
             for name, adapter in adapters.items():
                 try:
@@ -104,9 +178,11 @@ def _with_identifier(
                 owners=owners,
                 remembered=Remembered(reader),
                 ignored=lists.ignored.__contains__,
+                index=index,
             )
-            return await question(identifier)
+            return await question(identifier, adapters, reactor)
         finally:
+            index.close()
             for adapter in adapters.values():
                 await adapter.stop()
 
@@ -121,7 +197,10 @@ def _show_identification(found: Identification, settings: Settings) -> None:
             ("asked", _adapters_of(answer)),
         ]
     )
-    parties = answer["parties"]
+    _show_parties(answer["parties"])
+
+
+def _show_parties(parties: Sequence[Mapping[str, Any]]) -> None:
     if not parties:
         print("nobody found")
         return

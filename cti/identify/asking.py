@@ -91,6 +91,8 @@ class Line:
         self.local = Capability.LOCAL in adapter.capabilities
         self._clock = clock
         self._budget = budget
+        #: Seconds within which an adapter should have answered, whenever its turn came.
+        self.fair = budget / 2
         self._reading = reading
         self._cache = cache
         self._breaker = Breaker(asking.breaker_failures, asking.breaker_seconds)
@@ -233,9 +235,11 @@ class Question:
         self._told = False
         self._timer: DelayedCall | None = None
         self._answer: Deferred[tuple[Party, ...]] | None = None
+        self._asked = began
 
     def start(self, asked: Any) -> None:
         """Its turn has come."""
+        self._asked = self._clock.seconds()
         self._answer = Deferred.fromCoroutine(asked)
         self._answer.addCallbacks(self._answered, self._failed)
         self._answer.addBoth(self._is_over)
@@ -303,7 +307,7 @@ class Question:
         if self.not_asked():
             self.time_is_up()
         else:
-            self._blame(_LATE)
+            self._blame_if_late()
             self._timer = self._clock.callLater(self._until(deadline), self.time_is_up)
 
     def time_is_up(self) -> None:
@@ -311,11 +315,17 @@ class Question:
         if self.not_asked():
             self.end(Outcome.TIMEOUT, "its turn did not come in time")
         elif self.outcome is None:
-            self._blame(_LATE)
+            self._blame_if_late()
             self.end(Outcome.TIMEOUT)
 
     def _until(self, at: float) -> float:
         return max(0.0, at - self._clock.seconds())
+
+    def _blame_if_late(self) -> None:
+        """An adapter that was asked only when most of the time was over is not to blame."""
+        asked_for = self._clock.seconds() - self._asked
+        if asked_for >= min(self.line.fair, self.line.asking.deadline / 2):
+            self._blame(_LATE)
 
     def _blame(self, why: str) -> None:
         if not self._blamed:

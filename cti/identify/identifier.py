@@ -106,6 +106,10 @@ class Identifier:
         """A party was created or edited: answers from before do not count."""
         self.cache.forget(adapter, number)
 
+    def is_open(self, adapter: str) -> bool:
+        """Whether this adapter failed so often that it is left alone at present."""
+        return any(line.open for line in self._lines if line.name == adapter)
+
     def close(self) -> None:
         """Give up what is on its way."""
         for line in self._lines:
@@ -182,7 +186,7 @@ class Identifier:
             else:
                 parties.extend(found.parties)
                 adapters.append(found.told)
-        resolution, ordered = self._settle(inquiry.number, parties)
+        resolution, ordered = self.settle(inquiry.number, parties)
         return Identification(
             inquiry.number,
             ordered,
@@ -192,9 +196,8 @@ class Identifier:
             resolution,
         )
 
-    def _settle(
-        self, number: Number, parties: Sequence[Party]
-    ) -> tuple[Resolution | None, tuple[Party, ...]]:
+    def settle(self, number: Number, parties: Sequence[Party]) -> tuple[Resolution | None, tuple[Party, ...]]:
+        """Which of several it is taken for, and all of them in the order in which they are shown."""
         if len(parties) < 2:
             return None, tuple(parties)
         key = number.e164 or ""

@@ -16,6 +16,7 @@ import orjson
 from attrs import field, frozen
 
 from adapters.base import ListedParty, Party, PartyRef
+from adapters.party import COMPANIES
 from cti.numbers import NumberPlan, stem_of_switchboard, stems
 
 #: Marks the file as a phone index ("CTIx"), so that no other SQLite file is ever taken for one, and thrown away.
@@ -99,12 +100,14 @@ class Row:
             with suppress(ValueError):
                 here = plan.for_region(listed.region.upper())
         found: dict[str, IndexedNumber] = {}
+        is_company = party.type in COMPANIES
         for number in listed.numbers:
             e164 = here.parse(number.raw).e164
             if e164 is not None:
                 known = found.get(e164)
                 if known is None or known.stem is None:
-                    found[e164] = IndexedNumber(number.raw, e164, stem_of_switchboard(number.raw, e164))
+                    stem = stem_of_switchboard(number.raw, e164) if is_company else None
+                    found[e164] = IndexedNumber(number.raw, e164, stem)
         body = orjson.dumps([getattr(party, name) for name in _BODY])
         return cls(
             party.type.value, party.id, sort_key(party.name or party.company), body, tuple(found.values())

@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any, Final
 
 from cti.calls.card import with_links
-from cti.calls.finder import MAX_KEY, MAX_WORDS, NotAsked, UnknownKey
+from cti.calls.finder import MAX_KEY, MAX_WORDS, NotAsked, UnknownKey, key_json
 from cti.numbers import NumberKind
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route, json_answer
@@ -72,10 +72,7 @@ async def _by_key(services: Services, asked: Asked, given: Mapping[str, Any]) ->
         raise Problem(422, f"key: {error}") from error
     except ValueError as error:
         raise Problem(422, f"value: {error}") from error
-    answer = {
-        name: value for name, value in found.as_json().items() if name not in ("number", "e164", "kind")
-    }
-    return json_answer({"key": key, **answer})
+    return json_answer(key_json(key, found))
 
 
 async def search(services: Services, asked: Asked) -> Answer:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
+from adapters.directory import DirectoryAdapter
 from cti.agents.roster import AgentView
 from cti.calls.callbacks import Callbacks
 from cti.calls.control import Asker, Done
@@ -15,6 +16,7 @@ from cti.calls.finder import Finder
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
 from cti.calls.recordings import Reading
+from cti.calls.turned_away import TurnedAway
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
 from cti.dialling import Allowance
@@ -194,6 +196,7 @@ class Services:
     control: IControl
     desktop: Desktop
     recordings: IRecordings
+    turned_away: TurnedAway
     explain: Callable[[DryRun], Awaitable[Mapping[str, Any]]]
     health: IHealth
     metrics: Metrics
@@ -207,6 +210,7 @@ class Services:
     in_thread: Callable[[Callable[[], bytes]], "Deferred[bytes]"]
     options: Options = field(factory=Options)
     masking: Masking = field(factory=Masking)
+    directories: Callable[[], Mapping[str, DirectoryAdapter]] = dict
     failures: FailedAttempts = field(init=False)
     searches: Allowance = field(init=False)
 

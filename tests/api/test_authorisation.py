@@ -41,7 +41,14 @@ THINGS: Mapping[str, Thing] = {
     "/api/v1/callbacks/{id}": Thing("annas", "bens", 404),
 }
 #: Things that belong to no agent.
-NOBODYS: Mapping[str, str] = {"/api/v1/users/{name}": "uma", "/static/{name}": "desk.css"}
+NOBODYS: Mapping[str, str] = {
+    "/api/v1/users/{name}": "uma",
+    "/static/{name}": "desk.css",
+    # Nobody's caller: the first who may remove them does.
+    "/api/v1/directory/parties/{id}": "18",
+    "/api/v1/numbers/blocked/{number}": "+49900*",
+    "/api/v1/numbers/ignored/{number}": "+49900*",
+}
 #: Rows that tell an agent something else: that it is not they who write this call up, whoever's it is.
 TOLD_OTHERWISE: Mapping[str, int] = {"/api/v1/calls/{id}/wrap_up": 409}
 #: Roles that are let in and refused with 403 all the same: who hears no recordings, and who is no agent.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lab.company import AnAgent, Company
+from lab.daemon import ROOT
 from lab.laboratory import Call, eventually
 from lab.ports import LOOPBACK
 from tests.faults import kinds
@@ -26,6 +27,7 @@ IVR = """
 exten => 494066969199,1,Gosub(cti-identify,customer,1(4))
  same => n,Verbose(0,identified ${CTI_IDENTIFIED} as ${CTI_PARTY_NAME} ${CTI_PARTY_ID})
  same => n,Goto(cti-inbound,494066969100,1)
+exten => 494066969196,1,Goto(ask-for-customer,s,1)
 exten => 494066969198,1,Gosub(cti-identify,card,1(16))
  same => n,Verbose(0,identified ${CTI_IDENTIFIED} as ${CTI_PARTY_NAME} ${CTI_PARTY_ID})
  same => n,Goto(cti-inbound,494066969100,1)
@@ -35,6 +37,12 @@ exten => 494066969197,1,AGI(agi://${CTI_SERVER}/identify,v=1,pbx=main,key=custom
  same => n,Verbose(0,then identified ${CTI_IDENTIFIED})
  same => n,Goto(cti-inbound,494066969100,1)
 """
+#: The one in docs/dialplan.md, which asks once more, for up to eight digits.
+EXAMPLE = "494066969196"
+_EXAMPLE = re.search(
+    r"```ini\n(\[ask-for-customer\].*?)```", (ROOT / "docs" / "dialplan.md").read_text("utf-8"), re.DOTALL
+)
+assert _EXAMPLE is not None
 #: Everything that another program might read but single keys, which are of a class of their own.
 CLASSES = "system,call,log,verbose,command,agent,user,config,dialplan,originate,agi,cdr,cc,security,reporting"
 
@@ -48,7 +56,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
         agents=agents,
         settings={"adapters": {"directory": {"kind": "crm"}}, "log": {"level": "debug"}},
         environment=kinds.install(directory / "kinds"),
-        more_extensions=IVR,
+        more_extensions=IVR + _EXAMPLE[1].replace(",custom/your-number", ""),
     ) as company:
         company.start()
         yield company
@@ -107,6 +115,14 @@ def test_a_key_of_nobodys_and_a_caller_who_types_nothing_go_the_way_of_their_num
     silent = types(company, ASKED, "#")
     eventually(lambda: len(company.phones["ben"].invites) > rung + 1, 15)
     silent.hang_up()
+
+
+def test_the_documented_example_asks_once_more(company: Company) -> None:
+    rung = len(company.phones["anna"].invites)
+    call = types(company, EXAMPLE, "99#")
+    call.leg.press("4711#")
+    eventually(lambda: len(company.phones["anna"].invites) > rung, 15, what="the owner's phone rings")
+    call.hang_up()
 
 
 def test_a_key_as_an_argument_identifies_and_a_sensitive_one_is_refused(company: Company) -> None:

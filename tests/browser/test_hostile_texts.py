@@ -42,7 +42,7 @@ MARKUP = {
     "half a character": "broken \ud800 text",
 }
 #: Fields of a party that the card shows.
-FIELDS = ("name", "company", "tier", "language", "owner", "notes")
+FIELDS = ("name", "company", "tier", "language", "owner", "notes", "balance", "dunning", "organisation")
 IMPORTED = {
     **KATJA,
     "name": MARKUP["handler"],
@@ -69,6 +69,20 @@ def house(tmp_path_factory: pytest.TempPathFactory, chromium: Chromium) -> Itera
     directory = tmp_path_factory.mktemp("hostile")
     with a_house(chromium, directory, knows=[IMPORTED], service=service) as house:
         yield house
+
+
+def a_hostile_party(text: str) -> dict[str, Any]:
+    """What a CRM can say of somebody, all of it this text."""
+    return {
+        **dict.fromkeys(FIELDS, text),
+        "tags": [text, text],
+        "url": text,
+        "cases": [{"id": text, "title": text, "status": text, "opened": text, "url": text}],
+        "last_contacts": [{"at": text, "kind": text, "user": text, "summary": text}],
+        "appointments": [{"id": text, "at": text, "title": text, "user": text, "url": text}],
+        "tasks": [{"id": text, "title": text, "due": text, "user": text, "url": text}],
+        "links": [{"title": text, "url": text}, {"title": text, "url": "https://crm.example/5"}],
+    }
 
 
 def nothing_ran(desk: Desk) -> None:
@@ -135,9 +149,7 @@ def test_every_text_of_the_corpus_is_shown_as_it_is_in_every_place(house: House,
             content = answer.json()
             for each in content["calls"]:
                 party = each["card"]["parties"][0]
-                party.update(dict.fromkeys(FIELDS, text), tags=[text, text], url=text)
-                party["cases"] = [{"id": text, "title": text, "status": text, "opened": text, "url": text}]
-                party["last_contacts"] = [{"at": text, "kind": text, "user": text, "summary": text}]
+                party.update(a_hostile_party(text))
                 each.update(party=party)
                 each["card"].update(instruction=text, display={"from": text, "to": text}, service=text)
                 each["call"].update({"from": text, "to": text, "service": text, "notes": text})
@@ -155,6 +167,42 @@ def test_every_text_of_the_corpus_is_shown_as_it_is_in_every_place(house: House,
             )
             nothing_ran(desk)
             assert desk.tab.evaluate("document.querySelector('[data-test=card-name] bdi') !== null")
+            assert not (wide := overflow(desk.tab)), kind + "\n" + "\n".join(wide)
+        window.context.unroute_all()
+    house.clear()
+
+
+def test_every_text_of_the_corpus_is_a_text_among_what_a_search_finds(house: House, tmp_path: Path) -> None:
+    house.ready("anna")
+    with house.window("anna", tmp_path) as window:
+        window.context.add_init_script(WATCH)
+        desk = Desk.opened(window)
+        desk.log_in("anna", PASSWORD)
+        desk.goes_to("search")
+        text = ""
+
+        def found(route: Route) -> None:
+            party = {"adapter": text, "type": "contact", "id": text, **a_hostile_party(text)}
+            asked = [{"adapter": text, "by": text, "outcome": "error", "ms": 1, "error": text}]
+            answer = party if "/card?" in route.request.url else {"parties": [party], "adapters": asked}
+            route.fulfill(body=json.dumps(answer), content_type="application/json")
+
+        window.context.route("**/api/v1/search?**", found)
+        window.context.route("**/api/v1/card?**", found)
+        for kind, text in MARKUP.items():
+            if len(text) > 1000 or "\ud800" in text:
+                # No adapter's id is so long, or can stand in no address.
+                continue
+            desk.at("search-words").fill("anybody")
+            desk.at("search-words").press("Enter")
+            start = " ".join(text[:300].split())
+            for place in ("search-result", "search-failed", "card-name"):
+                eventually(
+                    lambda start=start, place=place: start in " ".join(desk.at(place).evaluate(NAME).split()),
+                    15,
+                    what=f"{place} with {kind}",
+                )
+            nothing_ran(desk)
             assert not (wide := overflow(desk.tab)), kind + "\n" + "\n".join(wide)
         window.context.unroute_all()
     house.clear()

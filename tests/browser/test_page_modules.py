@@ -277,6 +277,23 @@ def cards(tab: Page, *news: dict[str, Any]) -> list[str]:
     return shown
 
 
+def test_a_card_that_became_whole_is_shown_before_the_desk_is_read_again(tab):
+    updated = {
+        **OFFER,
+        "seq": 13,
+        "type": "card.updated",
+        "card": {"parties": [{"adapter": "crm", "id": "1"}]},
+    }
+    shown = ask(
+        tab,
+        "state",
+        "m.callsOf(v.reduce((state, each) => m.takeEvent(state, each).state, m.nothingKnown()))",
+        [OFFER, updated],
+    )
+    assert [each["party"] for each in shown] == [{"adapter": "crm", "id": "1"}]
+    assert cards(tab, DESK, updated) == [], "who was offered nothing is shown nothing"
+
+
 def test_an_offer_is_shown_at_once_and_a_withdrawn_one_no_more(tab):
     assert cards(tab, DESK, OFFER) == ["c1"]
     assert cards(tab, DESK, OFFER, GONE) == []

@@ -9,12 +9,13 @@ _KINDS = """\
 [cordboard.adapters]
 hanging = adapters.testing:HangingAdapter
 failing = adapters.testing:FailingAdapter
+slow = adapters.testing:SlowAdapter
 crm = tests.unit.crms:Crm
 """
 
 
 def install(directory: Path) -> dict[str, str]:
-    """Puts a distribution with the kinds `hanging`, `failing` and `crm` there; the environment that finds it."""
+    """Puts a distribution with these kinds there; the environment that finds it."""
     information = directory / "lab_adapters-1.0.dist-info"
     information.mkdir(parents=True)
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-adapters\nVersion: 1.0\n")

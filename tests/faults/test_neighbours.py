@@ -52,9 +52,10 @@ def test_crms_that_hang_or_raise_cost_the_caller_no_more_than_the_budget(tmp_pat
             (decision,) = call["decisions"]
             outcomes = decision["identification"]["adapters"]
             assert {each["adapter"]: each["outcome"] for each in outcomes} == told
-        for call in (known, unknown):
-            assert 790 < call["identify_ms"] < 1200
-            assert call["setup_ms"] < 1500
+        # Who is found already waits for the others a moment only.
+        assert 240 < known["identify_ms"] < 700
+        assert 790 < unknown["identify_ms"] < 1200
+        assert max(known["setup_ms"], unknown["setup_ms"]) < 1500
         assert withheld["identify_ms"] < 100
         (failing,) = (
             each

@@ -109,7 +109,9 @@ class Behind:
             adapters=lambda: self.adapters,
             identify=lambda number: self.identify(number),
             owners=house.roster.owner_of,
+            settle=lambda number, parties: self.identifier().settle(number, parties),
             sensitive=lambda: self.sensitive,
+            is_open=lambda adapter: False,
             clock=house.clock,
             observe=lambda adapter, outcome, seconds: self.looked_up.append((adapter, str(outcome))),
         )
@@ -143,11 +145,12 @@ class Behind:
 
     async def identify(self, number: Number, late: Any = None) -> Identification:
         """Who has a number, of the adapters that are there now."""
-        house = self.house
-        identifier = Identifier(
-            self.adapters, house.clock, owners=house.roster.owner_of, plan=NumberPlan("DE")
+        return await self.identifier().identify(number)
+
+    def identifier(self) -> Identifier:
+        return Identifier(
+            self.adapters, self.house.clock, owners=self.house.roster.owner_of, plan=NumberPlan("DE")
         )
-        return await identifier.identify(number)
 
     def card_painted(self, seconds: float) -> None:
         self.painted.append(seconds)

@@ -26,6 +26,7 @@ from cti.commands.shipped import MANAGER, text_of
 from cti.store.records import AgentRecord, CallRecord, ReservationRecord, TokenRecord
 from cti.store.sqlite import CommandStore, open_store_for_command
 from cti.web.tokens import digest_of
+from tests.faults.kinds import install
 
 SAMPLE = Path(__file__).parents[2] / "config" / "small.yaml"
 MOBILE = "+4915228817386"
@@ -65,6 +66,16 @@ class Company:
         self.out, self.remarks = self._capsys.readouterr()
         assert got == code, self.remarks
         return self.out
+
+    def apart(self, *words: str, code: int = 0) -> Any:
+        """The same as a process of its own, which a command needs that runs a reactor; what it wrote as JSON."""
+        words = (*words, "--format", "json", "-c", str(self.config))
+        done = subprocess.run(
+            [sys.executable, "-m", "cti", *words], capture_output=True, text=True, timeout=60
+        )
+        self.out, self.remarks = done.stdout, done.stderr
+        assert done.returncode == code, self.remarks
+        return json.loads(self.out) if self.out else None
 
     def json(self, *words: str, code: int = 0) -> Any:
         return json.loads(self.run(*words, "--format", "json", code=code))
@@ -380,6 +391,37 @@ def test_of_several_asterisks_one_has_to_be_named(company: Company) -> None:
 # cti identify, cti explain
 
 
+@pytest.fixture
+def with_keys(company: Company, monkeypatch: pytest.MonkeyPatch) -> Company:
+    """Its adapter is a CRM that knows customer numbers and card numbers."""
+    company.change("kind: directory", "kind: crm")
+    monkeypatch.syspath_prepend(company.directory)
+    install(company.directory)
+    return company
+
+
+def test_identify_finds_by_another_key(with_keys: Company) -> None:
+    found = with_keys.json("identify", "--key", "customer", "4711")
+    assert (found["key"], [party["id"] for party in found["parties"]]) == ("customer", ["1001"])
+    assert "Katja Brandt" in with_keys.run("identify", "--key", "customer", "4711")
+    assert "nobody found" in with_keys.run("identify", "--key", "customer", "4712")
+    with_keys.run("identify", "--key", "shoe_size", "43", code=1)
+    assert "customer, card" in with_keys.remarks
+    with_keys.run("identify", code=2)
+    assert "NUMBER is missing" in with_keys.remarks
+
+
+def test_identify_takes_a_sensitive_key_from_who_types_it_only(
+    with_keys: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_keys.run("identify", "--key", "card", "4929123412341234", code=1)
+    assert "must not stand on a command line" in with_keys.remarks
+    assert "4929" not in with_keys.remarks
+    monkeypatch.setattr("sys.stdin", io.StringIO("4929123412341234\n"))
+    assert "Kai Brandt" in with_keys.run("identify", "--key", "card")
+    assert "4929" not in with_keys.out
+
+
 @pytest.mark.parametrize("written", [["0152 28817386"], ["0152", "28817386"], ["0049152/28817386"], [MOBILE]])
 def test_a_number_is_identified_however_it_is_written(known: Company, written: list[str]) -> None:
     found = known.json("identify", *written)
@@ -485,6 +527,50 @@ def test_explain_sees_who_is_paused_and_who_is_in_a_call(known: Company) -> None
     answer = known.json("explain", "--from", MOBILE, "--to", SALES)
     assert answer["decision"]["action"] == "fallback"
     assert "paused: lunch" in known.run("explain", "--from", MOBILE, "--to", SALES)
+
+
+def test_numbers_are_put_into_one_form_where_there_is_no_doubt_and_only_when_told(company: Company) -> None:
+    (company.directory / "more.csv").write_text(
+        "id,type,name,numbers\n"
+        "k1,contact,Katja Brandt,+49 (0) 152 / 288 17 386;0049 40 66969 27\n"
+        "k2,organisation,Novak GmbH,040 66969-0\n"
+        "k3,contact,Ben Ude,+49 40 66969100 ext. 12\n"
+        "k4,contact,Cora Ude,0152 54599371\n"
+        "k5,contact,Dora Ude,+4915228895456\n",
+        encoding="utf-8",
+    )
+    company.run("contacts", "import", str(company.directory / "more.csv"))
+
+    def asked(*more: str) -> dict[str, tuple[str | None, str]]:
+        found = company.apart("numbers", "write-back", "directory", *more)["numbers"]
+        return {each["old"]: (each["new"], each["outcome"]) for each in found if each["id"].startswith("k")}
+
+    assert asked() == {
+        "+49 (0) 152 / 288 17 386": ("+4915228817386", "would_change"),
+        "0049 40 66969 27": ("+49406696927", "would_change"),
+        "040 66969-0": (None, "kept"),
+        "+49 40 66969100 ext. 12": (None, "kept"),
+        "0152 54599371": (None, "kept"),
+    }
+    assert asked("--national", "--form", "national")["0152 54599371"] == ("01525 4599371", "would_change")
+    again = asked("--apply", "--per-second", "1000", "--national", "--form", "international")
+    assert again["0152 54599371"] == ("+49 1525 4599371", "changed")
+    assert asked("--national", "--form", "international").keys() == {"040 66969-0", "+49 40 66969100 ext. 12"}
+    (katja,) = company.json("identify", "0152 28817386")["parties"]
+    assert katja["id"] == "k1"
+    company.apart("numbers", "write-back", "directry", code=2)
+    assert 'did you mean "directory"?' in company.remarks
+
+
+def test_the_index_is_read_anew_and_tells_what_it_knows(known: Company) -> None:
+    assert known.json("index", "status") == {"index": []}
+    known.run("index", "rebuild", "directory")
+    assert "are in the index" in known.remarks
+    (part,) = known.json("index", "status")["index"]
+    assert (part["adapter"], part["numbers"] > 0, part["age"] < 60) == ("directory", True, True)
+    assert known.json("identify", MOBILE)["parties"][0]["name"]
+    known.run("index", "rebuild", "directry", code=2)
+    assert 'did you mean "directory"?' in known.remarks
 
 
 @pytest.mark.usefixtures("_berlin")

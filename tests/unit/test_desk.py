@@ -17,6 +17,8 @@ from cti.calls.present import etag_of
 from cti.calls.services import Services
 from cti.calls.writing_up import DispositionMissing, ExtendedEnough, NotWritingUp
 from cti.calls.written import Changed, NotWritten
+from cti.identify.identification import Identification
+from cti.identify.policy import resolve
 from cti.numbers import Number, NumberPlan
 from cti.store.base import CallDetail, StoreError
 from cti.store.records import CallbackRecord, CallRecord, WrapUpRecord
@@ -788,3 +790,93 @@ def test_who_has_to_have_a_desktop_and_has_none_is_not_offered_calls(floor: Floo
     assert roster.agents["ben"].why_not is None
     roster.without_desktop([])
     assert roster.agents["anna"].why_not is None
+
+
+# Who is known too late for the decision.
+
+
+def found_late(*ids: str) -> Identification:
+    parties = tuple(Party("crm", "contact", id, f"Person {id}", owner="u1") for id in ids)
+    return Identification(PLAN.parse("015228817386"), parties, resolution=resolve(parties, ("ask",)))
+
+
+def late(floor: Floor, *ids: str) -> None:
+    floor.late_cards.identified(floor.call, found_late(*ids))
+
+
+def nobody_known(floor: Floor) -> Floor:
+    floor.house.offered()
+    floor.call.record.party = floor.call.party = None
+    floor.call.card = {**floor.call.cards["anna"].body, "parties": []}
+    return floor
+
+
+def test_who_is_known_late_is_on_the_screen_and_in_the_log_and_the_next_decision_knows_them(
+    floor: Floor,
+) -> None:
+    nobody_known(floor)
+    late(floor, "7")
+    ((body, agents),) = floor.events("card.updated")
+    assert agents == ("anna",)
+    assert [party["id"] for party in body["card"]["parties"]] == ["7"]
+    assert floor.the_call()["party"]["id"] == "7"
+    record = floor.rows("CallRecord")[-1]
+    assert (record.party["adapter"], record.party["id"], record.party["match"]) == ("crm", "7", "number")
+    assert floor.call.party is not None
+    assert floor.call.party["owner_user"] == "u1"
+    assert floor.call.identification is not None
+    ((updated, _),) = floor.events("call.updated")
+    assert updated["changed"] == ["party"]
+
+
+def test_several_who_are_known_late_are_for_the_agent_to_choose(floor: Floor) -> None:
+    nobody_known(floor)
+    late(floor, "7", "8")
+    shown = floor.the_call()
+    assert (shown["choose"], shown["party"]) == (True, None)
+    assert floor.call.record.party is None
+    assert floor.events("call.updated") == []
+
+
+def test_what_a_person_has_said_is_not_contradicted_by_a_late_answer(floor: Floor) -> None:
+    nobody_known(floor)
+    late(floor, "7", "8")
+    floor.write(party={"adapter": "crm", "type": "contact", "id": "8"})
+    late(floor, "7")
+    assert floor.the_call()["party"]["id"] == "8"
+    assert floor.call.record.party is not None
+    assert floor.call.record.party["match"] == "chosen"
+
+
+def test_a_party_that_was_known_in_time_stays_who_the_call_is_with(floor: Floor) -> None:
+    nobody_known(floor)
+    late(floor, "7")
+    late(floor, "7", "8")
+    assert floor.call.record.party is not None
+    assert floor.call.record.party["id"] == "7"
+    assert [party["id"] for party in floor.the_call()["card"]["parties"]] == ["7", "8"]
+
+
+def test_who_is_known_only_after_the_call_is_in_its_record_and_nothing_else_of_it_changes(
+    floor: Floor,
+) -> None:
+    floor.written_up()
+    floor.call.record.party = None
+    floor.house.store.units.clear()
+    late(floor, "7")
+    assert floor.rows("took")[0][1:] == (floor.call.id, floor.call.record.party)
+    assert floor.rows("CallRecord") == []
+
+
+def test_whom_an_agent_chose_is_remembered_for_the_number(floor: Floor) -> None:
+    nobody_known(floor)
+    late(floor, "7", "8")
+    floor.write(party={"adapter": "crm", "type": "contact", "id": "8"})
+    (choice,) = floor.rows("ChoiceRecord")
+    assert (choice.number, choice.adapter, choice.type, choice.id) == (
+        "+4915228817386",
+        "crm",
+        "contact",
+        "8",
+    )
+    assert choice.call == floor.call.id

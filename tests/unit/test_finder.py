@@ -11,7 +11,16 @@ from twisted.internet.task import Clock
 
 from adapters.base import AdapterUnavailable, Capability, KeyKind, Party
 from cti.calls.asking import Question, Reply, ask_all
-from cti.calls.finder import KEPT, KEPT_SECONDS, KEY_SECONDS, SEARCH_SECONDS, Finder, NotAsked, UnknownKey
+from cti.calls.finder import (
+    AT_ONCE,
+    KEPT,
+    KEPT_SECONDS,
+    KEY_SECONDS,
+    SEARCH_SECONDS,
+    Finder,
+    NotAsked,
+    UnknownKey,
+)
 from cti.identify.identification import Identification, Outcome
 from cti.identify.identifier import Identifier
 from cti.numbers import Number, NumberPlan
@@ -31,12 +40,15 @@ class Desk:
         self.clock.advance(1000)
         self.crms = {name: Crm(name) for name in names or ("crm",)}
         self.sensitive: set[str] = set()
+        self.open: set[str] = set()
         self.observed: list[tuple[str, str]] = []
         self.finder = Finder(
             adapters=lambda: self.crms,
             identify=self.identify,
             owners=lambda adapter, user: {"u1": "anna", "u2": "ben"}.get(user),
+            settle=lambda number, parties: self.identifier().settle(number, parties),
             sensitive=lambda: self.sensitive,
+            is_open=lambda adapter: adapter in self.open,
             clock=self.clock,
             observe=lambda adapter, outcome, seconds: self.observed.append((adapter, str(outcome))),
         )
@@ -46,8 +58,10 @@ class Desk:
         return next(iter(self.crms.values()))
 
     async def identify(self, number: Number) -> Identification:
-        identifier = Identifier(self.crms, self.clock, owners=lambda adapter, user: None, plan=PLAN)
-        return await identifier.identify(number)
+        return await self.identifier().identify(number)
+
+    def identifier(self) -> Identifier:
+        return Identifier(self.crms, self.clock, owners=lambda adapter, user: None, plan=PLAN)
 
     def search(self, words: str, limit: int = 20) -> Any:
         return settled(self.finder.search(words, PLAN.parse(words), limit))
@@ -66,6 +80,12 @@ def test_a_key_finds_whose_it_is_and_says_so() -> None:
     assert desk.observed == [("crm", "hit")]
     assert desk.by_key("customer", "471").parties == ()
     assert desk.observed[-1] == ("crm", "miss")
+
+
+def test_several_with_one_key_are_settled_as_with_one_number() -> None:
+    desk = Desk("crm", "other")
+    found = desk.by_key("customer", "4711")
+    assert (len(found.parties), found.party, found.resolved_by) == (2, None, "ask")
 
 
 def test_only_those_are_asked_who_know_such_a_key() -> None:
@@ -258,6 +278,35 @@ def test_what_was_found_is_not_kept_without_end() -> None:
         desk.search("Katja", 100)
     assert settled(desk.finder.party("crm", "contact", "1001")) is None
     assert settled(desk.finder.party("crm", "contact", f"x{KEPT}")) is not None
+
+
+def test_an_adapter_that_is_left_alone_is_left_alone_here_too() -> None:
+    desk = Desk("crm", "broken")
+    desk.open.add("broken")
+    found = desk.search("Katja")
+    assert [(each.adapter, str(each.outcome)) for each in found.replies if each.by == "words"] == [
+        ("crm", "hit"),
+        ("broken", "open"),
+    ]
+    assert desk.crms["broken"].asked == []
+    with pytest.raises(NotAsked, match="left alone"):
+        settled(desk.finder.party("broken", "contact", "1001"))
+
+
+def test_no_adapter_is_asked_by_more_than_so_many_at_once() -> None:
+    desk = Desk()
+    desk.crm.hangs = True
+    asking = [
+        Deferred.fromCoroutine(desk.finder.party("crm", "contact", str(number))) for number in range(AT_ONCE)
+    ]
+    for each in asking:
+        each.addErrback(lambda failure: failure.trap(NotAsked))
+    with pytest.raises(NotAsked, match="asked enough already"):
+        settled(desk.finder.party("crm", "contact", "1001"))
+    assert len(desk.crm.asked) == AT_ONCE
+    desk.clock.advance(SEARCH_SECONDS)
+    desk.crm.hangs = False
+    assert settled(desk.finder.party("crm", "contact", "1001")) == KATJA_WHOLE
 
 
 # Over HTTP.

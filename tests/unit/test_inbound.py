@@ -21,6 +21,8 @@ from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
 from cti.calls.writing_up import WritingUp
 from cti.identify.identification import Identification
+from cti.identify.options import POLICIES
+from cti.identify.policy import resolve
 from cti.numbers import Number, NumberPlan
 from cti.store.base import StoreError
 from cti.store.records import AgentRecord, CallRecord, ChannelRecord, DecisionRecord, SegmentRecord
@@ -219,6 +221,22 @@ def test_the_answer_names_the_agent_the_caller_and_the_card_and_ends_with_the_ac
     assert world.events == ["call.offered", "call.routed", "card.offered"]
     assert world.anna == "offered"
     assert world.learned == ["494066969100"]
+
+
+def test_who_has_said_by_a_key_who_they_are_is_routed_as_them_and_nobody_is_asked() -> None:
+    world, session = World(), Session()
+    mojca = Party(adapter="crm", type="contact", id="5", name="Mojca Zupan", owner="u1", match="key")
+    world.said["main", "1.0"] = Identification(
+        NumberPlan("DE").parse("0171 3920042"), (mojca,), owners={("crm", "u1"): "anna"}
+    )
+
+    world.ask(session)
+
+    assert session.set["CTI_CALLER_NAME"] == "Mojca Zupan"
+    assert world.rows(CallRecord)[-1].party["match"] == "key"
+    assert [call.id for call in world.freshened] == [session.set["__CTI_CALL_ID"]], (
+        "more may be known of them"
+    )
 
 
 @pytest.mark.parametrize(
@@ -456,6 +474,59 @@ def test_a_call_that_ami_told_of_first_gets_its_callers_number_from_the_question
 
     written = world.rows(CallRecord)[-1]
     assert (written.id, written.from_number, written.from_kind) == (call.id, "+4915228817386", "e164")
+
+
+def several(**changes: Any) -> Identification:
+    number = NumberPlan("DE").parse("015228817386")
+    parties = tuple(evolve(KATRIN, id=id, **changes) for id in ("17", "18"))
+    return Identification(number, parties, resolution=resolve(parties, POLICIES))
+
+
+def test_who_may_be_any_of_several_is_routed_and_logged_as_that_and_all_are_on_the_card():
+    world, session = World(), Session()
+    world.answer = succeed(several())
+    world.ask(session)
+
+    (decision,) = world.rows(DecisionRecord)
+    assert (decision.facts["party"], decision.facts["parties"]) == ({"match": "several"}, 2)
+    assert decision.identification["resolved_by"] == "ask"
+    assert [step["policy"] for step in decision.identification["steps"]] == list(POLICIES)
+    assert session.set["CTI_ACTION"] == "fallback", "nobody is the owner of somebody who may be two"
+    assert "CTI_CALLER_NAME" not in session.set
+    assert world.rows(CallRecord)[-1].party is None
+    (call,) = world.calls.of_pbx("main")
+    assert [party["id"] for party in call.card["parties"]] == ["17", "18"]
+    assert call.card["resolved_by"] is None
+
+
+def test_whom_the_companys_policy_settles_on_is_routed_and_logged_like_any_other():
+    world, session = World(), Session()
+    found = several(organisation="o1", company="Hafen AG")
+    world.answer = succeed(evolve(found, owners={("directory", "u1"): "anna"}))
+    world.ask(session)
+
+    assert (session.set["CTI_ACTION"], session.set["CTI_TARGET"]) == ("dial", "PJSIP/anna")
+    assert session.set["CTI_CALLER_NAME"] == "Hafen AG"
+    record = world.rows(CallRecord)[-1]
+    assert (record.party["id"], record.party["match"]) == ("o1", "company")
+    (call,) = world.calls.of_pbx("main")
+    assert call.card["resolved_by"] == "company"
+
+
+def test_what_an_adapter_says_too_late_is_told_of_the_call():
+    world = World()
+    given: list[Any] = []
+
+    async def identify(number: Number, late: Any = None) -> Identification:
+        given.append(late)
+        return Identification(number)
+
+    world.identify = identify  # type: ignore[method-assign]
+    world.ask(Session())
+    found = several()
+    given[0](found)
+    ((call, told),) = world.late
+    assert (call.record.uniqueid, told) == ("1.0", found)
 
 
 def an_end_of(uniqueid: str) -> Any:

@@ -175,6 +175,8 @@ WITHOUT_KEY = {
     "/api/v1/calls/{id}/card",
     "/api/v1/explain",
     "/api/v1/identify",
+    "/api/v1/numbers/blocked",
+    "/api/v1/numbers/ignored",
     "/api/v1/numbers/normalise",
     "/api/v1/session",
     "/api/v1/session/password",

@@ -169,6 +169,13 @@ def test_our_own_numbers_are_nobody_s_and_no_stem_of_theirs_is(tmp_path: Path) -
     assert bench.finds("069 90009-0") == [("6", "number")]
 
 
+def test_a_person_is_not_found_by_a_switchboard(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Crm(listed("1", "040 66969-0", type="contact")))
+    bench.feeds()
+    assert bench.finds("040 66969-0") == [("1", "number")]
+    assert bench.finds("040 66969-27") == []
+
+
 def test_changes_are_taken_over_and_who_is_gone_is_not_found(bench: Bench) -> None:
     bench.crm.puts(listed("1", "+4915228895456", name="Jana Petrova"))
     bench.crm.puts(listed("7", "040 66969-0", name="Nachbar", type="organisation"))

@@ -12,14 +12,38 @@ import yaml
 from attrs import evolve, frozen
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
+from adapters.base import PartyType
 from adapters.directory import DirectoryOptions
 from cti import yaml_file
 from cti.dialling import DEFAULT_CLASSES
 from cti.event_types import EVENT_TYPES
+from cti.identify.options import Asking, CacheSettings, Live, Options, Order
+from cti.links import LinkTemplate
 from cti.secret import Secret
-from cti.settings import MASKABLE, Address, Desk, Recordings, Settings, SettingsError, Tls, load_settings
+from cti.settings import (
+    MASKABLE,
+    PARTY_TYPES,
+    Address,
+    Desk,
+    Recordings,
+    Settings,
+    SettingsError,
+    Tls,
+    load_settings,
+)
 from cti.web.masking import NUMBER, PARTY_FIELDS
-from routing.rules import Announce, DialGroup, DialOwner, GoTo, Mode, QuickCreate, Reject, ToVoicemail
+from routing.rules import (
+    Announce,
+    DialGroup,
+    DialOwner,
+    GoTo,
+    Mode,
+    Newcomers,
+    QuickCreate,
+    Reject,
+    Rejection,
+    ToVoicemail,
+)
 from tests.certificates import Authority
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -136,7 +160,11 @@ def test_the_sample_beyond_ringing_has_every_way_that_a_rule_may_go() -> None:
 
 
 def test_each_sample_is_tested() -> None:
-    assert {file.name for file in CONFIG.glob("*.yaml")} == {"small.yaml", "observe.yaml", "beyond.yaml"}
+    assert {file.name for file in CONFIG.glob("*.yaml")} == {
+        *("small.yaml", "observe.yaml", "beyond.yaml"),
+        "odoo.yaml",  # tests/crm/test_odoo.py
+        "presets.yaml",
+    }
 
 
 def test_what_is_left_out_has_the_contract_s_defaults(tmp_path: Path) -> None:
@@ -362,6 +390,24 @@ WRONG: list[tuple[str, str, str]] = [
     (MINIMAL + "http: {session: {days: ^31}}\n", "http.session.days", "1 to 30"),
     (MINIMAL + "http: {masking: {agent: [^tire]}}\n", "http.masking.agent[0]", 'unknown field "tire"'),
     (MINIMAL + "http: {masking: {owner: ^[tier]}}\n", "http.masking.owner", 'unknown role "owner"'),
+    (MINIMAL + 'links: [{title: ERP, url: ^"https://{party.id}/"}]\n', "links[0].url", "a fixed host"),
+    (
+        MINIMAL + 'links: [{title: ERP, url: ^"https://e.example/{shoe}"}]\n',
+        "links[0].url",
+        "known are number,",
+    ),
+    (MINIMAL + 'links: [^{url: "https://e.example/"}]\n', "links[0].title", "is missing"),
+    (
+        MINIMAL + 'links: [{title: ERP, url: "https://e.example/", adapter: ^gone}]\n',
+        "links[0].adapter",
+        'unknown adapter "gone"',
+    ),
+    (
+        MINIMAL + 'links: [{title: ERP, url: "https://e.example/", type: ^martian}]\n',
+        "links[0].type",
+        'unknown type of party "martian"',
+    ),
+    (MINIMAL + "sensitive_keys: ^card\n", "sensitive_keys", "[card]"),
     (MINIMAL + 'http: ^{listen: "127.0.0.1:4573"}\n', "http", "another port would be right"),
     (changed('{ami: "127.0.0.1:5038"', "{ami: ^localhost"), "asterisks.main.ami", "is not HOST:PORT"),
     (changed("{ami:", "^{amy:"), "asterisks.main.ami", "is missing"),
@@ -752,6 +798,17 @@ def test_a_kind_that_the_file_does_not_use_is_not_asked_for(tmp_path: Path) -> N
     )
 
 
+def test_links_and_kinds_of_key_that_nobody_is_to_see_are_read(tmp_path: Path) -> None:
+    more = 'links: [{title: ERP, url: "https://erp.example/{party.id}", type: contact}]\nsensitive_keys: [card]\n'
+    settings = load(tmp_path, MINIMAL + more)
+    assert settings.links == (LinkTemplate("ERP", "https://erp.example/{party.id}", None, "contact"),)
+    assert settings.sensitive_keys == {"card"}
+
+
+def test_the_types_of_party_that_links_know_are_those_that_there_are() -> None:
+    assert set(PARTY_TYPES) == {str(each) for each in PartyType}
+
+
 def test_the_events_are_those_of_the_contract() -> None:
     assert len({name for name in EVENT_TYPES if not name.startswith("audit.")}) == 17
 
@@ -883,3 +940,127 @@ def test_how_long_people_stay_logged_in_and_what_roles_do_not_see(tmp_path: Path
 
 def test_every_field_that_can_be_hidden_is_one_that_the_masking_knows() -> None:
     assert {*PARTY_FIELDS, NUMBER} == set(MASKABLE)
+
+
+ADAPTED = """\
+region: DE
+store: {sqlite: cti.db}
+asterisks:
+  main: {ami: "127.0.0.1:5038", username: cti, secret: s3cret}
+adapters:
+  directory: {kind: directory%s}
+services:
+  sales: {numbers: ["+494066969100"], mode: route, fallback: "old,s,1"%s}
+"""
+
+
+def test_every_adapter_takes_how_it_may_be_asked_beside_what_its_kind_takes(tmp_path: Path) -> None:
+    common = (
+        ", path: people.db, deadline_ms: 2500, concurrency: 4, per_second: 1.5, index: false, live: never,"
+        " breaker: {failures: 3, seconds: 10}"
+    )
+    adapter = load(tmp_path, ADAPTED % (common, "")).adapters["directory"]
+    assert adapter.asking == Asking(2.5, 4, 1.5, False, Live.NEVER, 3, 10.0)
+    assert adapter.options.path == "people.db"
+    assert load(tmp_path, ADAPTED % ("", "")).adapters["directory"].asking == Asking()
+
+
+def test_another_way_to_ask_an_adapter_makes_no_other_adapter(tmp_path: Path) -> None:
+    before = load(tmp_path, ADAPTED % ("", "")).adapters["directory"]
+    after = load(tmp_path, ADAPTED % (", concurrency: 4", "")).adapters["directory"]
+    assert before == after
+    assert before != load(tmp_path, ADAPTED % (", path: other.db", "")).adapters["directory"]
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "what"),
+    [
+        (", deadline_ms: 10001", "deadline_ms", "10000"),
+        (", concurrency: 0", "concurrency", "1"),
+        (", per_second: 0", "per_second", "0.01"),
+        (", per_second: true", "per_second", "0.01"),
+        (", live: sometimes", "live", "unknown"),
+        (", index: 1", "index", "true"),
+        (", breaker: {failures: 0}", "breaker.failures", "1"),
+        (", breaker: {pause: 1}", "breaker.pause", "failures"),
+    ],
+)
+def test_what_no_adapter_can_be_told_is_named(tmp_path: Path, line: str, where: str, what: str) -> None:
+    (problem,) = problems(tmp_path, ADAPTED % (line, ""))
+    assert f"adapters.directory.{where}:" in problem
+    assert what in problem
+
+
+def test_how_it_is_found_out_who_calls_is_configured_value_by_value(tmp_path: Path) -> None:
+    text = """\
+identify:
+  budget_ms: 500
+  patience_ms: 100
+  order: sequence
+  cache: {seconds: 10, misses_seconds: 0, entries: 5}
+  ambiguity: [last_agent, company]
+  ignored: ["+493023125001"]
+  blocked: ["+49900*"]
+  reject: busy
+  announce: custom/blocked
+"""
+    identify = load(tmp_path, MINIMAL + text).identify
+    assert identify.options == Options(
+        0.5, 0.1, Order.SEQUENCE, CacheSettings(10, 0, 5), ("last_agent", "company")
+    )
+    assert (identify.ignored, identify.blocked) == (("+493023125001",), ("+49900*",))
+    assert (identify.reject, identify.announce) == (Rejection.BUSY, "custom/blocked")
+    assert load(tmp_path, MINIMAL).identify.options == Options()
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "what"),
+    [
+        ("order: random", "order", "parallel"),
+        ("ambiguity: [first]", "ambiguity[0]", "company"),
+        ("ambiguity: [ask, company]", "ambiguity[0]", "`ask` at the end"),
+        ("ambiguity: [company, company]", "ambiguity[0]", "once would be right"),
+        ("ambiguity: []", "ambiguity", ""),
+        ('blocked: ["0900"]', "blocked[0]", "+49900*"),
+        ('ignored: ["+49*"]', "ignored[0]", "whole country"),
+        ("reject: rudely", "reject", "busy"),
+        ("reject: 128", "reject", "127"),
+        ('announce: "../etc/passwd"', "announce", "is no sound"),
+        ("cache: {seconds: 3601}", "cache.seconds", "3600"),
+        ("patience_ms: -1", "patience_ms", "0"),
+    ],
+)
+def test_what_finding_out_cannot_be_told_is_named(tmp_path: Path, line: str, where: str, what: str) -> None:
+    found = problems(tmp_path, f"{MINIMAL}identify: {{{line}}}\n")
+    assert f"identify.{where}:" in found[0]
+    assert what in found[0]
+
+
+def test_who_is_blocked_may_be_turned_away_by_a_cause_of_q850(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL + "identify: {reject: 1}\n").identify.reject == "1"
+
+
+def test_a_service_says_what_becomes_of_unknown_callers(tmp_path: Path) -> None:
+    line = ", unknown: {create: {adapter: directory, type: contact, when: answer}}"
+    service = load(tmp_path, ADAPTED % ("", line)).services["sales"]
+    assert service.unknown == Newcomers("directory", "contact", "answer")
+    least = load(tmp_path, ADAPTED % ("", ", unknown: {create: {adapter: directory}}")).services["sales"]
+    assert least.unknown == Newcomers("directory", "lead", "end")
+    assert load(tmp_path, ADAPTED % ("", "")).services["sales"].unknown is None
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "what"),
+    [
+        (", unknown: {}", "unknown.create", "is missing"),
+        (", unknown: {create: {}}", "unknown.create.adapter", "is missing"),
+        (", unknown: {create: {adapter: nobody}}", "unknown.create.adapter", "directory"),
+        (", unknown: {create: {adapter: directory, type: friend}}", "unknown.create.type", "lead"),
+        (", unknown: {create: {adapter: directory, when: never}}", "unknown.create.when", "answer"),
+    ],
+)
+def test_what_cannot_become_of_unknown_callers_is_named(
+    tmp_path: Path, line: str, where: str, what: str
+) -> None:
+    found = problems(tmp_path, ADAPTED % ("", line))
+    assert any(f"services.sales.{where}:" in each and what in each for each in found), found

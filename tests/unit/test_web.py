@@ -32,9 +32,11 @@ from cti.calls.control import (
 from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment, with_display
 from cti.calls.recordings import NoRecording, RecordingAway
 from cti.calls.services import Services as CallServices
+from cti.calls.turned_away import TurnedAway
 from cti.identify.identification import Identification
 from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
+from cti.settings import Identify
 from cti.store.base import CallDetail, CallFilter, StoreError
 from cti.store.records import (
     AskedOnce,
@@ -339,6 +341,9 @@ class Web:
         # One log for both.
         self.behind.details = self.store.details
         self.recordings = FakeRecordings()
+        self.turned_away = TurnedAway(
+            self.behind.house.calls, Identify(blocked=("+49900*",)), self.clock.seconds
+        )
         self.health = FakeHealth()
         self.explained: list[DryRun] = []
         self.explanation: Callable[[], Mapping[str, Any]] = lambda: {"action": "dial", "trace": []}
@@ -358,6 +363,7 @@ class Web:
             control=self.control,
             desktop=self.behind.desktop,
             recordings=self.recordings,
+            turned_away=self.turned_away,
             explain=self._explain,
             health=self.health,
             metrics=self.metrics,
@@ -463,6 +469,21 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("PATCH", "/api/v1/agents/ben"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403},
     ("POST", "/api/v1/explain"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 200},
     ("POST", "/api/v1/numbers/normalise"): dict.fromkeys(ROLES, 200),
+    **{
+        (method, f"/api/v1/numbers/{name}"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403}
+        for name in ("blocked", "ignored")
+        for method in ("GET", "POST")
+    },
+    # On no list, or on that of the configuration.
+    **{
+        ("DELETE", f"/api/v1/numbers/{name}/%2B49900*"): {
+            "agent": 403,
+            "supervisor": 404,
+            "admin": 404,
+            "crm": 403,
+        }
+        for name in ("blocked", "ignored")
+    },
     ("GET", "/api/v1/events"): dict.fromkeys(ROLES, 200),
     ("GET", "/metrics"): dict.fromkeys(ROLES, 200),
     ("POST", "/api/v1/calls"): dict.fromkeys(ROLES, 202),
@@ -497,6 +518,26 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("POST", "/api/v1/callbacks"): dict.fromkeys(ROLES, 201),
     ("PATCH", "/api/v1/callbacks/b1"): dict.fromkeys(ROLES, 428),
     ("POST", "/api/v1/callbacks/b1/dial"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
+    # There is no directory.
+    ("GET", "/api/v1/directory/parties"): {**dict.fromkeys(ROLES, 404), "agent": 403},
+    ("POST", "/api/v1/directory/parties"): {**dict.fromkeys(ROLES, 404), "agent": 403},
+    ("GET", "/api/v1/directory/parties/17"): dict.fromkeys(ROLES, 404),
+    ("PATCH", "/api/v1/directory/parties/17"): {**dict.fromkeys(ROLES, 428), "agent": 403},
+    ("DELETE", "/api/v1/directory/parties/17"): {**dict.fromkeys(ROLES, 428), "agent": 403},
+    **{
+        (method, f"/api/v1/directory/parties/17/{kind}"): {**dict.fromkeys(ROLES, status), **agent}
+        for kind, adds, changes in (
+            ("cases", {"agent": 403}, {"agent": 403}),
+            ("appointments", {"agent": 403}, {"agent": 403}),
+            ("tasks", {}, {}),
+            ("notes", {}, {"agent": 403}),
+        )
+        for method, kind, status, agent in (
+            ("POST", kind, 404, adds),
+            ("PATCH", f"{kind}/1", 428, changes),
+            ("DELETE", f"{kind}/1", 428, {"agent": 403}),
+        )
+    },
     # No adapter takes any.
     ("POST", "/api/v1/parties"): dict.fromkeys(ROLES, 422),
     ("POST", "/api/v1/calls/c1/card"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
@@ -510,6 +551,8 @@ BODIES: Mapping[str, Any] = {
     "users": {"name": "cleo", "role": "supervisor", "password": PASSWORD},
     "users/ben": {"disabled": True},
     "normalise": {"numbers": ["015228817386"]},
+    "blocked": {"number": "0900 1000001"},
+    "ignored": {"number": "+49900*", "note": "premium numbers"},
     "identify": {"key": "customer", "value": "4711"},
     "explain": {"from": "015228817386", "to": "494066969100"},
     "calls": {"agent": "anna", "to": "015228817386"},
@@ -520,6 +563,13 @@ BODIES: Mapping[str, Any] = {
     "record": {"action": "start"},
     "callbacks": {"number": "+4915228817386"},
     "parties": {"type": "contact", "name": "Käthe Ørsted", "number": "+4915228817386"},
+    "directory": {
+        "": {"name": "Käthe Ørsted"},
+        "cases": {"title": "Rechnung"},
+        "appointments": {"at": "2026-03-02"},
+        "tasks": {"title": "Offer"},
+        "notes": {"text": "likes tea"},
+    },
     "card": {"attempt": 1},
     "wrap_up": {"finish": True},
 }
@@ -529,6 +579,8 @@ def body_for(method: str, path: str) -> Any:
     """What this route needs, None for nothing."""
     if method not in ("POST", "PATCH"):
         return None
+    if path.startswith("/api/v1/directory/parties"):
+        return BODIES["directory"].get(path.split("/")[6] if path.count("/") > 5 else "")
     if method == "PATCH" and path.startswith("/api/v1/calls/"):
         return {"notes": "called back"}
     if method == "PATCH" and path.startswith("/api/v1/callbacks/"):
@@ -943,14 +995,14 @@ def test_a_call_in_detail_has_all_its_parts(web: Web) -> None:
     assert shown["events"] == [{"seq": 1, "type": "call.offered"}]
     assert shown["card"]["body"] == {"title": "Käthe"}
     assert shown["decisions"][0]["trace"] == [{"rule": "owner", "held": True}]
-    assert shown["crm"][0]["destination"] == "crm"
+    assert shown["deliveries"][0]["destination"] == "crm"
 
 
 def test_times_of_facts_and_deliveries_are_text_as_all_others(web: Web) -> None:
     web.store.details["c1"] = a_detail(a_call())
     shown = web.ask("GET", "/api/v1/calls/c1", web.token("admin")).json
     assert shown["decisions"][0]["facts"] == {"at": "2026-02-03T09:15:00.250Z", "party.owner": "u1"}
-    delivery = shown["crm"][0]
+    delivery = shown["deliveries"][0]
     assert delivery["created"] == "2026-02-03T09:15:00.250Z"
     assert delivery["due"] == "2026-02-03T09:15:01.250Z"
     assert delivery["finished"] is None

@@ -335,7 +335,7 @@ function links(party) {
       "links",
       h(
         "ul",
-        { class: "operations" },
+        { class: "operations links" },
         known.map((link) =>
           h("li", {}, h("a", { class: "button", href: webAddress(link.url), target: "_blank", rel: "noopener noreferrer" }, icon("open"), foreign(link.title || new URL(link.url).host))),
         ),
