@@ -146,7 +146,7 @@ class CardDavAdapter:
         self._mirror = _Mirror()
         self._asking: list[Deferred[None]] = []
         self._syncing: Deferred[None] | None = None
-        self._listings: dict[str, tuple[Sequence[str], str]] = {}
+        self._listings: dict[str, Sequence[str]] = {}
         self._snapshots: dict[str, Mapping[str, str]] = {}
 
     @property
@@ -223,17 +223,18 @@ class CardDavAdapter:
 
     async def list(self, after: str | None) -> ListPage:
         if after is None:
-            name, mark = uuid.uuid4().hex, await self._begin_listing()
-            paths, _ = self._listings[name] = mark[1], ""
+            mark, paths = await self._begin_listing()
+            name = uuid.uuid4().hex
+            self._listings[name] = paths
             while len(self._listings) > _LISTINGS:
                 del self._listings[next(iter(self._listings))]
-            return await self._page(name, paths, 0, mark[0])
+            return await self._page(name, paths, 0, mark)
         name, _, offset = after.partition(":")
         if name not in self._listings or not offset.isdecimal():
             raise AdapterUnavailable(
                 "the list was left standing too long; it has to be read from its beginning"
             )
-        return await self._page(name, self._listings[name][0], int(offset), None)
+        return await self._page(name, self._listings[name], int(offset), None)
 
     async def changes(self, mark: str) -> ChangePage:
         try:
@@ -313,6 +314,8 @@ class CardDavAdapter:
     async def _begin_listing(self) -> tuple[str, Sequence[str]]:
         marks: dict[str, str] = {}
         paths: list[str] = []
+        # There may be another one by now.
+        self._books = None
         for book in await self._address_books():
             difference = await self._whole(book)
             marks[book] = difference.mark
@@ -539,6 +542,7 @@ class CardDavAdapter:
     async def _dav(self, method: str, path: str, body: bytes, depth: str) -> MultiStatus:
         answer = await self._ask(method, path, body, depth)
         if answer.status in (404, 405):
+            self._books = None
             raise AdapterAnswerError(
                 f"{answer.origin} answered {answer.status}: there is no address book at url"
             )

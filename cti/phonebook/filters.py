@@ -138,7 +138,7 @@ def _has(value: str, parts: Sequence[str], begins: bool, ends: bool) -> bool:
 
 def _present(attribute: str) -> Filter:
     having: Mapping[str, Callable[[Contact], bool]] = {
-        **{name: lambda contact: bool(contact.numbers) for name in _NUMBERS - {"mobile"}},
+        **{name: lambda contact: bool(contact.e164s) for name in _NUMBERS - {"mobile"}},
         "mobile": lambda contact: any(number.mobile for number in contact.numbers),
         **dict.fromkeys(_NAMES, _everybody),
         **{name: lambda contact: bool(contact.company) for name in _COMPANY},

@@ -20,7 +20,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from cti.logs import get_logger
 from cti.phonebook.book import Contact, PhoneBook, Place, has_digits, has_word
@@ -50,6 +50,8 @@ log = get_logger("cti.phonebook")
 #: Stands in the path where there is no word to know.
 OPEN: Final = "open"
 IDLE: Final = 30
+#: Bytes of a request's body.
+_BODY: Final = 4096
 _QUERY: Final = 64
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 
@@ -79,13 +81,23 @@ class _Page:
 
 
 def phonebook_site(book: PhoneBook, gate: Gate, reactor: Any) -> Site:
-    site: Any = _site(_Root(book, gate), timeout=IDLE, reactor=reactor)
+    site: Any = _site(_Root(book, gate), requestFactory=_Request, timeout=IDLE, reactor=reactor)
     site.displayTracebacks = False
     site.noisy = False
     # The path has the word in it, and belongs into no log.
     site.log = lambda _request: None
     site.protocol = _Channel
     return site  # type: ignore[no-any-return]
+
+
+class _Request(Request):
+    """Some phones ask by POST; none has anything to say that is long."""
+
+    def gotLength(self, length: int | None) -> None:
+        if length is None or length > _BODY:
+            self.channel.forceAbortClient()
+        else:
+            super().gotLength(length)
 
 
 class _Channel(HTTPChannel):
@@ -186,7 +198,7 @@ class _Root(Resource):
         return _Page(grandstream_address_book(await self._everybody(GRANDSTREAM_CONTACTS)))
 
     async def _everybody(self, limit: int) -> Sequence[Contact]:
-        return await self._book.search(lambda contact: bool(contact.numbers), limit)
+        return await self._book.search(lambda contact: bool(contact.e164s), limit)
 
     async def _page(self, asked: _Asked, entries: int) -> tuple[Sequence[Contact], str | None]:
         """Contacts of at most so many entries, one for each number, and the address of the next page."""
@@ -222,10 +234,10 @@ def _cut(contacts: Sequence[Contact], entries: int) -> Sequence[Contact]:
     kept: list[Contact] = []
     left = entries
     for contact in contacts:
-        if len(contact.numbers) > left and kept:
+        if len(contact.e164s) > left and kept:
             break
         kept.append(contact)
-        left -= len(contact.numbers)
+        left -= len(contact.e164s)
     return kept
 
 

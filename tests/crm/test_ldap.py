@@ -7,9 +7,11 @@ import socket
 import threading
 import time
 import urllib.request
+import uuid
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +27,7 @@ from adapters.base import (
     AdapterUnavailable,
     Capability,
     ListedParty,
+    MarkLost,
     PartyRef,
     PartyType,
 )
@@ -47,6 +50,16 @@ SCHEMA = """\
 attributetype ( 1.3.6.1.4.1.55555.1.1 NAME 'directNumber' EQUALITY caseIgnoreMatch
   SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
 objectclass ( 1.3.6.1.4.1.55555.2.1 NAME 'callee' SUP top AUXILIARY MAY ( directNumber ) )
+attributetype ( 1.3.6.1.4.1.55555.1.2 NAME 'objectGUID' EQUALITY octetStringMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 SINGLE-VALUE )
+attributetype ( 1.3.6.1.4.1.55555.1.3 NAME 'company' EQUALITY caseIgnoreMatch
+  SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+attributetype ( 1.3.6.1.4.1.55555.1.4 NAME 'otherTelephone' EQUALITY caseIgnoreMatch
+  SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+attributetype ( 1.3.6.1.4.1.55555.1.5 NAME 'whenChanged' EQUALITY generalizedTimeMatch
+  ORDERING generalizedTimeOrderingMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.24 )
+objectclass ( 1.3.6.1.4.1.55555.2.2 NAME 'contact' SUP top AUXILIARY
+  MAY ( objectGUID $ company $ otherTelephone $ whenChanged ) )
 """
 
 
@@ -330,6 +343,43 @@ def test_a_configured_filter_is_read_byte_for_byte(slapd: Slapd, ada: str, tmp_p
         assert len(ask(an_adapter(slapd, tmp_path, filter=filter), "identify", PLAN.parse(ADA))) == found, (
             filter
         )
+
+
+def test_entries_as_active_directory_has_them(slapd: Slapd, tmp_path: Path) -> None:
+    """Its attributes in a schema of ours; the octets of a GUID are not in the order in which people write it."""
+    guid = uuid.UUID("00112233-4455-6677-8899-aabbccddeeff")
+    slapd.add(
+        an_entry(
+            "cn=Berta",
+            {
+                "objectClass": ["inetOrgPerson", "contact"],
+                "cn": ["Berta"],
+                "sn": ["Berta"],
+                "company": ["Wolff KG"],
+                "otherTelephone": ["(0171) 39200-42"],
+                "whenChanged": [datetime.now(UTC).strftime("%Y%m%d%H%M%S.0Z")],
+            },
+        )
+        + f"objectGUID:: {b64encode(guid.bytes_le).decode()}\n"
+    )
+    try:
+        adapter = an_adapter(slapd, tmp_path, directory="active_directory")
+        (party,) = ask(adapter, "identify", PLAN.parse("+491713920042"))
+        assert (party.id, party.name, party.company) == (str(guid), "Berta", "Wolff KG")
+        card = ask(an_adapter(slapd, tmp_path, directory="active_directory"), "card", party.ref)
+        assert card == party
+        for strange in ("no guid", str(uuid.uuid4())):
+            ref = PartyRef(PartyType.CONTACT, strange)
+            assert ask(an_adapter(slapd, tmp_path, directory="active_directory"), "card", ref) is None
+        now = datetime.now(UTC)
+        mark = f"{now.isoformat()}/{now.isoformat()}"
+        changes = ask(an_adapter(slapd, tmp_path, directory="active_directory"), "changes", mark)
+        assert [each.party.id for each in changes.parties] == [str(guid)]
+        old = (now - timedelta(hours=25)).isoformat()
+        with pytest.raises(MarkLost):
+            ask(an_adapter(slapd, tmp_path), "changes", f"{old}/{now.isoformat()}")
+    finally:
+        slapd.delete(f"cn=Berta,{PEOPLE}")
 
 
 def test_a_key_is_compared_whole(slapd: Slapd, ada: str, tmp_path: Path) -> None:

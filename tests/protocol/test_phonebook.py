@@ -211,6 +211,7 @@ def test_an_entry_has_numbers_as_the_phone_dials_them(desks: Any) -> None:
 
 def test_a_number_with_the_prefix_that_was_dialled_is_found(desks: Any) -> None:
     assert desks(prefix="0").names("(telephoneNumber=0004420 7946 0123)") == ["Jörg Östermann"]
+    assert desks(prefix="7").names("(telephoneNumber=704066969-27)") == ["Greta Wolff"]
 
 
 def test_who_has_no_number_and_whose_adapter_is_left_out_is_not_in_the_book(desks: Any) -> None:
@@ -441,3 +442,17 @@ def test_an_address_in_a_page_is_never_made_of_a_strange_host_name(desks: Any) -
             answer += chunk
     assert b"evil" not in answer
     assert f"http://{LOOPBACK}:{desk.http}/phonebook/open/cisco.xml".encode() in answer
+
+
+def test_a_request_with_a_long_body_is_hung_up_on(desks: Any) -> None:
+    desk = desks()
+    for length in (b"content-length: 1000000000", b"transfer-encoding: chunked"):
+        with socket.create_connection((LOOPBACK, desk.http), timeout=20) as phone:
+            phone.sendall(b"POST /phonebook/open/tbook.xml HTTP/1.1\r\nhost: x\r\n" + length + b"\r\n\r\n")
+            with suppress(ConnectionResetError):
+                assert phone.recv(1000) == b""
+
+
+def test_a_name_in_a_large_book_is_found_wherever_it_stands(desks: Any) -> None:
+    many = [a_party(str(n), f"Name {n:05} Common{n}", f"030 23125-{n % 1000:03}") for n in range(3000)]
+    assert desks(many).names("(sn=common2999*)") == ["Name 02999 Common2999"]
