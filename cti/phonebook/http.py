@@ -95,9 +95,9 @@ class _Request(Request):
 
     def gotLength(self, length: int | None) -> None:
         if length is None or length > _BODY:
-            self.channel.forceAbortClient()
+            self.channel.forceAbortClient()  # type: ignore[no-untyped-call]
         else:
-            super().gotLength(length)
+            super().gotLength(length)  # type: ignore[no-untyped-call]
 
 
 class _Channel(HTTPChannel):
