@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from attrs import field, frozen
 
@@ -43,6 +43,10 @@ class PartyType(StrEnum):
     LEAD = "lead"
     PARTNER = "partner"
     SUPPLIER = "supplier"
+
+
+#: Whose switchboard's number finds them by those of its extensions: it tells the company, and not who calls.
+COMPANIES: Final = frozenset({PartyType.ORGANISATION, PartyType.PARTNER, PartyType.SUPPLIER})
 
 
 def clean_line(text: str, limit: int) -> str:

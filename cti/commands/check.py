@@ -1,5 +1,5 @@
 """`cti check`: whether the server would start with a configuration, what it understood of it, and, with `--live`,
-whether the Asterisks have what they need for it.
+whether the Asterisks have what they need for it and the CRMs answer.
 """
 
 import sys

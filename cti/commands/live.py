@@ -1,4 +1,5 @@
-"""`cti check --live`: compares running Asterisks with what the configuration and the shipped files need of them.
+"""`cti check --live`: compares running Asterisks with what the configuration and the shipped files need of them,
+and tries whether each CRM answers.
 
 Asks over AMI, as the server's own user and with no other rights; changes nothing. What it needs is read out of
 the shipped files by `cti.asterisk.needs`.
@@ -10,6 +11,7 @@ from typing import Any, Final, Literal
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
+from adapters.base import AdapterError, IAdapter
 from cti.asterisk.ami import AmiActionFailed, AmiClient
 from cti.asterisk.ami_tls import AmiTls
 from cti.asterisk.needs import (
@@ -30,6 +32,7 @@ from cti.calls.services import AMI_ERRORS, Services
 from cti.calls.tracker import WANTED
 from cti.commands.running import run
 from cti.commands.shipped import DIALPLAN, MANAGER, text_of
+from cti.service import make_adapters
 from cti.settings import Asterisk, Settings
 from routing.rules import Path as Keys
 
@@ -92,15 +95,34 @@ class Needs:
 def look_around(
     settings: Settings, asterisks: Sequence[Asterisk], phones: Mapping[str, Sequence[str]]
 ) -> tuple[Sequence[Report], Sequence[Finding]]:
-    """Look at each Asterisk, all at once. `phones`: agent → theirs. Raises `CommandFailed`, `OSError`."""
+    """Look at each Asterisk, and try each CRM. `phones`: agent → theirs. Raises `CommandFailed`, `OSError`."""
 
-    async def all_of_them(reactor: Any) -> Sequence[Report]:
+    async def all_of_them(reactor: Any) -> tuple[Sequence[Report], Sequence[Finding]]:
         looks = [Deferred.fromCoroutine(_look_at(each, settings, phones, reactor)) for each in asterisks]
-        return [await look for look in looks]
+        tries = [
+            Deferred.fromCoroutine(_try_adapter(name, adapter))
+            for name, adapter in make_adapters(settings, reactor).items()
+            # Its file is made by who needs it first, and here nothing is changed.
+            if settings.adapters[name].kind != "directory"
+        ]
+        return [await look for look in looks], [finding for each in tries for finding in await each]
 
-    reports = run(all_of_them)
+    reports, of_adapters = run(all_of_them)
     findings = [finding for report in reports for finding in report.findings]
-    return reports, [*findings, *of_all(reports, settings, phones)]
+    return reports, [*findings, *of_all(reports, settings, phones), *of_adapters]
+
+
+async def _try_adapter(name: str, adapter: IAdapter) -> Sequence[Finding]:
+    """Whether the adapter starts and could answer; if not, why, in its own words."""
+    try:
+        await adapter.start()
+        health = await adapter.health()
+        wrong = "" if health.up else health.detail
+    except AdapterError as error:
+        wrong = str(error)
+    finally:
+        await adapter.stop()
+    return [Finding("wrong", ("adapters", name), "the CRM", wrong)] if wrong else []
 
 
 async def _look_at(

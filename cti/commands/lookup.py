@@ -17,6 +17,7 @@ from cti.calls.services import Services
 from cti.calls.turned_away import Lists
 from cti.commands import CommandFailed, WrongUse
 from cti.commands.configuration import configuration, reading
+from cti.commands.index import open_index
 from cti.commands.output import local_moment, printable, say, write_json, write_pairs, write_table
 from cti.commands.people import roster_of
 from cti.commands.running import run
@@ -163,6 +164,7 @@ def _with_adapters(
 
     async def asked(reactor: Any) -> T:
         adapters = make_adapters(settings, reactor)
+        index = open_index(settings)
         try:
             for name, adapter in adapters.items():
                 try:
@@ -176,9 +178,11 @@ def _with_adapters(
                 owners=owners,
                 remembered=Remembered(reader),
                 ignored=lists.ignored.__contains__,
+                index=index,
             )
             return await question(identifier, adapters, reactor)
         finally:
+            index.close()
             for adapter in adapters.values():
                 await adapter.stop()
 
@@ -191,6 +195,7 @@ def _show_identification(found: Identification, settings: Settings) -> None:
         [
             ("number", _number_of(answer["number"], answer["e164"], answer["kind"], settings)),
             ("asked", _adapters_of(answer)),
+            *_settled(answer),
         ]
     )
     _show_parties(answer["parties"])
@@ -251,6 +256,7 @@ def _explanation(answer: Mapping[str, Any], settings: Settings) -> Iterator[tupl
         )
     if not parties:
         yield "party", "nobody found"
+    yield from _settled(answer["identification"])
     yield "asked", _adapters_of(answer["identification"])
     yield "to", _number_of(called["raw"], called["e164"], "", settings)
     service = answer["service"]
@@ -279,9 +285,21 @@ def _owner_of(party: Mapping[str, Any]) -> str:
     return f"{party['owner_user']} (no agent)" if party["owner_user"] else ""
 
 
+def _settled(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Which of several it is, and why; that the number is ignored; nothing where there is nothing to say."""
+    if answer["ignored"]:
+        yield "settled", "the number is ignored: nobody looks for it"
+    for step in answer["steps"]:
+        yield f"by {step['policy']}", step["note"]
+    party = answer["party"]
+    if answer["resolved_by"] is not None and party is not None:
+        yield "settled", f"{party['type']} {party['id']} in {party['adapter']}"
+
+
 def _adapters_of(answer: Mapping[str, Any]) -> str:
     asked = [
         f"{each['adapter']}: {each['outcome']} in {each['ms']:g} ms"
+        + (f" from the {each['source']}" if each.get("source") in ("cache", "index") else "")
         + (f" ({each['error']})" if each.get("error") else "")
         for each in answer["adapters"]
     ]

@@ -196,9 +196,7 @@ class Identifier:
             resolution,
         )
 
-    def settle(
-        self, number: Number, parties: Sequence[Party]
-    ) -> tuple[Resolution | None, tuple[Party, ...]]:
+    def settle(self, number: Number, parties: Sequence[Party]) -> tuple[Resolution | None, tuple[Party, ...]]:
         """Which of several it is taken for, and all of them in the order in which they are shown."""
         if len(parties) < 2:
             return None, tuple(parties)

@@ -198,6 +198,14 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "e164": maybe(STRING),
             "kind": STRING,
             "ambiguous": {"type": "boolean", "description": "several parties have the number"},
+            "ignored": {"type": "boolean", "description": "nobody looks for this number"},
+            "party": {
+                "type": ["object", "null"],
+                "description": "which of the parties it is; null if there is none, or the agent has to say",
+                "properties": dict.fromkeys(("adapter", "type", "id"), STRING),
+            },
+            "resolved_by": {"type": ["string", "null"], "description": "the policy that settled it"},
+            "steps": listed(record({"policy": STRING, "note": STRING})),
             "parties": listed(named("Party")),
             "adapters": listed(
                 {
@@ -208,6 +216,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                         "outcome": {"type": "string", "enum": sorted(IDENTIFY_OUTCOMES)},
                         "ms": {"type": "number"},
                         "error": STRING,
+                        "source": {"type": "string", "enum": ["live", "cache", "index"]},
                     },
                 }
             ),
@@ -248,6 +257,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "cards": listed(_OBJECT),
             "decisions": listed(_OBJECT),
             "crm": listed(_OBJECT),
+            "deliveries": listed(_OBJECT),
         }
     ),
     "Gaps": record({"gaps": listed(record(_GAP)), "next": maybe(STRING)}),

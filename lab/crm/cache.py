@@ -46,12 +46,12 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
     return place
 
 
-def python_environment(name: str, *requirements: str) -> Path:
+def python_environment(name: str, *requirements: str, python: str = sys.executable) -> Path:
     """A virtual environment with these requirements; its programs are run by `bin/python -m`."""
 
     def make(place: Path) -> None:
         log = place.with_suffix(".log")
-        run_logged([sys.executable, "-m", "venv", str(place)], log, INSTALL_SECONDS)
+        run_logged([python, "-m", "venv", str(place)], log, INSTALL_SECONDS)
         run_logged(
             [str(place / "bin/python"), "-m", "pip", "install", "--no-input", *requirements],
             log,

@@ -844,6 +844,7 @@ def test_what_a_person_has_said_is_not_contradicted_by_a_late_answer(floor: Floo
     floor.write(party={"adapter": "crm", "type": "contact", "id": "8"})
     late(floor, "7")
     assert floor.the_call()["party"]["id"] == "8"
+    assert [party["id"] for party in floor.the_call()["card"]["parties"]] == ["7", "8"]
     assert floor.call.record.party is not None
     assert floor.call.record.party["match"] == "chosen"
 

@@ -534,7 +534,7 @@ def test_a_broken_kind_harms_only_who_uses_it(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(AdapterKindError, match="no attrs class as options_class"):
         kinds["plain"]
     with pytest.raises(KeyError):
-        kinds["odoo"]
+        kinds["nobody-brings-it"]
 
 
 def test_who_is_taken_in_is_found_by_their_number(tmp_path: Path) -> None:

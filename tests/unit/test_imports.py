@@ -4,6 +4,7 @@ Read from the source by ast, so that imports inside functions and under TYPE_CHE
 """
 
 import ast
+import configparser
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -54,6 +55,8 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.identify": {"adapters", "cti.logs", "cti.numbers", "cti.reactors"},
     "cti.asterisk": {"cti.verified_tls"} | LEAVES,
     "cti.store": LEAVES,
+    "cti.index": {"adapters"} | LEAVES,
+    "cti.phonebook": {"adapters", "cti.index", "cti.secret", "cti.settings"} | LEAVES,
     "cti.agents": {"routing.facts", "cti.store.records", "cti.numbers"},
     "cti.calls": {
         "cti.asterisk",
@@ -262,3 +265,15 @@ def test_imports_along_the_direction_are_no_violation(tmp_path: Path) -> None:
 def test_a_module_outside_all_rooms_is_found(tmp_path: Path) -> None:
     (found,) = violations(a_tree(tmp_path, {"cti/helpers.py": ""}))
     assert "cti.helpers is in no room" in found
+
+
+def test_every_package_is_installed() -> None:
+    """An editable install finds them all the same, and only users would miss one."""
+    listed = configparser.ConfigParser()
+    listed.read(ROOT / "setup.cfg", encoding="utf-8")
+    there = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for room in ("cti", "routing", "adapters")
+        for file in (ROOT / room).rglob("__init__.py")
+    }
+    assert there <= set(listed["options"]["packages"].split())

@@ -24,6 +24,7 @@ from cti.store.queries import Reader
 from cti.store.records import CallRecord
 from cti.store.sqlite import CommandStore, connect, open_store_for_command
 from routing.rules import Mode, Newcomers as Wanted, Service
+from tests.unit.desktops import settled
 
 GERMANY = NumberPlan("DE")
 NUMBER = "+4915228895456"
@@ -194,6 +195,8 @@ def test_an_unknown_caller_is_a_lead_after_the_call_and_who_the_call_was_with(
     party = company.party_of("c1")
     assert party is not None
     assert (party["adapter"], party["type"], party["id"]) == ("crm", "lead", "1")
+    again = settled(company.identifier.identify(GERMANY.parse(NUMBER)))
+    assert again.party is not None, "that nobody knew them a moment ago is forgotten"
 
 
 def test_two_calls_at_one_moment_make_one_lead_and_are_both_theirs(company: Company, crm: Crm) -> None:
@@ -263,6 +266,7 @@ def test_our_own_and_ignored_numbers_are_nobodys_lead(company: Company, crm: Crm
     company.tell(company.call("c1", from_number=number))
     company.later(), company.later(5000)
     assert crm.made == []
+    assert company.waiting_newcomers(5) == [], "and nobody tries again"
 
 
 def test_who_is_turned_away_or_may_be_any_of_several_is_nobodys_lead(company: Company, crm: Crm) -> None:

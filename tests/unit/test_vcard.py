@@ -138,3 +138,11 @@ def test_text_of_ours_cannot_add_a_line_to_a_card() -> None:
     card = read_vcard(text)
     assert card.numbers == ()
     assert (card.name, card.company) == ("Greta\nTEL:0900 1", "a;b,c\\")
+
+
+def test_a_number_with_what_a_card_divides_by_stays_one_number() -> None:
+    card = read_vcard(a_card("FN:Greta", "TEL:040 66969 0"))
+    changed = card.with_number(ListedNumber("040 66969 0", "TEL[0]"), "+49 40 669690;ext=7, Pforte")
+    assert changed is not None
+    assert "TEL:+49 40 669690\\;ext=7\\, Pforte\r\n" in changed.as_text()
+    assert [each.raw for each in read_vcard(changed.as_text()).numbers] == ["+49 40 669690;ext=7, Pforte"]

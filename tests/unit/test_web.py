@@ -995,14 +995,14 @@ def test_a_call_in_detail_has_all_its_parts(web: Web) -> None:
     assert shown["events"] == [{"seq": 1, "type": "call.offered"}]
     assert shown["card"]["body"] == {"title": "Käthe"}
     assert shown["decisions"][0]["trace"] == [{"rule": "owner", "held": True}]
-    assert shown["crm"][0]["destination"] == "crm"
+    assert shown["deliveries"][0]["destination"] == "crm"
 
 
 def test_times_of_facts_and_deliveries_are_text_as_all_others(web: Web) -> None:
     web.store.details["c1"] = a_detail(a_call())
     shown = web.ask("GET", "/api/v1/calls/c1", web.token("admin")).json
     assert shown["decisions"][0]["facts"] == {"at": "2026-02-03T09:15:00.250Z", "party.owner": "u1"}
-    delivery = shown["crm"][0]
+    delivery = shown["deliveries"][0]
     assert delivery["created"] == "2026-02-03T09:15:00.250Z"
     assert delivery["due"] == "2026-02-03T09:15:01.250Z"
     assert delivery["finished"] is None
