@@ -391,7 +391,6 @@ class Inbound:
             raise LogTooSlow(str(error)) from error
         if call.cards:
             self._measure.card_offered(self._clock.seconds() - asked.at)
-            self._freshen(call)
         self._still_there(asked, call)
 
     async def _let_paint(self, asked: Asked, call: LiveCall, decision: Decision) -> None:
@@ -419,6 +418,8 @@ class Inbound:
         await session.set_variables(answer[-1:])
         # The caller waits for this, and for nothing below.
         session.finish()
+        if call.card is not None and call.record.attempt == 1:
+            self._freshen(call)
         seconds = self._clock.seconds() - asked.at
         self._measure.answered_asterisk(seconds)
         call.record.setup_ms = call.record.setup_ms or round(seconds * 1000, 3)

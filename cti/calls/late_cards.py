@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from adapters.base import Party
@@ -55,8 +55,10 @@ class LateCards:
 
         `changed`: what of the call itself has become another, as `call.updated` says it. Tells whether it is durable.
         """
-        unit, at = self._calls.unit(), self._now()
         body = None if call.card is None else with_parties(call, call.card, parties, self._services())
+        if body == call.card and not changed:
+            return succeed(True)
+        unit, at = self._calls.unit(), self._now()
         if body is not None and body != call.card:
             call.card = body
             for agent, card in call.cards.items():

@@ -223,6 +223,20 @@ def test_the_answer_names_the_agent_the_caller_and_the_card_and_ends_with_the_ac
     assert world.learned == ["494066969100"]
 
 
+def test_who_has_said_by_a_key_who_they_are_is_routed_as_them_and_nobody_is_asked() -> None:
+    world, session = World(), Session()
+    mojca = Party(adapter="crm", type="contact", id="5", name="Mojca Zupan", owner="u1", match="key")
+    world.said["main", "1.0"] = Identification(
+        NumberPlan("DE").parse("0171 3920042"), (mojca,), owners={("crm", "u1"): "anna"}
+    )
+
+    world.ask(session)
+
+    assert session.set["CTI_CALLER_NAME"] == "Mojca Zupan"
+    assert world.rows(CallRecord)[-1].party["match"] == "key"
+    assert [call.id for call in world.freshened] == [session.set["__CTI_CALL_ID"]], "more may be known of them"
+
+
 @pytest.mark.parametrize(
     ("target", "said", "outcome"),
     [

@@ -84,6 +84,7 @@ export function card(app, each) {
         badges(app, party),
       ),
       party?.url && webAddress(party.url) && h("div", { class: "who-more" }, crmLink(app, each, party)),
+      !party && !each.choose && h("div", { class: "who-more" }, h("a", { class: "button", href: "#/search", "data-test": "look-up" }, icon("search"), t("search.title"))),
     ),
     app.blocked === each.call.id && h("p", { class: "notice warn" }, icon("warning"), t("card.blocked")),
   );
