@@ -42,6 +42,10 @@ bench-asterisk: venv ## FastAGI and AMI beside other libraries, and what asking 
 	@$(PY) -m tests.bench.asterisk
 
 # Some ten minutes, most of them for the cards that Chromium paints.
+# Some fifteen minutes, and 3 GB of disk while it runs.
+bench-identify: venv ## ten million numbers in the phone index, and adapters that hang
+	@$(PY) -m tests.bench.identify && $(PY) -m tests.bench.identify.hung
+
 bench-desktop: venv ## 5,000 event streams at once, a restart under them, and cards painted in a browser
 	@$(PY) -m tests.bench.desktop
 

@@ -583,6 +583,7 @@ class AdapterConformance:
     @_checks(Capability.USERS)
     def test_users_are_listed_once_by_the_ids_that_own_parties(self) -> None:
         with self.trial() as trial:
+            trial.plant("Ada", _MOBILE, owner=trial.bench.user)
             users: Sequence[CrmUser] = in_reactor(trial.adapter.users)
             ids = [user.id for user in users]
             require(len(ids) == len(set(ids)), "each user is listed once")

@@ -6,7 +6,9 @@ Runs the description's steps and makes parties of what they lead to; every numbe
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
@@ -133,6 +135,8 @@ class _Token:
     text: str
     since: float
     until: float | None
+    #: What the steps of the login have answered.
+    login: Context
 
 
 class HttpAdapter:
@@ -230,7 +234,12 @@ class HttpAdapter:
         if number.e164 is None or number.e164 in self._own:
             return ()
         asked = {"number": self._number(number.e164)}
-        found = [each async for each in self._found(self._description.identify, asked)]
+        try:
+            found = [each async for each in self._found(self._description.identify, asked)]
+        except AdapterAnswerError as error:
+            # Such as a page of HTML where the log-in has run out: whoever asks next is not served either.
+            self._failed = error
+            raise
         return _once(each.listed.party for each in found if self._has(each.listed, number.e164))
 
     async def card(self, party: PartyRef) -> Party | None:
@@ -244,9 +253,11 @@ class HttpAdapter:
     async def search(self, words: str, limit: int) -> Sequence[Party]:
         finding = _needed(self._description.search)
         wanted = [word.casefold() for word in words.split()]
-        if not wanted or not words.isprintable():
+        plain = max(re.findall(r"\w+", words), key=len, default="")
+        if not plain or not words.isprintable():
             return ()
-        asked = {"words": {"text": words, "longest": max(words.split(), key=len), "limit": limit}}
+        longest = max(words.split(), key=len)
+        asked = {"words": {"text": words, "longest": longest, "plain": plain, "limit": limit}}
         found = [each async for each in self._found(finding, asked)]
         return _once(each.listed.party for each in found if self._says(each, wanted))[:limit]
 
@@ -398,7 +409,9 @@ class HttpAdapter:
     def _number(self, e164: str) -> Context:
         forms = _forms(e164, self._plan.region)
         variants = dict.fromkeys(forms[name] for name in self._description.variants if forms[name])
-        return {**forms, "variants": list(variants)}
+        # For query languages that have lists; no form has a quote in it.
+        quoted = ",".join(f"'{each}'" for each in variants)
+        return {**forms, "variants": list(variants), "quoted": quoted}
 
     def _has(self, listed: ListedParty, e164: str) -> bool:
         plan = self._plan
@@ -487,7 +500,8 @@ class HttpAdapter:
 
     async def _ran(self, steps: Iterable[Step], context: Context) -> Context:
         """What is known after the steps."""
-        context = {**self._known, **context}
+        now = datetime.fromtimestamp(self._reactor.seconds(), UTC).isoformat(timespec="seconds")
+        context = {**self._known, "now": now, **context}
         try:
             for step in steps:
                 if step.when is None or step.when.of(context, self._words) not in (None, False, "", [], {}):
@@ -524,14 +538,14 @@ class HttpAdapter:
             return await self._asked(step, context)
         token = await self._current_token()
         try:
-            return await self._asked(step, {**context, "token": token.text})
+            return await self._asked(step, {**context, "token": token.text, "login": token.login})
         except AdapterDenied:
             if self._token is token and self._reactor.seconds() - token.since < _FRESH_SECONDS:
                 raise
             if self._token is token:
                 self._token = None
         token = await self._current_token()
-        return await self._asked(step, {**context, "token": token.text})
+        return await self._asked(step, {**context, "token": token.text, "login": token.login})
 
     async def _current_token(self) -> _Token:
         await self._logging_in.acquire()
@@ -558,7 +572,7 @@ class HttpAdapter:
         now = self._reactor.seconds()
         # A minute early, so that none runs out on its way.
         until = now + max(float(seconds) - 60, 1) if isinstance(seconds, int | float) else None
-        return _Token(token, now, until)
+        return _Token(token, now, until, {step.as_: context[step.as_] for step in login.steps})
 
     async def _asked(self, step: Step, context: Context, *, login: bool = False) -> Any:
         if self._client is None:
@@ -575,7 +589,7 @@ class HttpAdapter:
             sent.append(("authorization", "Basic " + base64.b64encode(both.encode()).decode()))
         answer = await self._client.request(
             step.method,
-            self._address(step.url, context),
+            self._address(step, context),
             headers=sent,
             query=query,
             json=None if step.json is None else self._filled(step.json, context),
@@ -608,9 +622,9 @@ class HttpAdapter:
             answer.expect()
         return value
 
-    def _address(self, url: Template, context: Context) -> str:
-        address = url.text(context, self._words, _in_path)
-        return self._url + address if address.startswith("/") else address
+    def _address(self, step: Step, context: Context) -> str:
+        at = self._url if step.at is None else step.at.text(self._known, self._words).rstrip("/")
+        return at + step.url.text(context, self._words, _in_path)
 
     def _pairs(self, shapes: Iterable[tuple[str, Shape]], context: Context) -> Iterator[tuple[str, str]]:
         """Fields of a query or a form: a list is several of its name, what holds others is JSON."""
@@ -700,17 +714,20 @@ def _forms(e164: str, region: str) -> Context:
         number = phonenumbers.parse(e164)
     except phonenumbers.NumberParseException:
         return dict.fromkeys(("e164", "digits", "zeros"), e164) | dict.fromkeys(
-            ("national", "spaced", "spaced_national", "significant"), ""
+            ("national", "spaced", "spaced_national", "significant", "switchboard"), ""
         )
     form = phonenumbers.format_number
     spaced_national = form(number, phonenumbers.PhoneNumberFormat.NATIONAL)
     at_home = number.country_code == phonenumbers.country_code_for_region(region)
+    spaced = form(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
     return {
         "e164": e164,
         "digits": e164[1:],
         "zeros": f"00{e164[1:]}",
         "national": "".join(c for c in spaced_national if c.isdigit()) if at_home else "",
-        "spaced": form(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL),
+        "spaced": spaced,
         "spaced_national": spaced_national if at_home else "",
         "significant": phonenumbers.national_significant_number(number),
+        # As companies with extensions write theirs.
+        "switchboard": f"{spaced[:-1]}-0" if spaced.endswith("0") else "",
     }

@@ -216,9 +216,10 @@ class HttpClient:
         if query:
             url += ("&" if "?" in url else "?") + urlencode(list(query))
         head = list(headers)
+        said = any(name.lower() == "content-type" for name, _ in head)
         if json is not None:
             body = orjson.dumps(json)
-            head.append(("content-type", "application/json"))
+            head += [] if said else [("content-type", "application/json")]
         elif form is not None:
             body = urlencode(list(form)).encode()
             head.append(("content-type", "application/x-www-form-urlencoded"))
@@ -260,7 +261,11 @@ class HttpClient:
         origin = self._allowed(asked.url)
         wait = self._bucket.wait(self._reactor.seconds())
         if wait > 0:
-            await deferLater(self._reactor, wait)
+            try:
+                await deferLater(self._reactor, wait)
+            except CancelledError:
+                self._bucket.give_back()
+                raise
         self._refuse_while_busy()
         started = self._reactor.seconds()
         try:
@@ -289,12 +294,15 @@ class HttpClient:
         return Answer(response.code, fields, await taken.whole, origin)
 
     async def _response(self, asked: _Request) -> Any:
-        try:
-            return await _let_go_of(self._agent.request(*asked.for_agent()))
-        except Exception as error:
-            if asked.repeatable and _was_closed_already(error):
+        # Every connection that was kept may turn out to be closed, and all of them are tried before a new one.
+        again = self._limits.concurrent if asked.repeatable else 0
+        while True:
+            try:
                 return await _let_go_of(self._agent.request(*asked.for_agent()))
-            raise
+            except Exception as error:
+                if not again or not _was_closed_already(error):
+                    raise
+                again -= 1
 
     def _allowed(self, url: str) -> str:
         try:
@@ -416,6 +424,10 @@ class _Bucket:
         due = max(self._next, now)
         self._next = due + self._each
         return max(0.0, due - self._burst - now)
+
+    def give_back(self) -> None:
+        """Somebody who waited has not gone."""
+        self._next -= self._each
 
 
 @implementer(IPolicyForHTTPS)

@@ -16,17 +16,27 @@ from zoneinfo import ZoneInfo
 from attrs import evolve, field, frozen
 
 from adapters.base import KeyKind, PartyType
-from adapters.http_client import Limits, origin_of
+from adapters.http_client import Limits
 from adapters.http_words import Expression, Template, WordsError
 from cti.yaml_file import ListNode, MappingNode, Place, ScalarNode, Section, YamlFile
 from routing.words import quoted, unknown
 
 METHODS: Final = ("get", "post", "put", "patch", "delete")
 #: How a number may be given to a CRM; see ``docs/crm/http.md``.
-VARIANTS: Final = ("e164", "digits", "zeros", "national", "spaced", "spaced_national", "significant")
+VARIANTS: Final = (
+    "e164",
+    "digits",
+    "zeros",
+    "national",
+    "spaced",
+    "spaced_national",
+    "significant",
+    "switchboard",
+)
 
 _STEP: Final = (
     *METHODS,
+    "at",
     "query",
     "headers",
     "json",
@@ -76,10 +86,14 @@ class PresetError(ValueError):
 
 @frozen
 class Step:
-    """One request, and what is taken from its answer under the name ``as_``."""
+    """One request, and what is taken from its answer under the name ``as_``.
+
+    ``at``: another server than the CRM's own address, one of the description's ``hosts``.
+    """
 
     method: str
     url: Template
+    at: Template | None = None
     query: tuple[tuple[str, Shape], ...] = ()
     headers: tuple[tuple[str, Template], ...] = ()
     json: Shape | None = None
@@ -373,7 +387,7 @@ class _Reader:
         if place is not None and name is not None:
             try:
                 return ZoneInfo(name)
-            except (ValueError, OSError):
+            except (ValueError, OSError, KeyError):
                 self._file.wrong(
                     place, f"{quoted(name)} is no time zone; UTC or Europe/Berlin would be right"
                 )
@@ -530,6 +544,7 @@ class _Reader:
             else Step(
                 method=methods[0].upper(),
                 url=url,
+                at=self._words_of(section.get("at"), Template),
                 query=self._shapes(section.get("query")),
                 headers=self._pairs(section.get("headers")),
                 json=None if json is None else self._shape(json),
@@ -549,16 +564,10 @@ class _Reader:
         url = self._words_of(place, Template)
         if url is None:
             return None
-        if url.source.startswith("/"):
-            return url
-        first = url.parts[0] if url.parts else ""
-        try:
-            # From the beginning to behind the host it is the file's own.
-            if not isinstance(first, str) or not re.match(r"https?://[^/]+/", first):
-                raise ValueError
-            origin_of(first)
-        except ValueError:
-            self._file.wrong(place, "leads nowhere; a path with / or a whole https://… would be right")
+        if not url.source.startswith("/"):
+            self._file.wrong(
+                place, "is no path; one that begins with / would be right, and `at` for another server"
+            )
             return None
         return url
 

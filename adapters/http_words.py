@@ -10,9 +10,11 @@ import html
 import json
 import math
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 import jmespath
 from attrs import field, frozen
@@ -27,6 +29,7 @@ _NUMBER: Final[Any] = {"types": ["number", "null"]}
 _ANY: Final[Any] = {"types": []}
 _WORD: Final[Any] = {"types": ["string"]}
 
+_OURS: Final = uuid.uuid5(uuid.NAMESPACE_DNS, "cordboard")
 _SOSL: Final = re.compile(r"""([?&|!{}\[\]()^~*:\\"'+\-])""")
 _LUCENE: Final = re.compile(r"""([+\-=&|!(){}\[\]^"~*?:\\/<>])""")
 
@@ -116,6 +119,10 @@ class Vocabulary(Functions):
         return None if seconds is None else math.ceil(seconds / 60)
 
     @signature(_NUMBER)
+    def _func_minutes_seconds(self, seconds: float | None) -> str | None:
+        return None if seconds is None else f"{round(seconds) // 60:02}:{round(seconds) % 60:02}"
+
+    @signature(_NUMBER)
     def _func_hours(self, seconds: float | None) -> int | None:
         return None if seconds is None else int(seconds // 3600)
 
@@ -167,6 +174,25 @@ class Vocabulary(Functions):
     def _func_md5(self, text: str | None) -> str | None:
         """For logins by a challenge, whose makers have chosen it."""
         return None if text is None else hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+    @signature(_TEXT)
+    def _func_uuid(self, text: str | None) -> str | None:
+        """A text as a UUID, the same each time: an id that a CRM lets us choose."""
+        return None if text is None else str(uuid.uuid5(_OURS, text))
+
+    @signature({"types": ["array", "null"]}, _WORD, _TEXT)
+    def _func_holding(self, values: list[Any] | None, name: str, text: str | None) -> list[Any]:
+        """Those objects of the list whose entry of that name has the text in it."""
+        return [
+            value
+            for value in values or ()
+            if text and isinstance(value, dict) and text in as_text(value.get(name))
+        ]
+
+    @signature(_TEXT, _WORD)
+    def _func_parameter(self, url: str | None, name: str) -> str | None:
+        """What a link's query has under the name."""
+        return None if url is None else dict(parse_qsl(urlsplit(url).query)).get(name)
 
     @signature({"types": ["array", "null"]})
     def _func_known(self, values: list[Any] | None) -> list[Any]:

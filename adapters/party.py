@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from attrs import field, frozen
 
@@ -43,6 +43,10 @@ class PartyType(StrEnum):
     LEAD = "lead"
     PARTNER = "partner"
     SUPPLIER = "supplier"
+
+
+#: Whose switchboard's number finds them by those of its extensions: it tells the company, and not who calls.
+COMPANIES: Final = frozenset({PartyType.ORGANISATION, PartyType.PARTNER, PartyType.SUPPLIER})
 
 
 def clean_line(text: str, limit: int) -> str:
@@ -140,7 +144,8 @@ def _numbers(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(clean_line(value, NAME_LIMIT) for value in tuple(values)[:NUMBERS_LIMIT]) if values else ()
 
 
-def _iso(moment: datetime | None) -> str | None:
+def iso(moment: datetime | None) -> str | None:
+    """As the API, events and files have a time: ISO 8601 in UTC with a Z."""
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
@@ -162,7 +167,7 @@ class Case:
             "id": self.id,
             "title": self.title,
             "status": self.status,
-            "opened": _iso(self.opened),
+            "opened": iso(self.opened),
             "url": self.url,
         }
 
@@ -185,7 +190,7 @@ class LastContact:
     summary: str = bounded_lines(SUMMARY_LIMIT)
 
     def as_json(self) -> dict[str, Any]:
-        return {"at": _iso(self.at), "kind": self.kind, "user": self.user, "summary": self.summary}
+        return {"at": iso(self.at), "kind": self.kind, "user": self.user, "summary": self.summary}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LastContact:
@@ -205,7 +210,7 @@ class Appointment:
     def as_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "at": _iso(self.at),
+            "at": iso(self.at),
             "title": self.title,
             "user": self.user,
             "url": self.url,
@@ -230,7 +235,7 @@ class Task:
         return {
             "id": self.id,
             "title": self.title,
-            "due": _iso(self.due),
+            "due": iso(self.due),
             "user": self.user,
             "url": self.url,
         }

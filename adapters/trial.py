@@ -1,4 +1,4 @@
-"""An adapter on trial: the CRM beside it as a bench, Twisted's reactor in a thread, and what is asked of both.
+"""An adapter on trial: the CRM beside it as a bench, Twisted's reactor while it is asked, and what both are asked.
 
 What the answers have to be is left to ``conformance``.
 """
@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from adapters.base import (
@@ -42,7 +43,7 @@ _PAGES_LIMIT: Final = 100_000
 class Bench:
     """The CRM beside its adapter, for one test: puts records there, looks at them, and makes the adapter.
 
-    What it does may block: it is called outside of the reactor. The attributes say what this CRM is like; who
+    What it does may block: it is called while the reactor stands still. The attributes say what this CRM is like; who
     derives from it changes those that are different.
     """
 
@@ -125,56 +126,67 @@ def a_context(base: Path, region: str = "DE") -> AdapterContext:
 
 
 def in_reactor(work: Callable[..., Coroutine[Any, Any, _T]], *arguments: Any) -> _T:
-    """What the coroutine gives or raises, run by Twisted's reactor in its thread. ``AssertionError`` if it hangs."""
-    reactor = _running_reactor()
-    done = threading.Event()
-    outcome: list[Any] = []
-    begun: list[Deferred[_T]] = []
+    """What the coroutine gives or raises, while Twisted's reactor runs; ``AssertionError`` if it hangs.
 
-    def finish(result: Any) -> None:
-        outcome.append(result)
-        done.set()
+    The reactor stands still before and afterwards, as between the tests of Twisted's own: others in the same
+    process may use it.
+    """
+    reactor = _reactor()
+    outcome: list[Any] = []
 
     def begin() -> None:
-        begun.append(Deferred.fromCoroutine(work(*arguments)))
-        begun[0].addBoth(finish)
+        def finish(result: Any) -> None:
+            if not outcome:
+                outcome.extend((result, deadline.active()))
+                if deadline.active():
+                    deadline.cancel()
+                reactor.crash()
 
-    reactor.callFromThread(begin)
-    if not done.wait(ANSWER_SECONDS):
-        reactor.callFromThread(lambda: begun[0].cancel())
-        raise AssertionError(f"no answer within {ANSWER_SECONDS:g} s")
-    if isinstance(outcome[0], Failure):
-        outcome[0].raiseException()
-    return cast(_T, outcome[0])
+        def give_up() -> None:
+            asked.cancel()
+            # It may not have let go.
+            finish(None)
+
+        asked = Deferred.fromCoroutine(work(*arguments))
+        deadline = reactor.callLater(ANSWER_SECONDS, give_up)
+        asked.addBoth(finish)
+
+    # What has happened while it stood still comes first.
+    reactor.callLater(0, lambda: reactor.callLater(0, begin))
+    reactor.run(installSignalHandlers=False)
+    result, in_time = outcome
+    require(in_time, f"an answer comes within {ANSWER_SECONDS:g} s")
+    if isinstance(result, Failure):
+        result.raiseException()
+    return cast(_T, result)
 
 
 @cache
-def _running_reactor() -> Any:
+def _reactor() -> Any:
     from twisted.internet import reactor as installed
 
     reactor = cast(Any, installed)
-    if not reactor.running:
-        started = threading.Event()
-        reactor.callWhenRunning(started.set)
-        threading.Thread(target=reactor.run, kwargs={"installSignalHandlers": False}, name="reactor").start()
-        started.wait()
 
-        # Its pool's threads would keep the process from ending; Python waits for this one before it looks for them.
-        def stop_at_the_end() -> None:
-            threading.main_thread().join()
-            reactor.callFromThread(reactor.stop)
+    # Its pool's threads would keep the process from ending; Python waits for this one before it looks for them.
+    def end_threads() -> None:
+        threading.main_thread().join()
+        reactor.getThreadPool().stop()
 
-        threading.Thread(target=stop_at_the_end, name="reactor's end").start()
+    threading.Thread(target=end_threads, name="end of the reactor's threads").start()
     return reactor
 
 
 def eventually(holds: Callable[[], bool], what: str, seconds: float | None = None) -> None:
-    """Wait until it holds, looking at least once; if it doesn't, ``AssertionError`` with what should be."""
+    """Let the reactor run until it holds, looking at least once; else, ``AssertionError`` with what should be."""
     until = time.monotonic() + (ANSWER_SECONDS if seconds is None else seconds)
     while not holds():
         if time.monotonic() > until:
             raise AssertionError(what)
-        time.sleep(0.05)
+        in_reactor(_a_moment)
+
+
+async def _a_moment() -> None:
+    await deferLater(_reactor(), 0.05)
 
 
 def require(holds: object, sentence: str) -> None:
@@ -195,13 +207,10 @@ class Held:
 
 
 def held() -> Held:
-    reactor = _running_reactor()
-
-    async def look() -> Held:
-        watched = (*reactor.getReaders(), *reactor.getWriters())
-        return Held(frozenset(map(id, watched)), frozenset(map(id, reactor.getDelayedCalls())))
-
-    return in_reactor(look)
+    """What the reactor watches now."""
+    reactor = _reactor()
+    watched = (*reactor.getReaders(), *reactor.getWriters())
+    return Held(frozenset(map(id, watched)), frozenset(map(id, reactor.getDelayedCalls())))
 
 
 @define

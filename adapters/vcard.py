@@ -291,7 +291,7 @@ def _is_quoted_printable(line: str) -> bool:
 def _properties(lines: Sequence[str]) -> tuple[Property, ...]:
     if sum(map(len, lines)) > CARD_LIMIT:
         raise VCardError(f"more than {CARD_LIMIT} characters")
-    found = []
+    found: list[Property] = []
     for line in lines:
         if not line.strip():
             continue

@@ -75,8 +75,10 @@ def _parser() -> ArgumentParser:
     _add_serve(commands)
     _add_check(commands)
     _add_asterisk_conf(commands)
+    _add_adapter(commands)
     _add_identify(commands)
     _add_numbers(commands)
+    _add_index(commands)
     _add_explain(commands)
     _add_calls(commands)
     _add_dial(commands)
@@ -209,6 +211,107 @@ The file is UTF-8. The exit code is 1 if one of them is no public number. With -
         "--region", metavar="XX", help="whose national numbers these are; else the configured"
     )
     _format(parser, "table", "json", "csv")
+    _add_write_back(group)
+
+
+def _add_write_back(group: Any) -> None:
+    parser = _command(
+        group,
+        "write-back",
+        _write_back,
+        "put the numbers that a CRM holds into one form",
+        """\
+Reads all numbers of an adapter, and shows what each would become. Nothing is written without --apply. A number
+is left alone where something would be lost or is in doubt: a switchboard's -0, an extension, a number without its
+country in a CRM that does not know it (--national takes those for ours).
+
+  cti numbers write-back odoo -c cti.yaml
+  cti numbers write-back odoo --form international --apply --per-second 2 -c cti.yaml
+
+A number that somebody has changed meanwhile is left alone, too, and makes the exit code 1.
+""",
+    )
+    parser.add_argument("adapter", metavar="ADAPTER", help="its name in the configuration")
+    parser.add_argument("--apply", action="store_true", help="write them")
+    parser.add_argument(
+        "--form",
+        choices=("e164", "international", "national"),
+        default="e164",
+        help="+494066969100 (the default), +49 40 66969100, or 040 66969100 where it is one of ours",
+    )
+    parser.add_argument(
+        "--national", action="store_true", help="numbers without a country are those of the configured region"
+    )
+    parser.add_argument(
+        "--per-second", type=_rate, default=5.0, metavar="N", help="so many are written, at most (5)"
+    )
+    _format(parser, "table", "json")
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0.1 <= rate <= 1000:
+        raise ValueError(text)
+    return rate
+
+
+def _add_index(commands: Any) -> None:
+    group = _group(commands, "index", "the phone index: whose numbers are known without asking a CRM")
+    parser = _command(
+        group,
+        "status",
+        _show_index,
+        "what is known of each CRM, and since when",
+        """\
+A line for each adapter whose list has been read: parties, numbers, size of the file, and how long ago it was in step
+with the CRM. Safe beside a running server.
+
+  cti index status -c cti.yaml
+""",
+    )
+    _format(parser, "table", "json")
+    parser = _command(
+        group,
+        "rebuild",
+        _rebuild_index,
+        "read a CRM's whole list anew",
+        """\
+Lists all parties of an adapter and puts them in the place of what was known, also where the server refuses to because
+they have become far fewer. Beside a running server, which takes them over when it next looks for changes.
+
+  cti index rebuild odoo -c cti.yaml
+
+The exit code is 1 if the CRM does not list them; then nothing changes.
+""",
+    )
+    parser.add_argument("adapter", metavar="ADAPTER", help="its name in the configuration")
+
+
+def _add_adapter(commands: Any) -> None:
+    group = _group(commands, "adapter", "look at the connection to a CRM")
+    parser = _command(
+        group,
+        "try",
+        _try_adapter,
+        "ask a CRM one question, and see each request and answer",
+        """\
+Shows what goes to the CRM and what comes back, with passwords, keys and tokens hidden, and why each record was taken
+or dropped. Only reads.
+
+  cti adapter try crm --number "0152 28817386" -c cti.yaml
+  cti adapter try crm --search "Adler" -c cti.yaml
+  cti adapter try crm --key customer=4711 -c cti.yaml
+  cti adapter try crm --card contact:17 -c cti.yaml
+
+Shown is personal data out of the CRM. The exit code is 1 if the CRM could not be asked.
+""",
+    )
+    parser.add_argument("name", metavar="NAME", help="the adapter, as the configuration calls it")
+    parser.add_argument("--number", metavar="NUMBER", help="who has this number?")
+    parser.add_argument("--key", metavar="KIND=VALUE", help="who has this key?")
+    parser.add_argument("--search", metavar="WORDS", help="whose name, company and the like has these words?")
+    parser.add_argument("--card", metavar="TYPE:ID", help="what is known of this party?")
+    _format(parser, "text", "json")
 
 
 def _add_explain(commands: Any) -> None:
@@ -300,37 +403,50 @@ def _add_contacts(commands: Any) -> None:
         group,
         "import",
         _import_contacts,
-        "take contacts from a CSV file",
+        "take contacts from a file, CSV or vCard",
         """\
-The file is CSV in UTF-8 with a header, of these columns in any order; only id has to be there:
+A CSV file is in UTF-8 with a header, of these columns in any order; only id has to be there:
 
   id,type,name,company,numbers,owner,tier,language,tags,notes,url
 
 A contact with a known id is updated, and keeps what a missing column would say. Lists (numbers, tags) are
 separated by ";". type: contact, organisation, lead, partner or supplier. owner: the user's id in the directory,
-which an agent's crm maps to the agent.
+which an agent's crm maps to the agent. Columns organisation, balance, dunning and those named as the adapter's
+keys are taken, too.
+
+A file of vCards (.vcf; 2.1, 3.0 or 4.0) is known again by UID; a card without one, by name, company and numbers.
 
   cti contacts import customers.csv -c cti.yaml
+  cti contacts import phone.vcf -c cti.yaml
 
 Lines that cannot be taken are named on stderr, and the exit code is 1; the others go in.
 """,
     )
     incoming.add_argument("file", metavar="FILE", help="- for standard input")
+    _contact_form(incoming)
     incoming.add_argument("--adapter", metavar="NAME", help="where there are several")
     _format(incoming, "text", "json")
     outgoing = _command(
         group,
         "export",
         _export_contacts,
-        "write all contacts as CSV",
+        "write all contacts to a file, CSV or vCard",
         """\
-The file can be imported again, and has the same columns.
+The file can be imported again. A name that ends in .csv makes it CSV, .vcf vCards of version 3.0.
 
   cti contacts export customers.csv -c cti.yaml
+  cti contacts export --as vcard4 customers.vcf -c cti.yaml
 """,
     )
     outgoing.add_argument("file", metavar="FILE", help="- for standard output")
+    _contact_form(outgoing)
     outgoing.add_argument("--adapter", metavar="NAME", help="where there are several")
+
+
+def _contact_form(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--as", dest="form", choices=("csv", "vcard3", "vcard4"), help="what is in it; else its name says so"
+    )
 
 
 def _add_agents(commands: Any) -> None:
@@ -401,6 +517,24 @@ anything in the file is wrong, nothing is taken.
     outgoing.add_argument(
         "file", metavar="FILE", nargs="?", default="-", help="- (the default): standard output"
     )
+    matching = _command(
+        group,
+        "match",
+        _match_agents,
+        "find out which user of a CRM is which agent",
+        """\
+Asks the CRM for its users, and says which agent each of them is: by log-in, else by extension, else by name. Only
+what is certain is proposed: whom two fit, and who has a user of this CRM already, is left as it is.
+
+  cti agents match odoo -c cti.yaml
+  cti agents match odoo --apply -c cti.yaml
+""",
+    )
+    matching.add_argument("adapter", metavar="ADAPTER", help="as the configuration names it")
+    matching.add_argument(
+        "--apply", action="store_true", help="write it to the agents; else it is only shown"
+    )
+    _format(matching, "table", "json")
 
 
 def _describes_agent(parser: ArgumentParser) -> None:
@@ -580,6 +714,12 @@ def _asterisk_conf(arguments: Namespace) -> int:
     return print_asterisk_conf(arguments)
 
 
+def _try_adapter(arguments: Namespace) -> int:
+    from cti.commands.adapter import try_adapter
+
+    return try_adapter(arguments)
+
+
 def _identify(arguments: Namespace) -> int:
     from cti.commands.lookup import identify_key, identify_number
 
@@ -608,6 +748,30 @@ def _normalise_numbers(arguments: Namespace) -> int:
     from cti.commands.numbers import normalise_numbers
 
     return normalise_numbers(arguments)
+
+
+def _write_back(arguments: Namespace) -> int:
+    from cti.commands.write_back import write_back
+
+    return write_back(arguments)
+
+
+def _show_index(arguments: Namespace) -> int:
+    from cti.commands.index import show_index
+
+    return show_index(arguments)
+
+
+def _rebuild_index(arguments: Namespace) -> int:
+    from cti.commands.index import rebuild_index
+
+    return rebuild_index(arguments)
+
+
+def _match_agents(arguments: Namespace) -> int:
+    from cti.commands.agents_match import match_agents
+
+    return match_agents(arguments)
 
 
 def _import_contacts(arguments: Namespace) -> int:

@@ -109,6 +109,15 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._index_numbers = Gauge(
+            "cti_index_numbers", "Numbers in the phone index.", ("adapter",), registry=registry
+        )
+        self._index_age = Gauge(
+            "cti_index_age_seconds",
+            "Since the phone index was last in step with the CRM.",
+            ("adapter",),
+            registry=registry,
+        )
         self._adapter_up = Gauge(
             "cti_adapter_up", "1 if the adapter answers, 0 if not.", ("adapter",), registry=registry
         )
@@ -217,6 +226,8 @@ class Metrics:
             _forget(self._waiting_calls, gone)
         for gone in self._adapters.difference(adapters := frozenset(adapters)):
             _forget(self._adapter_up, gone)
+            _forget(self._index_numbers, gone)
+            _forget(self._index_age, gone)
         for gone in self._pbxes.difference(pbxes := frozenset(pbxes)):
             _forget(self._ami_up, gone)
         for gone in self._destinations.difference(destinations := frozenset(destinations)):
@@ -281,6 +292,11 @@ class Metrics:
     def adapter_up(self, adapter: str, up: bool) -> None:
         """Whether the adapter answers at present."""
         self._adapter_up.labels(_known(adapter, self._adapters)).set(up)
+
+    def indexed(self, adapter: str, numbers: int, age: float) -> None:
+        """What the phone index has of an adapter, and how many seconds ago it was in step with the CRM."""
+        self._index_numbers.labels(_known(adapter, self._adapters)).set(numbers)
+        self._index_age.labels(_known(adapter, self._adapters)).set(age)
 
     def decided(self, service: str | None, action: str) -> None:
         """Count a routing decision."""

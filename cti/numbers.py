@@ -423,6 +423,21 @@ def display(e164: str, region: str) -> str:
     )
 
 
+def as_dialled(e164: str, region: str) -> str:
+    """The digits that a telephone in ``region`` dials for the number: national at home, else with 00 or the like.
+
+    Raises ``ValueError`` if ``e164`` is not in that form.
+    """
+    number = _from_e164(e164)
+    written = phonenumbers.format_out_of_country_calling_number(number, region)
+    return "".join(each for each in written if each.isdecimal())
+
+
+def is_mobile(e164: str) -> bool:
+    """Whether the number can only be a mobile's. Raises ``ValueError`` if ``e164`` is not in that form."""
+    return phonenumbers.number_type(_from_e164(e164)) == PhoneNumberType.MOBILE
+
+
 def mask(text: str) -> str:
     """A number as a log may show it: its beginning and last two digits, ``+4915…86``.
 

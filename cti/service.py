@@ -6,6 +6,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from attrs import define
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from adapters.base import AdapterContext, AdapterError, IAdapter, load_adapter_kinds
+from adapters.directory import DirectoryAdapter
 from cti.agents.presence import Presence
 from cti.agents.roster import AgentView, Roster
 from cti.agents.states import Wish
@@ -35,6 +37,7 @@ from cti.calls.explain import explain
 from cti.calls.finder import Finder
 from cti.calls.gaps import Gaps
 from cti.calls.inbound import Inbound
+from cti.calls.journal import JOURNAL_EVENTS, Journal, destination, journaling
 from cti.calls.key_entry import KeyEntry
 from cti.calls.late_cards import LateCards
 from cti.calls.life import LiveCall
@@ -56,9 +59,12 @@ from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
 from cti.identify.identification import Identification
 from cti.identify.identifier import Identifier, Owners
+from cti.index.feed import Feeds, FeedSettings
+from cti.index.phone_index import PhoneIndex
 from cti.logs import get_logger
 from cti.metrics import Metrics
-from cti.settings import Address, Settings
+from cti.phonebook.doors import Doors
+from cti.settings import Address, JournalSettings, Settings
 from cti.store.base import IStore, StoreError
 from cti.store.records import AgentRecord, CallRecord
 from cti.store.sqlite import SqliteStore
@@ -171,11 +177,17 @@ class CtiService(Service):
 
     def __init__(self, settings: Settings, reactor: Any) -> None:
         self.settings = settings
+        self._adapters = make_adapters(settings, reactor)
+        # Whom the outbox serves is settled once; an adapter that comes by a reload is told of calls after a restart.
+        self._journaling = journaling(
+            self._adapters, {name: adapter.journal for name, adapter in settings.adapters.items()}
+        )
+        self._destinations = [*settings.webhooks, *map(destination, self._journaling)]
         self.metrics = Metrics(
             services=settings.services,
             adapters=settings.adapters,
             pbxes=settings.asterisks,
-            destinations=settings.webhooks,
+            destinations=self._destinations,
             ami_events=WANTED,
         )
         self._reactor = reactor
@@ -183,7 +195,10 @@ class CtiService(Service):
         self.store: IStore = SqliteStore(
             settings.store.sqlite,
             reactor=reactor,
-            destinations={name: frozenset(hook.events) for name, hook in settings.webhooks.items()},
+            destinations={
+                **{name: frozenset(hook.events) for name, hook in settings.webhooks.items()},
+                **{destination(name): JOURNAL_EVENTS for name in self._journaling},
+            },
             clock=self._now,
             observe_commit=self.metrics.committed,
         )
@@ -292,7 +307,17 @@ class CtiService(Service):
             freshen=self.late_cards.freshen,
             late=self._known_late,
         )
-        self._adapters: dict[str, IAdapter] = {}
+        self.index = PhoneIndex(settings.index.directory, settings.plan, settings.own_numbers, self._now)
+        # One for all of them: who writes a part is never two, and nothing else waits for it.
+        self._index_thread = ThreadPool(0, 1, "cti-index")
+        self._feeds = Feeds(
+            self.index,
+            reactor,
+            self._in_index_thread,
+            FeedSettings(
+                settings.index.changes_seconds, settings.index.list_seconds, settings.index.full_seconds
+            ),
+        )
         self._use(settings)
         self._pbxes = {name: self._pbx(name) for name in settings.asterisks}
         self.control = Control(
@@ -375,7 +400,8 @@ class CtiService(Service):
             {
                 name: WebhookSender(hook.url, hook.secret.reveal(), sender, reactor, clock=self._now)
                 for name, hook in settings.webhooks.items()
-            },
+            }
+            | {destination(name): self._journal(name) for name in self._journaling},
             reactor,
             clock=self._now,
             jitter=random.random,
@@ -394,6 +420,8 @@ class CtiService(Service):
         self._ports: list[IListeningPort] = []
         self._site: Site | None = None
         self._tls: ServerTls | None = None
+        self._phonebook = Doors(settings.phonebook, self.index, settings.plan, reactor)
+        self._phonebook_tls: ServerTls | None = None
         self._loops: list[LoopingCall] = []
         self._stopping = False
 
@@ -419,8 +447,9 @@ class CtiService(Service):
             self.roster.restore(reservation)
         self.writing_up.restore(self.store.wrap_ups())
         self.callbacks.restore(self.store.open_callbacks())
+        self._index_thread.start()
         for adapter in self._adapters.values():
-            self._background("an adapter does not start", adapter.start(), adapter=adapter.name)
+            self._background("an adapter does not start", self._start_adapter(adapter), adapter=adapter.name)
         # Before anything goes out: a second server on the same store ends here, at the first one's ports.
         self._password_thread.start()
         self._listen()
@@ -454,6 +483,10 @@ class CtiService(Service):
             self._tls = ServerTls(http.tls.certificate, http.tls.key)
             self._ports.append(self._reactor.listenSSL(**where, contextFactory=self._tls))
         self._ports.append(listen(self._reactor, self._agi, agi.listen.host, agi.listen.port))
+        ldap = self.settings.phonebook.ldap
+        if ldap is not None and ldap.tls is not None:
+            self._phonebook_tls = ServerTls(ldap.tls.certificate, ldap.tls.key)
+        self._ports += self._phonebook.open(self._phonebook_tls)
         log.info("ready", fastagi=_shown(agi.listen), http=_shown(http.listen))
 
     def stopService(self) -> "Deferred[None]":
@@ -471,6 +504,7 @@ class CtiService(Service):
         while self._agi.sessions and self._now() < until:
             await deferLater(self._reactor, 0.02)
         self._agi.close_all()
+        self._phonebook.close()
         for loop in self._loops:
             if loop.running:
                 loop.stop()
@@ -482,6 +516,8 @@ class CtiService(Service):
         await _done(self.outbox.stopService())
         self.newcomers.stop()
         self._current_identifier.close()
+        await self._feeds.stop()
+        self._index_thread.stop()
         for adapter in self._adapters.values():
             await adapter.stop()
         await self.store.stop()
@@ -498,8 +534,10 @@ class CtiService(Service):
         self.control.use(settings.call_control)
         for name, adapter in self._adapters.items():
             if old.get(name) is not adapter:
-                self._background("an adapter does not start", adapter.start(), adapter=name)
+                self._background("an adapter does not start", self._start_adapter(adapter), adapter=name)
         for name, adapter in old.items():
+            if name not in self._adapters:
+                self._background("the phone index goes on", self._feeds.end(name), adapter=name)
             if self._adapters.get(name) is not adapter:
                 self._background("an adapter does not stop", adapter.stop(), adapter=name)
         for pbx in self._pbxes.values():
@@ -532,13 +570,48 @@ class CtiService(Service):
             remembered=Remembered(self.store),
             ignored=lambda number: number in self.turned_away.lists.ignored,
             observe=self._identified,
+            index=self.index,
         )
+        self.index.own = settings.own_numbers
+        self._feeds.open(self._listed())
         self.metrics.configure(
             services=settings.services,
             adapters=settings.adapters,
             pbxes=settings.asterisks,
-            destinations=settings.webhooks,
+            destinations=self._destinations,
         )
+
+    def _journal(self, name: str) -> Journal:
+        def settings() -> JournalSettings | None:
+            adapter = self.settings.adapters.get(name)
+            return None if adapter is None else adapter.journal
+
+        return Journal(
+            name,
+            adapters=lambda: self._adapters,
+            settings=settings,
+            store=self.store,
+            people=self.roster,
+            services=lambda service: self._services().named(service),
+            display=lambda number: self.settings.plan.display(number),
+            recording_url=lambda call: _recording_url(self.settings, call),
+            now=self._now,
+        )
+
+    def _listed(self) -> list[IAdapter]:
+        """Those that the configuration wants in the phone index."""
+        settings = self.settings.adapters
+        return [adapter for name, adapter in self._adapters.items() if settings[name].asking.index]
+
+    async def _start_adapter(self, adapter: IAdapter) -> None:
+        try:
+            await adapter.start()
+        finally:
+            # Also one that does not start: the index tries again by itself.
+            if adapter in self._listed():
+                await self._feeds.begin(adapter)
+            else:
+                await self._feeds.end(adapter.name)
 
     def _services(self) -> Services:
         return self._current_services
@@ -654,10 +727,9 @@ class CtiService(Service):
     # Regular work.
 
     def _refresh_certificate(self, *, asked: bool = False) -> None:
-        tls = self._tls
-        if tls is not None:
+        for tls in filter(None, (self._tls, self._phonebook_tls)):
             # In a thread: the disk may hang.
-            refreshed = self._in_thread(lambda: tls.refresh(asked=asked))
+            refreshed = self._in_thread(partial(tls.refresh, asked=asked))
             self._background("the certificate could not be looked at", refreshed)
 
     def _every(self, seconds: float, work: Callable[[], object]) -> None:
@@ -744,6 +816,8 @@ class CtiService(Service):
             counts[view.state] = counts.get(view.state, 0) + 1
         self.metrics.agents(counts)
         self.metrics.event_streams(self.hub.count)
+        for part in self.index.status():
+            self.metrics.indexed(part.adapter, part.numbers, part.age)
         self.metrics.waiting_calls(
             Counter(
                 call.record.service
@@ -849,6 +923,11 @@ class CtiService(Service):
                 clock=self._reactor,
                 in_thread=self._in_thread,
                 masking=self._masking,
+                directories=lambda: {
+                    name: adapter
+                    for name, adapter in self._adapters.items()
+                    if isinstance(adapter, DirectoryAdapter)
+                },
                 options=Options(
                     behind_proxy=http.behind_proxy,
                     url=http.url,
@@ -864,6 +943,9 @@ class CtiService(Service):
 
     def _in_password_thread(self, work: Callable[[], T]) -> "Deferred[T]":
         return deferToThreadPool(self._reactor, self._password_thread, work)
+
+    def _in_index_thread(self, work: Callable[..., Any], *arguments: Any) -> "Deferred[Any]":
+        return deferToThreadPool(self._reactor, self._index_thread, work, *arguments)
 
     def _in_thread(self, work: Callable[[], Any]) -> "Deferred[Any]":
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
@@ -941,6 +1023,11 @@ class CtiService(Service):
 def _card_url(settings: Settings) -> str | None:
     """Where a call's card is seen, with `{call}` for its id."""
     return settings.http.url and f"{settings.http.url}/?call={{call}}"
+
+
+def _recording_url(settings: Settings, call: str) -> str | None:
+    """Where a call is heard by who may."""
+    return settings.http.url and f"{settings.http.url}/api/v1/calls/{call}/recording"
 
 
 def _shown(address: Address) -> str:

@@ -138,6 +138,16 @@ class StoreSettings:
 
 
 @frozen
+class PhoneIndexSettings:
+    """`directory`: where its files are. The others: seconds, as in `cti.index.feed.FeedSettings`."""
+
+    directory: Path
+    changes_seconds: int = 30
+    list_seconds: int = 3600
+    full_seconds: int = 86_400
+
+
+@frozen
 class FastAgi:
     """`allow`: the networks that may connect. `max_in_flight`: requests at once; those beyond are shed."""
 
@@ -218,16 +228,28 @@ class Asterisk:
 
 
 @frozen
+class JournalSettings:
+    """How a CRM is told of calls. `internal`: of those between agents, too. `subject`: with `{call}` for what it
+    was, and with `{number}`, `{agent}` and `{service}`.
+    """
+
+    internal: bool = False
+    subject: str = "{call}"
+
+
+@frozen
 class AdapterSettings:
     """`options`: an instance of the kind's `options_class`; not shown, since it may hold a password.
 
-    `asking`: what every adapter may be told. Another one of these makes no other adapter.
+    `asking`: what every adapter may be told; `journal`: how its CRM is told of calls, None if it is not. Another one
+    of these makes no other adapter.
     """
 
     name: str
     kind: str
     options: Any = field(repr=False)
     asking: Asking = field(factory=Asking, eq=False)
+    journal: JournalSettings | None = field(factory=JournalSettings, eq=False)
 
 
 @frozen
@@ -319,6 +341,43 @@ class Log:
 
 
 @frozen
+class LdapPhonebook:
+    """The phonebook by LDAP. ``allow``: from which networks; ``anonymous``: without a password; ``limit``: entries.
+
+    `tls`: None for a connection without, as old phones need it.
+    """
+
+    listen: Address
+    allow: tuple[Network, ...] = _LOOPBACK
+    base: str = "ou=phonebook"
+    bind_dn: str = ""
+    password: Secret | None = None
+    anonymous: bool = False
+    limit: int = 200
+    tls: ServerCertificate | None = None
+
+
+@frozen
+class XmlPhonebook:
+    """The phonebook as XML over HTTP. `token`: a word in the path, None if the address is enough."""
+
+    listen: Address
+    allow: tuple[Network, ...] = _LOOPBACK
+    token: Secret | None = None
+
+
+@frozen
+class PhonebookSettings:
+    """The phone index as phones read it. `prefix`: what they dial first; `adapters`: whose people, None for all."""
+
+    title: str = "Phonebook"
+    prefix: str = ""
+    adapters: frozenset[str] | None = None
+    ldap: LdapPhonebook | None = None
+    xml: XmlPhonebook | None = None
+
+
+@frozen
 class Settings:
     """The whole file. `base`: its directory, to which relative paths refer; `numbers`: number → service.
 
@@ -341,6 +400,7 @@ class Settings:
     numbers: Mapping[str, Service]
     webhooks: Mapping[str, Webhook]
     identify: Identify
+    index: PhoneIndexSettings
     answer_ms: int
     reservation: Reservation
     call_control: CallControl
@@ -348,6 +408,7 @@ class Settings:
     desk: Desk = Desk()
     links: tuple[LinkTemplate, ...] = ()
     sensitive_keys: frozenset[str] = frozenset()
+    phonebook: PhonebookSettings = PhonebookSettings()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
 
     @property
@@ -451,6 +512,7 @@ class _Reader:
             numbers=numbers,
             webhooks=webhooks,
             identify=identify,
+            index=self._index(top.get("index"), store),
             answer_ms=answer_ms,
             reservation=Reservation(grace),
             call_control=call_control,
@@ -458,6 +520,7 @@ class _Reader:
             desk=self._desk(top.get("desk")),
             links=links,
             sensitive_keys=sensitive,
+            phonebook=self._phonebook(top.get("phonebook"), adapters),
             advice=tuple(sorted(set(self._file.advice))),
         )
 
@@ -751,13 +814,13 @@ class _Reader:
             kind_place = section.need("kind", "directory")
             kind = self._file.text(kind_place)
             options: Any = None
-            asking = self._asking(section)
+            asking, journal = self._asking(section), self._journal(section.get("journal"))
             if kind_place is not None and kind is not None:
                 if kind in self._adapter_kinds:
                     options = self._options(each, section, self._adapter_kinds[kind])
                 else:
                     self._wrong(kind_place, unknown("kind of adapter", kind, self._adapter_kinds))
-            yield name, AdapterSettings(name, kind or "", options, asking)
+            yield name, AdapterSettings(name, kind or "", options, asking, journal)
 
     def _asking(self, section: Section) -> Asking:
         """What may stand beside `kind`, whatever that is."""
@@ -775,6 +838,21 @@ class _Reader:
             self._file.whole(breaker.get("failures"), default.breaker_failures, 1, 1000),
             self._file.whole(breaker.get("seconds"), round(default.breaker_seconds), 1, 3600),
         )
+
+    def _journal(self, place: Place | None) -> JournalSettings | None:
+        default = JournalSettings()
+        if place is None or (isinstance(place.node, ScalarNode) and place.node.tag == "bool"):
+            return default if self._file.yes_or_no(place, True) else None
+        if not isinstance(place.node, MappingNode):
+            self._wrong(place, f"is {place.node.what}; `true`, `false` or {{subject: TEXT}} would be right")
+            return None
+        section = self._file.section(place, ("internal", "subject"))
+        subject_place = section.get("subject")
+        subject = self._file.text(subject_place, one_line=True) or default.subject
+        for name in re.findall(r"{([^{}]*)}", subject):
+            if subject_place is not None and name not in _SUBJECT:
+                self._wrong(subject_place, unknown("word of a subject", name, _SUBJECT))
+        return JournalSettings(self._file.yes_or_no(section.get("internal"), default.internal), subject)
 
     def _per_second(self, place: Place | None) -> float | None:
         if place is None:
@@ -1095,10 +1173,92 @@ class _Reader:
             answer,
         )
 
+    def _index(self, place: Place | None, store: StoreSettings) -> PhoneIndexSettings:
+        section = self._file.section(place, ("directory", "changes_seconds", "list_minutes", "full_hours"))
+        default = PhoneIndexSettings(store.sqlite.parent / "index")
+        directory = self._file.text(section.get("directory"))
+        return PhoneIndexSettings(
+            default.directory if directory is None else self._file.base / directory,
+            self._file.whole(section.get("changes_seconds"), default.changes_seconds, 1, 3600),
+            60 * self._file.whole(section.get("list_minutes"), default.list_seconds // 60, 1, 10_080),
+            3600 * self._file.whole(section.get("full_hours"), default.full_seconds // 3600, 1, 720),
+        )
+
     def _rejection(self, place: Place | None) -> str:
         if place is not None and isinstance(place.node, ScalarNode) and place.node.tag == "int":
             return str(self._file.whole(place, 21, 1, 127))
         return str(self._file.choice(place, Rejection.DECLINED, "way", tuple(Rejection)))
+
+    def _phonebook(self, place: Place | None, adapters: Collection[str]) -> PhonebookSettings:
+        section = self._file.section(place, ("title", "prefix", "adapters", "ldap", "xml"))
+        default = PhonebookSettings()
+        prefix_place = section.get("prefix")
+        prefix = self._file.text(prefix_place) or ""
+        if prefix_place is not None and not re.fullmatch(r"[0-9*#]{1,4}", prefix):
+            self._wrong(prefix_place, 'is nothing that a phone dials first; such as "0" would be right')
+        whose = section.get("adapters")
+        listed = self._file.items(whose, "[directory]")
+        names = [self._file.choice(each, "", "adapter", adapters) for each in listed]
+        return PhonebookSettings(
+            self._file.text(section.get("title"), one_line=True) or default.title,
+            prefix,
+            None if whose is None else frozenset(names),
+            self._ldap_phonebook(section.get("ldap")),
+            self._xml_phonebook(section.get("xml")),
+        )
+
+    def _ldap_phonebook(self, place: Place | None) -> LdapPhonebook | None:
+        if place is None:
+            return None
+        section = self._file.section(
+            place, ("listen", "allow", "base", "bind_dn", "password", "anonymous", "limit", "tls")
+        )
+        default = LdapPhonebook(Address("127.0.0.1", 3890))
+        base = self._file.text(section.get("base"), one_line=True) or default.base
+        bind_dn = self._file.text(section.get("bind_dn"), one_line=True) or f"cn=phones,{base}"
+        password = section.get("password")
+        anonymous = self._file.yes_or_no(section.get("anonymous"), False)
+        if password is None and not anonymous:
+            self._wrong(place, "has no `password`; one, or `anonymous: true` beside `allow`, would be right")
+        for name, dn in (("base", base), ("bind_dn", bind_dn)):
+            given = section.get(name)
+            if given is not None and not re.fullmatch(
+                r"[A-Za-z][\w-]*=[^,=]+(,\s*[A-Za-z][\w-]*=[^,=]+)*", dn
+            ):
+                self._wrong(given, "is no name in a directory; `ou=phonebook` is such a one")
+        found = LdapPhonebook(
+            self._listen(section.get("listen"), default.listen),
+            self._networks(section.get("allow")),
+            base,
+            bind_dn,
+            None if password is None else self._secret(password),
+            anonymous,
+            self._file.whole(section.get("limit"), default.limit, 1, 1000),
+            self._server_certificate(section.get("tls")),
+        )
+        if found.tls is None and found.password is not None and not _is_loopback(found.listen.host):
+            self._file.advise(place, "has no `tls`: the password goes over the network as it is")
+        return found
+
+    def _xml_phonebook(self, place: Place | None) -> XmlPhonebook | None:
+        if place is None:
+            return None
+        section = self._file.section(place, ("listen", "allow", "token"))
+        token_place = section.get("token")
+        token = None if token_place is None else self._secret(token_place)
+        if (
+            token_place is not None
+            and token is not None
+            and not re.fullmatch(r"[A-Za-z0-9_-]{8,128}", token.reveal())
+        ):
+            self._wrong(
+                token_place, "is no word for a path; 8 to 128 letters, digits, - and _ would be right"
+            )
+        return XmlPhonebook(
+            self._listen(section.get("listen"), Address("127.0.0.1", 8471)),
+            self._networks(section.get("allow")),
+            token,
+        )
 
     def _cache(self, place: Place | None) -> CacheSettings:
         section = self._file.section(place, ("seconds", "misses_seconds", "entries"))
@@ -1213,6 +1373,7 @@ _TOP: Final = (
     "services",
     "webhooks",
     "identify",
+    "index",
     "answer_ms",
     "reservation",
     "call_control",
@@ -1220,6 +1381,7 @@ _TOP: Final = (
     "links",
     "sensitive_keys",
     "log",
+    "phonebook",
 )
 #: What may stand at any adapter, beside what its kind takes.
 _OF_ANY_KIND: Final = (
@@ -1230,7 +1392,10 @@ _OF_ANY_KIND: Final = (
     "index",
     "live",
     "breaker",
+    "journal",
 )
+#: What the subject of a call in a CRM may have in braces.
+_SUBJECT: Final = ("call", "number", "agent", "service")
 _IDENTIFY: Final = (
     "budget_ms",
     "patience_ms",

@@ -195,7 +195,7 @@ def _build(tree: Path, version: str) -> None:
     release = _RELEASES[version]
     debootstrap = _ensure_program("debootstrap", "debootstrap")
     _remove_trees(tree.parent, f"{version}-*")
-    mirrors = _debian_mirrors()
+    mirrors = debian_mirrors()
     failures = []
     for suite, script in release.suites:
         for mirror in mirrors:
@@ -234,7 +234,7 @@ def _finish(building: Path, release: _Release) -> None:
     (building / _MARKER).write_text(f"{release.tree}\n")
 
 
-def _debian_mirrors() -> list[str]:
+def debian_mirrors() -> list[str]:
     """The addresses of Debian's own archive in this machine's apt configuration, the preferred first."""
     try:
         lines = subprocess.run(

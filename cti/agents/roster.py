@@ -157,6 +157,16 @@ class Roster:
         for id in changed & self._agents.keys():
             self._refresh(self._agents[id], self._word(self._agents[id]))
 
+    def name_of(self, id: str) -> str:
+        """What an agent is called; the id of one who is gone."""
+        agent = self._agents.get(id)
+        return id if agent is None else agent.record.name
+
+    def user_of(self, id: str, adapter: str) -> str | None:
+        """Which user of that CRM the agent is, if any."""
+        agent = self._agents.get(id)
+        return None if agent is None else agent.record.crm.get(adapter)
+
     def owner_of(self, adapter: str, user: str) -> str | None:
         """The agent who is this user in that CRM."""
         return self._crm.get((adapter, user))

@@ -21,6 +21,7 @@ from cti.store.records import (
     ChannelRecord,
     DecisionRecord,
     GapRecord,
+    JournalRecord,
     SegmentRecord,
     StoredEvent,
 )
@@ -198,7 +199,7 @@ def with_display(call: Mapping[str, Any], display: Callable[[str | None], str | 
 
 
 def call_detail_json(detail: CallDetail) -> dict[str, Any]:
-    """The call with its segments, channels, events, cards, decisions (with their traces) and CRM records.
+    """The call with its segments, channels, events, cards, decisions (with their traces) and CRM records (`crm`).
 
     `card` is the one offered last, None if there was none.
     """
@@ -211,7 +212,8 @@ def call_detail_json(detail: CallDetail) -> dict[str, Any]:
         "card": cards[-1] if cards else None,
         "cards": cards,
         "decisions": [_decision(decision) for decision in detail.decisions],
-        "crm": [_delivery(delivery) for delivery in detail.deliveries],
+        "crm": [_journaled(record) for record in detail.journal],
+        "deliveries": [_delivery(delivery) for delivery in detail.deliveries],
     }
 
 
@@ -276,6 +278,16 @@ def _card(card: CardRecord) -> dict[str, Any]:
         "shown": _at(card.shown),
         "withdrawn": _at(card.withdrawn),
         "body": dict(card.body),
+    }
+
+
+def _journaled(record: JournalRecord) -> dict[str, Any]:
+    return {
+        "adapter": record.adapter,
+        "type": record.type,
+        "id": record.id,
+        "url": record.url,
+        "at": iso(record.at),
     }
 
 

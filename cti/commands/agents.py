@@ -100,7 +100,7 @@ def remove_agent(arguments: Namespace) -> int:
     def change(agents: People) -> None:
         del agents[_known(arguments.id, agents).id]
 
-    _change(configuration(arguments), change)
+    change_people(configuration(arguments), change)
     return 0
 
 
@@ -117,7 +117,7 @@ def import_agents(arguments: Namespace) -> int:
             counts["added" if known is None else "unchanged" if known == merged else "updated"] += 1
             agents[entry.id] = merged
 
-    _change(settings, change)
+    change_people(settings, change)
     if arguments.format == "json":
         write_json(counts)
     else:
@@ -148,10 +148,10 @@ def _check_and_change(arguments: Namespace, entry: AgentEntry, change: Callable[
     wrong = [text for _, text in problems_of(entry, settings.adapters)]
     if wrong:
         raise CommandFailed("; ".join(wrong))
-    _change(settings, change)
+    change_people(settings, change)
 
 
-def _change(settings: Settings, change: Callable[[People], None]) -> None:
+def change_people(settings: Settings, change: Callable[[People], None]) -> None:
     """Change the agents in the store, all at once or, where anything is wrong, not at all."""
     with writing(settings) as store:
         stored = {agent.id: agent for agent in store.read.agents()}

@@ -1,4 +1,4 @@
-"""`cti contacts`: fill an adapter that keeps its own contacts from a CSV file, and write them back to one."""
+"""`cti contacts`: fill an adapter that keeps its own contacts from a file, and write them back to one."""
 
 import sys
 from argparse import Namespace
@@ -11,10 +11,11 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from adapters.base import AdapterError, Capability
-from adapters.directory_csv import ImportReport
+from adapters.contact_files import Form, ImportReport, Progress
 from cti.commands import CommandFailed, WrongUse
 from cti.commands.configuration import configuration
 from cti.commands.output import printable, say, write_json
+from cti.commands.progress import progress_bar
 from cti.service import make_adapters
 from cti.settings import Settings
 from routing.words import unknown
@@ -25,15 +26,18 @@ class _KeepsContacts(Protocol):
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
-    def import_csv(self, source: Path | BinaryIO) -> ImportReport: ...
-    def export_csv(self, target: Path | BinaryIO) -> int: ...
+    def import_contacts(
+        self, source: Path | BinaryIO, form: Form, progress: Progress | None
+    ) -> ImportReport: ...
+    def export_contacts(self, target: Path | BinaryIO, form: Form, progress: Progress | None) -> int: ...
 
 
 def import_contacts(arguments: Namespace) -> int:
     settings = configuration(arguments)
-    file = arguments.file
-    with _opened(settings, arguments.adapter) as adapter:
-        report = adapter.import_csv(sys.stdin.buffer if file == "-" else Path(file))
+    file, form = arguments.file, _form(arguments)
+    with _opened(settings, arguments.adapter) as adapter, progress_bar("reading") as progress:
+        source = sys.stdin.buffer if file == "-" else Path(file)
+        report = adapter.import_contacts(source, form, progress)
     for refusal in report.refused:
         print(f"{file}:{refusal.line}: {printable(refusal.why)}", file=sys.stderr)
     if report.refused_count > len(report.refused):
@@ -50,12 +54,25 @@ def import_contacts(arguments: Namespace) -> int:
 
 def export_contacts(arguments: Namespace) -> int:
     settings = configuration(arguments)
-    file = arguments.file
-    with _opened(settings, arguments.adapter) as adapter:
-        count = adapter.export_csv(sys.stdout.buffer if file == "-" else Path(file))
+    file, form = arguments.file, _form(arguments)
+    with _opened(settings, arguments.adapter) as adapter, progress_bar("writing") as progress:
+        target = sys.stdout.buffer if file == "-" else Path(file)
+        count = adapter.export_contacts(target, form, progress)
     if file != "-":
         say(f"{count} contacts written to {file}")
     return 0
+
+
+def _form(arguments: Namespace) -> Form:
+    """What was said, else what the file's name says; a stream is CSV."""
+    if arguments.form is not None:
+        return Form(arguments.form)
+    form = Form.CSV if arguments.file == "-" else Form.of(arguments.file)
+    if form is None:
+        raise WrongUse(
+            f"{arguments.file} ends in neither .csv nor .vcf; say what is in it with --as {', '.join(Form)}"
+        )
+    return form
 
 
 @contextmanager

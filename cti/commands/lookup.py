@@ -17,6 +17,7 @@ from cti.calls.services import Services
 from cti.calls.turned_away import Lists
 from cti.commands import CommandFailed, WrongUse
 from cti.commands.configuration import configuration, reading
+from cti.commands.index import open_index
 from cti.commands.output import local_moment, printable, say, write_json, write_pairs, write_table
 from cti.commands.people import roster_of
 from cti.commands.running import run
@@ -163,6 +164,7 @@ def _with_adapters(
 
     async def asked(reactor: Any) -> T:
         adapters = make_adapters(settings, reactor)
+        index = open_index(settings)
         try:
             for name, adapter in adapters.items():
                 try:
@@ -176,9 +178,11 @@ def _with_adapters(
                 owners=owners,
                 remembered=Remembered(reader),
                 ignored=lists.ignored.__contains__,
+                index=index,
             )
             return await question(identifier, adapters, reactor)
         finally:
+            index.close()
             for adapter in adapters.values():
                 await adapter.stop()
 

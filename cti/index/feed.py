@@ -4,7 +4,7 @@ A list is read beside the part that is in use, and replaces it when all of it is
 """
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeVar
 
 from attrs import frozen
@@ -49,7 +49,7 @@ _FEW: Final = 20
 class FeedSettings:
     """Seconds between two looks at what has changed, and between two lists of an adapter that cannot tell that.
 
-    `full_seconds`: also who can tell is listed again after that, since no CRM tells of everything.
+    Who can tell is listed again after `full_seconds` all the same, since no CRM tells of everything.
     """
 
     changes_seconds: float = 30.0
@@ -194,12 +194,11 @@ class Feed:
 
     def _rows(self, parties: Any) -> list[Row]:
         """In a thread: a thousand numbers that nobody has read before take some 20 ms."""
-        plan, own = self._index.plan, self._index.own
         rows = []
         for listed in parties:
             if not isinstance(listed, ListedParty) or listed.party.adapter != self._adapter.name:
                 raise AdapterAnswerError("the list has something else in it than the adapter's own parties")
-            rows.append(Row.of(listed, plan, own))
+            rows.append(Row.of(listed, self._index.plan))
         return rows
 
     async def _run(self) -> None:
@@ -250,6 +249,51 @@ class Feed:
 
 async def _awaited(question: Awaitable[_T]) -> _T:
     return await question
+
+
+class Feeds:
+    """Those of all adapters that list their parties."""
+
+    def __init__(
+        self, index: PhoneIndex, clock: Clock, in_thread: InThread, settings: FeedSettings = FeedSettings()
+    ) -> None:
+        self.index = index
+        self._clock = clock
+        self._in_thread = in_thread
+        self._settings = settings
+        self._feeds: dict[str, Feed] = {}
+
+    def open(self, adapters: Iterable[IAdapter]) -> None:
+        """Use what is there of these, before any of them has started; what there is of others, no more. Blocks."""
+        names = {adapter.name for adapter in adapters if lists(adapter) is not None}
+        for status in self.index.status():
+            if status.adapter not in names:
+                self.index.forget(status.adapter)
+        for name in names:
+            try:
+                self.index.open(name)
+            except OSError as error:
+                log.error("the phone index cannot be read", adapter=name, why=str(error))
+
+    async def begin(self, adapter: IAdapter) -> None:
+        """Keep this adapter's part in step from now on, in place of one of its name before."""
+        await self.end(adapter.name)
+        lister = lists(adapter)
+        if lister is not None:
+            self._feeds[adapter.name] = feed = Feed(
+                lister, self.index, self._clock, self._in_thread, self._settings
+            )
+            feed.start()
+
+    async def end(self, adapter: str) -> None:
+        feed = self._feeds.pop(adapter, None)
+        if feed is not None:
+            await feed.stop()
+
+    async def stop(self) -> None:
+        for name in list(self._feeds):
+            await self.end(name)
+        self.index.close()
 
 
 def lists(adapter: IAdapter) -> ILister | None:

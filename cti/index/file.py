@@ -16,6 +16,7 @@ import orjson
 from attrs import field, frozen
 
 from adapters.base import ListedParty, Party, PartyRef
+from adapters.party import COMPANIES
 from cti.numbers import NumberPlan, stem_of_switchboard, stems
 
 #: Marks the file as a phone index ("CTIx"), so that no other SQLite file is ever taken for one, and thrown away.
@@ -50,7 +51,7 @@ _BY_NUMBER: Final = _FOUND.format("number")
 _BY_STEM: Final = _FOUND.format("stem")
 _PEOPLE: Final = """
 SELECT sort, key, type, id, body, numbers FROM party
-WHERE (sort, key) > (?, ?) AND sort >= ? AND sort < ? AND numbers <> '[]' ORDER BY sort, key LIMIT ?
+WHERE (sort, key) > (?, ?) AND sort >= ? AND sort < ? AND numbers <> x'5b5d' ORDER BY sort, key LIMIT ?
 """
 _KNOWN: Final = "SELECT key, numbers FROM party WHERE type = ? AND id = ?"
 _ADD: Final = "INSERT INTO party (type, id, sort, body, numbers) VALUES (?, ?, ?, ?, ?)"
@@ -91,20 +92,22 @@ class Row:
     numbers: tuple[IndexedNumber, ...]
 
     @classmethod
-    def of(cls, listed: ListedParty, plan: NumberPlan, own: frozenset[str] = frozenset()) -> "Row":
-        """Numbers are read as those of the party's own country; what is no public number, and ours, is left out."""
+    def of(cls, listed: ListedParty, plan: NumberPlan) -> "Row":
+        """Numbers are read as those of the party's own country; what is no public number is left out."""
         party = listed.party
         here = plan
         if listed.region is not None:
             with suppress(ValueError):
                 here = plan.for_region(listed.region.upper())
         found: dict[str, IndexedNumber] = {}
+        is_company = party.type in COMPANIES
         for number in listed.numbers:
             e164 = here.parse(number.raw).e164
-            if e164 is not None and e164 not in own:
+            if e164 is not None:
                 known = found.get(e164)
                 if known is None or known.stem is None:
-                    found[e164] = IndexedNumber(number.raw, e164, stem_of_switchboard(number.raw, e164))
+                    stem = stem_of_switchboard(number.raw, e164) if is_company else None
+                    found[e164] = IndexedNumber(number.raw, e164, stem)
         body = orjson.dumps([getattr(party, name) for name in _BODY])
         return cls(
             party.type.value, party.id, sort_key(party.name or party.company), body, tuple(found.values())

@@ -52,8 +52,8 @@ class PhoneIndex:
 
     @property
     def reading(self) -> str:
-        """How the numbers in it were read: with another plan, or other numbers of ours, it is made anew."""
-        return f"{self.plan.region} {self.plan.internal_digits} {','.join(sorted(self.own))}"
+        """How the numbers in it were read: by another plan it is made anew."""
+        return f"{self.plan.region} {self.plan.internal_digits}"
 
     def lookup(self, number: Number, adapter: str | None = None) -> Sequence[Party]:
         """Who has this number, and, if nobody, whose switchboard it belongs to; of one adapter, or of all.

@@ -24,6 +24,7 @@ from cti.store.records import (
     Delivery,
     GapRecord,
     HeardRecord,
+    JournalRecord,
     Json,
     ListedNumber,
     NewcomerRecord,
@@ -67,6 +68,9 @@ class Unit(Protocol):
         """Only if there is none of this adapter and number."""
 
     def put_newcomer(self, newcomer: NewcomerRecord) -> None: ...
+    def put_journal(self, call: str, adapter: str, records: Sequence[JournalRecord]) -> None:
+        """These are what there is of the call in this CRM now, and nothing else."""
+
     def put_segment(self, segment: SegmentRecord) -> None: ...
     def put_channel(self, channel: ChannelRecord) -> None: ...
     def put_decision(self, decision: DecisionRecord) -> None: ...
@@ -178,6 +182,7 @@ class CallDetail:
     cards: Sequence[CardRecord]
     events: Sequence[StoredEvent]
     deliveries: Sequence[Mapping[str, Any]]
+    journal: Sequence[JournalRecord] = ()
 
 
 class IStore(Protocol):

@@ -44,6 +44,7 @@ from cti.store.rows import (
     CHOICES,
     DECISIONS,
     GAPS,
+    JOURNAL,
     NEWCOMERS,
     NUMBER_LISTS,
     RESERVATIONS,
@@ -287,6 +288,7 @@ class Reader:
                     (call.id,),
                 )
             ],
+            journal=[JOURNAL.load(row) for row in rows(JOURNAL.columns, "journal", "adapter, type, id")],
         )
 
     def calls(

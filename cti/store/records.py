@@ -260,6 +260,18 @@ class NewcomerRecord:
 
 
 @frozen
+class JournalRecord:
+    """A record of a call in the CRM of this adapter: of which `type`, and by which `id`, is the CRM's to say."""
+
+    call: str
+    adapter: str
+    type: str
+    id: str
+    url: str | None
+    at: float
+
+
+@frozen
 class HeardRecord:
     """Until when an Asterisk was heard."""
 

@@ -26,6 +26,7 @@ from cti.store.records import (
     DecisionRecord,
     GapRecord,
     HeardRecord,
+    JournalRecord,
     Json,
     ListedNumber,
     NewcomerRecord,
@@ -151,6 +152,7 @@ ASKED_ONCE = Table("asked_once", AskedOnce, key=["who", "key"], json=["headers"]
 GAPS = Table("gaps", GapRecord, key=["pbx", "since"])
 NUMBER_LISTS = Table("number_lists", ListedNumber, key=["list", "pattern"])
 CHOICES = Table("choices", ChoiceRecord, key=["number", "adapter", "type", "id"])
+JOURNAL = Table("journal", JournalRecord, key=["call", "adapter", "type", "id"])
 NEWCOMERS = Table("newcomers", NewcomerRecord, key=["adapter", "number"], json=["party"])
 
 AUDIT = Table("audit", AuditRecord, key=["id"], json=["detail"])
@@ -171,6 +173,7 @@ TAKE_PARTY_OF = alone("calls", f"{_TAKE_PARTY} direction = 'inbound' AND from_nu
 ADD_NEWCOMER = inserting(
     "newcomers", NEWCOMERS.columns.split(", "), " ON CONFLICT (adapter, number) DO NOTHING"
 )
+FORGET_JOURNAL = alone("journal", "DELETE FROM journal WHERE call = ? AND adapter = ?")
 UNLIST_NUMBER = alone("number_lists", "DELETE FROM number_lists WHERE list = ? AND pattern = ?")
 WRAP_UP_CALL = alone("calls", "UPDATE calls SET wrap_up = COALESCE(wrap_up, 0) + ? WHERE id = ?")
 WRAP_UP_SEGMENT = alone("segments", "UPDATE segments SET wrap_up = ? WHERE call = ? AND number = ?")
@@ -259,6 +262,10 @@ class RowUnit:
 
     def put_newcomer(self, newcomer: NewcomerRecord) -> None:
         self.rows.append((NEWCOMERS.upsert, NEWCOMERS.values(newcomer)))
+
+    def put_journal(self, call: str, adapter: str, records: Sequence[JournalRecord]) -> None:
+        self.rows.append((FORGET_JOURNAL, (call, adapter)))
+        self.rows += [(JOURNAL.upsert, JOURNAL.values(record)) for record in records]
 
     def put_segment(self, segment: SegmentRecord) -> None:
         self.rows.append((SEGMENTS.upsert, SEGMENTS.values(segment)))

@@ -24,7 +24,7 @@ from cti.calls.present import (
 from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.store.base import CallFilter
-from cti.web import call_control, callbacks, desk, doors, numbers, openapi, page, search
+from cti.web import call_control, callbacks, desk, directory, doors, numbers, openapi, page, search
 from cti.web.events import Reader
 from cti.web.pages import CURSOR, limit, not_given_out
 from cti.web.problems import Problem
@@ -304,6 +304,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *doors.ROUTES,
     *callbacks.ROUTES,
     *numbers.ROUTES,
+    *directory.ROUTES,
 )
 
 

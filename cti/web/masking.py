@@ -20,7 +20,7 @@ PARTY_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "tags": ("tags",),
     "cases": ("cases",),
     "last_contacts": ("last_contacts",),
-    "notes": ("notes",),
+    "notes": ("notes", "written_notes"),
     "appointments": ("appointments",),
     "tasks": ("tasks",),
     "balance": ("balance", "dunning"),

@@ -103,7 +103,9 @@ def _routes_of(name: str) -> Sequence[Route]:
             "A number as people write it, or the beginning of numbers in E.164 with a `*` behind, at least four"
             " digits. One that is there already gets the new note.",
             roles=_CHIEFS,
-            body=closed({"number": {**STRING, "maxLength": INPUT_LIMIT, "minLength": 1}, "note": TEXT}, "number")
+            body=closed(
+                {"number": {**STRING, "maxLength": INPUT_LIMIT, "minLength": 1}, "note": TEXT}, "number"
+            )
             | {"examples": [{"number": "+49900*", "note": "premium numbers"}]},
             answers=("application/json", _LISTED),
             problems={422: "no number, and no beginning of numbers"},

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
+from adapters.directory import DirectoryAdapter
 from cti.agents.roster import AgentView
 from cti.calls.callbacks import Callbacks
 from cti.calls.control import Asker, Done
@@ -209,6 +210,7 @@ class Services:
     in_thread: Callable[[Callable[[], bytes]], "Deferred[bytes]"]
     options: Options = field(factory=Options)
     masking: Masking = field(factory=Masking)
+    directories: Callable[[], Mapping[str, DirectoryAdapter]] = dict
     failures: FailedAttempts = field(init=False)
     searches: Allowance = field(init=False)
 

@@ -257,6 +257,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "cards": listed(_OBJECT),
             "decisions": listed(_OBJECT),
             "crm": listed(_OBJECT),
+            "deliveries": listed(_OBJECT),
         }
     ),
     "Gaps": record({"gaps": listed(record(_GAP)), "next": maybe(STRING)}),

@@ -138,7 +138,7 @@ class Slapd:
         addresses = self.url + (f" ldaps://{LOOPBACK}:{self.tls_port}" if self.tls_port else "")
         log = self.directory / "slapd.log"
         self._process = process = start(
-            [tree / "usr/sbin/slapd", "-f", configuration, "-h", addresses, "-d", "none"],
+            [tree / "usr/sbin/slapd", "-f", configuration, "-h", addresses, "-d", "stats"],
             output=log,
             environment=client_environment(),
             directory=self.directory,
@@ -164,7 +164,7 @@ class Slapd:
         self._write("ldapmodify", ldif)
 
     def delete(self, dn: str) -> None:
-        self._write("ldapdelete", dn)
+        ldap_program("ldapdelete", self.url, ROOT, PASSWORD, dn)
 
     def search(self, *arguments: str) -> str:
         """What `ldapsearch` prints for root, with these arguments; raises CalledProcessError."""

@@ -43,9 +43,11 @@ THINGS: Mapping[str, Thing] = {
 #: Things that belong to no agent.
 NOBODYS: Mapping[str, str] = {
     "/api/v1/users/{name}": "uma",
+    "/static/{name}": "desk.css",
+    # Nobody's caller: the first who may remove them does.
+    "/api/v1/directory/parties/{id}": "18",
     "/api/v1/numbers/blocked/{number}": "+49900*",
     "/api/v1/numbers/ignored/{number}": "+49900*",
-    "/static/{name}": "desk.css",
 }
 #: Rows that tell an agent something else: that it is not they who write this call up, whoever's it is.
 TOLD_OTHERWISE: Mapping[str, int] = {"/api/v1/calls/{id}/wrap_up": 409}

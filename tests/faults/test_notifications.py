@@ -59,7 +59,11 @@ def test_a_receiver_that_was_down_then_hung_then_refused_has_everything_in_the_e
             eventually(lambda: len(receiver.taken) >= expected, 40, what="all notifications")
             eventually(
                 lambda: (
-                    {delivery["state"] for id in decided for delivery in company.daemon.call(id)["crm"]}
+                    {
+                        delivery["state"]
+                        for id in decided
+                        for delivery in company.daemon.call(id)["deliveries"]
+                    }
                     == {"delivered"}
                 ),
                 what="an empty outbox",

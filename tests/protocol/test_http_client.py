@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import socket
@@ -589,6 +590,28 @@ def test_no_more_are_asked_a_second_than_allowed() -> None:
     assert arrived[-1] - arrived[0] > 0.35
 
 
+def test_who_gives_up_waiting_gives_their_turn_back() -> None:
+    with a_server(answer()) as server:
+
+        async def many() -> float:
+            from twisted.internet import reactor
+
+            running: Any = reactor
+            client = HttpClient(running, hosts=[server.url], limits=Limits(seconds=30, per_second=2))
+            await client.request("GET", server.url)
+            for each in await together(client, server.url, 5):
+                each.addErrback(lambda failure: failure.trap(CancelledError))
+                each.cancel()
+            started = running.seconds()
+            await client.request("GET", server.url)
+            await client.close()
+            taken: float = running.seconds() - started
+            return taken
+
+        # Half a second for itself, and not three for all.
+        assert in_reactor(many) < 2
+
+
 def test_a_question_that_is_let_go_of_closes_its_connection_and_gives_its_turn_back() -> None:
     def script(connection: socket.socket, request: str) -> None:
         if "/hang" not in request:
@@ -634,6 +657,16 @@ def test_a_trace_shows_each_exchange_and_no_secret() -> None:
     assert (step.method, step.status) == ("GET", 200)
     assert "number=%2B493023125001" in step.url
     assert "Ada" in step.answer
+
+
+def test_a_trace_hides_a_secret_in_base64_too() -> None:
+    trace = Trace()
+    trace.hide("open sesame")
+    coded = base64.b64encode(b"cti:open sesame").decode()
+    trace.exchange(Exchange("GET", f"http://crm.example/{coded}", (("x-login", coded),), "Sesamstrasse"))
+    (step,) = trace.steps
+    assert coded not in str(step)
+    assert "Sesamstrasse" in str(step)
 
 
 def test_a_trace_shows_what_failed() -> None:

@@ -67,6 +67,16 @@ class Company:
         assert got == code, self.remarks
         return self.out
 
+    def apart(self, *words: str, code: int = 0) -> Any:
+        """The same as a process of its own, which a command needs that runs a reactor; what it wrote as JSON."""
+        words = (*words, "--format", "json", "-c", str(self.config))
+        done = subprocess.run(
+            [sys.executable, "-m", "cti", *words], capture_output=True, text=True, timeout=60
+        )
+        self.out, self.remarks = done.stdout, done.stderr
+        assert done.returncode == code, self.remarks
+        return json.loads(self.out) if self.out else None
+
     def json(self, *words: str, code: int = 0) -> Any:
         return json.loads(self.run(*words, "--format", "json", code=code))
 
@@ -535,6 +545,50 @@ def test_explain_sees_who_is_paused_and_who_is_in_a_call(known: Company) -> None
     answer = known.json("explain", "--from", MOBILE, "--to", SALES)
     assert answer["decision"]["action"] == "fallback"
     assert "paused: lunch" in known.run("explain", "--from", MOBILE, "--to", SALES)
+
+
+def test_numbers_are_put_into_one_form_where_there_is_no_doubt_and_only_when_told(company: Company) -> None:
+    (company.directory / "more.csv").write_text(
+        "id,type,name,numbers\n"
+        "k1,contact,Katja Brandt,+49 (0) 152 / 288 17 386;0049 40 66969 27\n"
+        "k2,organisation,Novak GmbH,040 66969-0\n"
+        "k3,contact,Ben Ude,+49 40 66969100 ext. 12\n"
+        "k4,contact,Cora Ude,0152 54599371\n"
+        "k5,contact,Dora Ude,+4915228895456\n",
+        encoding="utf-8",
+    )
+    company.run("contacts", "import", str(company.directory / "more.csv"))
+
+    def asked(*more: str) -> dict[str, tuple[str | None, str]]:
+        found = company.apart("numbers", "write-back", "directory", *more)["numbers"]
+        return {each["old"]: (each["new"], each["outcome"]) for each in found if each["id"].startswith("k")}
+
+    assert asked() == {
+        "+49 (0) 152 / 288 17 386": ("+4915228817386", "would_change"),
+        "0049 40 66969 27": ("+49406696927", "would_change"),
+        "040 66969-0": (None, "kept"),
+        "+49 40 66969100 ext. 12": (None, "kept"),
+        "0152 54599371": (None, "kept"),
+    }
+    assert asked("--national", "--form", "national")["0152 54599371"] == ("01525 4599371", "would_change")
+    again = asked("--apply", "--per-second", "1000", "--national", "--form", "international")
+    assert again["0152 54599371"] == ("+49 1525 4599371", "changed")
+    assert asked("--national", "--form", "international").keys() == {"040 66969-0", "+49 40 66969100 ext. 12"}
+    (katja,) = company.json("identify", "0152 28817386")["parties"]
+    assert katja["id"] == "k1"
+    company.apart("numbers", "write-back", "directry", code=2)
+    assert 'did you mean "directory"?' in company.remarks
+
+
+def test_the_index_is_read_anew_and_tells_what_it_knows(known: Company) -> None:
+    assert known.json("index", "status") == {"index": []}
+    known.run("index", "rebuild", "directory")
+    assert "are in the index" in known.remarks
+    (part,) = known.json("index", "status")["index"]
+    assert (part["adapter"], part["numbers"] > 0, part["age"] < 60) == ("directory", True, True)
+    assert known.json("identify", MOBILE)["parties"][0]["name"]
+    known.run("index", "rebuild", "directry", code=2)
+    assert 'did you mean "directory"?' in known.remarks
 
 
 @pytest.mark.usefixtures("_berlin")

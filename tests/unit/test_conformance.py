@@ -249,11 +249,14 @@ class AlwaysDown(CabinetAdapter):
         return AdapterHealth(up=False, detail="asleep")
 
 
+KEPT: list[Any] = []
+
+
 class KeepsATimer(CabinetAdapter):
     async def identify(self, number: Number) -> Sequence[Party]:
         from twisted.internet import reactor
 
-        reactor.callLater(300, print)  # type: ignore[attr-defined]
+        KEPT.append(reactor.callLater(300, print))  # type: ignore[attr-defined]
         return await super().identify(number)
 
 
@@ -675,6 +678,8 @@ def test_an_adapter_with_a_flaw_is_refused(
 
     with pytest.raises((AssertionError, AdapterError, AttributeError, ValueError)):
         getattr(Refused(), name)()
+    while KEPT:
+        KEPT.pop().cancel()
 
 
 def test_what_an_adapter_cannot_do_is_not_tested() -> None:

@@ -9,14 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from adapters.base import Party
-from adapters.directory_csv import (
-    COLUMNS,
-    REFUSALS_LIMIT,
-    ContactFileError,
-    ImportReport,
-    export_csv,
-    import_csv,
-)
+from adapters.contact_files import REFUSALS_LIMIT, ContactFileError, ImportReport
+from adapters.directory_csv import COLUMNS, export_csv, import_csv
 from adapters.directory_file import Directory, Entry, PartyNumber
 from cti.numbers import NumberPlan
 

@@ -5,11 +5,13 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -17,22 +19,38 @@ from adapters.base import (
     AdapterContext,
     AdapterKindError,
     AdapterUnavailable,
+    Appointment,
     Capability,
     Case,
     IAdapter,
+    JournalEntry,
+    JournalState,
     LastContact,
     NewParty,
     Party,
+    PartyRef,
     PartyType,
     load_adapter_kinds,
 )
-from adapters.directory import DirectoryAdapter, DirectoryOptions
-from adapters.directory_file import SCHEMA_VERSION, Change, Directory, DirectoryError, Entry, PartyNumber
+from adapters.directory import DirectoryAdapter, DirectoryOptions, KeyOptions
+from adapters.directory_file import (
+    SCHEMA_VERSION,
+    Change,
+    Directory,
+    DirectoryError,
+    Entry,
+    EntryRefused,
+    PartyKey,
+    PartyNumber,
+    PartyUnknown,
+)
+from adapters.directory_records import KeptTask
 from adapters.party import NAME_LIMIT, NOTES_LIMIT
 from adapters.testing import HangingAdapter
 from cti.numbers import NumberPlan
 
 GERMANY = NumberPlan("DE")
+ADAPTERS = Path(__file__).parents[2] / "adapters"
 MOBILE = "+4915228817386"
 OFFICE = "+494066969100"
 
@@ -211,7 +229,7 @@ def test_a_directory_of_a_newer_version_is_refused_in_a_sentence(
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
     with pytest.raises(
-        DirectoryError, match=r"newer Cordboard \(directory version 2, this one knows 1\); upgrade"
+        DirectoryError, match=r"newer Cordboard \(directory version 3, this one knows 2\); upgrade"
     ):
         directory.open()
 
@@ -236,8 +254,85 @@ def test_a_file_that_is_no_database_and_a_path_that_is_not_there_are_told(tmp_pa
         Directory(tmp_path / "nowhere" / "d.db", "directory").open()
 
 
+def a_file_of_version_1(path: Path) -> None:
+    """As it was made before there were tasks, keys and changes."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((ADAPTERS / "directory.sql").read_text("utf-8"))
+        connection.execute("PRAGMA application_id = 0x43544964")
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(
+            "INSERT INTO party VALUES"
+            " (7, '17', 'contact', 'Žana Kovač', 'Acme', 'u1', 'gold', 'sl', 'vip', 'früh', NULL)"
+        )
+        connection.execute("INSERT INTO number VALUES (?, 7, 0, '0152 28817386', 'mobile')", (MOBILE,))
+        connection.execute("INSERT INTO party_case VALUES (7, 'C-1', 'Račun', 'open', NULL, NULL)")
+        connection.execute(
+            "INSERT INTO last_contact VALUES (7, '2026-01-05T10:00:00Z', 'visit', 'u1', 'friendly')"
+        )
+        connection.commit()
+
+
+def test_an_older_file_is_brought_up_to_date_and_loses_nothing(tmp_path: Path) -> None:
+    a_file_of_version_1(tmp_path / "directory.db")
+    directory = Directory(tmp_path / "directory.db", "directory")
+    directory.open()
+    (party,) = directory.lookup(MOBILE)
+    assert (party.id, party.name, party.company, party.owner, party.tier, party.language) == (
+        "17",
+        "Žana Kovač",
+        "Acme",
+        "u1",
+        "gold",
+        "sl",
+    )
+    assert (party.tags, party.notes, party.cases) == (("vip",), "früh", (Case("C-1", "Račun", "open"),))
+    assert [each.summary for each in party.last_contacts] == ["friendly"]
+    entry = directory.get("17")
+    assert entry is not None
+    assert entry.numbers == (PartyNumber("0152 28817386", MOBILE, "mobile"),)
+    assert [found.id for found in directory.search("zana", 5)] == ["17"]
+    mark = directory.mark
+    directory.put(evolve(entry, party=evolve(entry.party, name="Zoë Ward")))
+    assert [found.id for found in directory.search("ward", 5)] == ["17"]
+    assert directory.search("zana", 5) == []
+    changed = directory.changes(mark, 10)
+    assert changed is not None
+    assert [each.party.id for each in changed[0]] == ["17"]
+    directory.close()
+
+
+def test_a_file_brought_up_to_date_is_as_a_new_one(tmp_path: Path) -> None:
+    schemas = []
+    a_file_of_version_1(tmp_path / "old.db")
+    for name in ("old.db", "new.db"):
+        directory = Directory(tmp_path / name, "directory")
+        directory.open()
+        directory.close()
+        with closing(sqlite3.connect(tmp_path / name)) as connection:
+            schemas.append(
+                connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2").fetchall()
+            )
+    assert schemas[0] == schemas[1]
+
+
+def test_an_upgrade_that_breaks_off_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_file_of_version_1(tmp_path / "directory.db")
+    before = sqlite3.connect(tmp_path / "directory.db").execute("SELECT sql FROM sqlite_master").fetchall()
+    with closing(sqlite3.connect(tmp_path / "directory.db")) as connection:
+        # In the way of the last statements.
+        connection.execute("CREATE TABLE activity (id TEXT)")
+    with pytest.raises(DirectoryError, match="activity"):
+        Directory(tmp_path / "directory.db", "directory").open()
+    with closing(sqlite3.connect(tmp_path / "directory.db")) as connection:
+        connection.execute("DROP TABLE activity")
+        assert connection.execute("SELECT sql FROM sqlite_master").fetchall() == before
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
 def test_every_column_of_the_schema_says_what_it_holds() -> None:
-    schema = (Path(__file__).parents[2] / "adapters" / "directory.sql").read_text("utf-8")
+    schema = "".join((ADAPTERS / name).read_text("utf-8") for name in ("directory.sql", "directory-2.sql"))
     columns = [line for line in schema.splitlines() if line.startswith("    ") and line.split()[0].islower()]
     assert len(columns) > 20
     assert [line for line in columns if "--" not in line] == []
@@ -439,7 +534,7 @@ def test_a_broken_kind_harms_only_who_uses_it(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(AdapterKindError, match="no attrs class as options_class"):
         kinds["plain"]
     with pytest.raises(KeyError):
-        kinds["odoo"]
+        kinds["nobody-brings-it"]
 
 
 def test_who_is_taken_in_is_found_by_their_number(tmp_path: Path) -> None:
@@ -463,3 +558,159 @@ def test_who_is_taken_in_is_found_by_their_number(tmp_path: Path) -> None:
 def test_nobody_is_taken_in_without_a_name_or_as_what_there_is_not(type: str, name: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         NewParty(type, MOBILE, name)
+
+
+# Changes, and what else the phone index and the card are told.
+
+
+def changes_of(directory: Directory, mark: str, limit: int = 10) -> tuple[list[str], list[PartyRef]]:
+    """Who was changed and who is gone, page by page."""
+    changed: list[str] = []
+    gone: list[PartyRef] = []
+    more = True
+    while more:
+        page = directory.changes(mark, limit)
+        assert page is not None
+        entries, left, mark, more = page
+        changed += [entry.party.id for entry in entries]
+        gone += left
+    return changed, gone
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_changes_are_told_page_by_page_however_they_came(directory: Directory, limit: int) -> None:
+    mark = directory.mark
+    directory.bulk_load(an_entry(str(n), f"+49302312{n:04}") for n in range(5))
+    for id in ("0", "3"):
+        directory.remove(id)
+    directory.put(an_entry("9", OFFICE))
+    directory.put(an_entry("1", OFFICE, name="Zoë Ward"))
+    changed, gone = changes_of(directory, mark, limit)
+    assert set(changed) == {"1", "2", "4", "9"}
+    assert gone == [PartyRef("contact", "0"), PartyRef("contact", "3")]
+    assert changes_of(directory, directory.mark) == ([], [])
+
+
+def test_who_becomes_something_else_is_gone_as_what_they_were(directory: Directory) -> None:
+    directory.put(an_entry("17", type="lead"))
+    mark = directory.mark
+    directory.put(an_entry("17", type="contact"))
+    assert changes_of(directory, mark) == (["17"], [PartyRef("lead", "17")])
+
+
+def test_a_mark_of_another_file_or_of_a_later_time_is_lost(directory: Directory, tmp_path: Path) -> None:
+    other = Directory(tmp_path / "other.db", "directory")
+    other.open()
+    for each in (directory, other):
+        each.put(an_entry("17"))
+    assert other.changes(directory.mark, 10) is None
+    file, _, seq = directory.mark.partition(":")
+    assert directory.changes(f"{file}:{int(seq) + 1}", 10) is None
+    for wrong in ("", file, f"{file}:", f"{file}:-1", f"{file}:٣", "nonsense"):
+        assert directory.changes(wrong, 10) is None
+    other.close()
+
+
+def test_the_words_are_those_of_the_parties_whatever_was_done_to_them(directory: Directory) -> None:
+    directory.bulk_load(an_entry(str(n), f"+49302312{n:04}", tags=("vip",)) for n in range(5))
+    directory.put(an_entry("1", name="Zoë Ward", company="Acme"))
+    directory.put(an_entry("9", OFFICE))
+    directory.remove("2")
+    with closing(sqlite3.connect(directory.path)) as connection:
+        # Raises if the index is not that of the table.
+        connection.execute("INSERT INTO party_words (party_words, rank) VALUES ('integrity-check', 1)")
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("zana", ["17"]),
+        ("KOVA Žan", ["17"]),
+        ("acme", ["17", "18"]),
+        ("vip acme", ["18"]),
+        ("kovač 100%", []),
+        ("100%", ["19"]),
+        ("o'neill", ["19"]),
+        ("%", []),
+        ("", []),
+        ("ana", []),
+    ],
+)
+def test_search_takes_beginnings_of_words_without_their_marks(
+    directory: Directory, words: str, found: list[str]
+) -> None:
+    directory.put(an_entry("17", company="Acme"))
+    directory.put(an_entry("18", name="Zoë Ward", company="ACME Inc.", tags=("vip",)))
+    directory.put(an_entry("19", name='Kit "100%" O\'Neill'))
+    assert sorted(party.id for party in directory.search(words, 10)) == found
+
+
+def test_a_card_has_what_is_still_to_come_and_not_done(tmp_path: Path) -> None:
+    directory = Directory(tmp_path / "d.db", "directory", now=lambda: 1_772_000_000.0)
+    directory.open()
+    directory.put(an_entry("17"))
+    for kind, record in (
+        ("appointments", Appointment("over", "2026-02-25T06:13:19Z", "Over")),
+        ("appointments", Appointment("later", "2026-02-27T09:00:00Z", "Later")),
+        ("appointments", Appointment("now", "2026-02-25T06:13:20Z", "Now")),
+        ("tasks", KeptTask("whenever", "Whenever")),
+        ("tasks", KeptTask("soon", "Soon", "2026-02-26T09:00:00Z")),
+        ("tasks", KeptTask("done", "Done", "2026-02-24T09:00:00Z", done="2026-02-24T09:00:00Z")),
+    ):
+        directory.put_record("17", kind, record)
+    (party,) = directory.lookup(MOBILE)
+    assert [each.id for each in party.appointments] == ["now", "later"]
+    assert [each.id for each in party.tasks] == ["soon", "whenever"]
+    assert len(directory.records("17", "appointments")) == 3
+    directory.close()
+
+
+def test_a_call_is_a_contact_and_stays_when_the_party_is_gone(directory: Directory) -> None:
+    directory.put(an_entry("17"))
+    started = datetime(2026, 2, 1, 9, 30, tzinfo=UTC)
+    entry = JournalEntry(
+        "c1",
+        JournalState.ENDED,
+        "inbound",
+        started,
+        party=PartyRef("contact", "17"),
+        number=MOBILE,
+        subject="Call",
+    )
+    directory.put_activity(entry)
+    directory.put_activity(evolve(entry, text="wants an offer", user="u1"))
+    (party,) = directory.lookup(MOBILE)
+    assert party.last_contacts == (LastContact(started, "call", "u1", "wants an offer"),)
+    directory.remove("17")
+    with closing(sqlite3.connect(directory.path)) as connection:
+        assert connection.execute("SELECT key, party, text FROM activity").fetchall() == [
+            ("c1", None, "wants an offer")
+        ]
+
+
+def test_a_party_of_another_type_is_another_party(tmp_path: Path) -> None:
+    adapter = an_adapter(tmp_path)
+    result_of(adapter.start())
+    adapter.directory.put(an_entry("17"))
+    assert result_of(adapter.card(PartyRef("contact", "17"))).id == "17"
+    assert result_of(adapter.card(PartyRef("lead", "17"))) is None
+    number = PartyNumber(MOBILE, MOBILE)
+    with pytest.raises(PartyUnknown):
+        adapter.directory.write_number(PartyRef("lead", "17"), number, number)
+    result_of(adapter.stop())
+
+
+def test_what_is_put_and_refused_leaves_nothing(directory: Directory) -> None:
+    directory.put(evolve(an_entry("17"), keys=(PartyKey("customer", "K-1"),)))
+    with directory.writing(), pytest.raises(EntryRefused, match="customer number"):
+        directory.put(evolve(an_entry("18", OFFICE), keys=(PartyKey("customer", "K-1"),)))
+    assert directory.get("18") is None
+    assert directory.lookup(OFFICE) == []
+    with directory.writing():
+        directory.put(evolve(an_entry("17", name="Zoë"), keys=(PartyKey("customer", "K-1"),)))
+
+
+@pytest.mark.parametrize("name", ["id", "two words", "", "1st"])
+def test_a_key_has_a_name_that_requests_can_use(name: str) -> None:
+    with pytest.raises(ValueError, match="a word such as customer"):
+        DirectoryOptions(keys={name: KeyOptions("A number")})

@@ -1,9 +1,15 @@
 """The documents say what the code does: snippets load and run, tables are complete, links lead somewhere."""
 
 import importlib.util
+import json
+import os
 import re
 import shlex
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,25 +17,21 @@ from typing import Any
 import attrs
 import pytest
 import yaml
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 
-from adapters.base import AdapterUnavailable, IAdapter, Party, load_adapter_kinds
+from adapters.base import Capability, IAdapter, load_adapter_kinds
+from adapters.conformance import INTERFACES
 from cti import settings
 from cti.calls.webhook import signature, signing_key
 from cti.cli import _parser
 from cti.event_types import EVENT_TYPES
-from cti.identify.identification import Outcome
-from cti.identify.identifier import Identifier
 from cti.metrics import Metrics
-from cti.numbers import NumberPlan
 from cti.web.api import ROUTES
 from cti.web.call_control import PROBLEMS
 from cti.web.tokens import ROLES
 from routing.rules import FACTS, Service
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("asterisk-conf/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("asterisk-conf/*.md")])
 MACHINE_PATHS = ("/etc/cordboard/", "/var/lib/cordboard/")
 
 
@@ -75,14 +77,19 @@ def test_a_snippet_of_a_configuration_loads(snippet: str, tmp_path: Path) -> Non
     sample: dict[str, Any] = yaml.safe_load(text_of("config/small.yaml"))
     for path in MACHINE_PATHS:
         snippet = snippet.replace(path, f"{tmp_path}/")
-    (tmp_path / "ami.secret").write_text("sesame\n", encoding="utf-8")
+    for name in {"ami.secret", *re.findall(r"\{file: ([\w.-]+)\}", snippet)}:
+        (tmp_path / name).write_text("sesame\n", encoding="utf-8")
+    said: dict[str, Any] = yaml.safe_load(snippet)
+    # What else the configuration says of the sample's directory still has to be right.
+    adapters = {**sample["adapters"], **said.get("adapters", {})}
     file = tmp_path / "cti.yaml"
-    file.write_text(yaml.safe_dump(sample | yaml.safe_load(snippet)), encoding="utf-8")
+    file.write_text(yaml.safe_dump({**sample, **said, "adapters": adapters}), encoding="utf-8")
+    kinds = load_adapter_kinds()
 
     loaded = settings.load_settings(
         file,
-        adapter_kinds={"directory": load_adapter_kinds()["directory"].options_class},
-        environ={"AMI_SECRET": "sesame", "HOOK": "sesame"},
+        adapter_kinds={name: kinds[name].options_class for name in kinds},
+        environ=dict.fromkeys({"AMI_SECRET", "HOOK", *re.findall(r"\{env: (\w+)\}", snippet)}, "sesame"),
     )
 
     assert loaded.services
@@ -179,42 +186,73 @@ def test_the_example_of_a_receiver_takes_what_we_sign_and_nothing_else() -> None
         assert not is_genuine("another", headers, body, now + 10)
 
 
-def done(work: Any) -> Any:
-    """What a coroutine gives that waits for nothing."""
-    results: list[Any] = []
-    Deferred.fromCoroutine(work).addBoth(results.append)
-    (result,) = results
-    return result
+@pytest.fixture(scope="module")
+def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The worked example of docs/adapters.md in a directory, each file as printed, and installed below it."""
+    base = tmp_path_factory.mktemp("acme")
+    adapter, suite = blocks("docs/adapters.md", "python")
+    (project,) = blocks("docs/adapters.md", "toml")
+    (shop,) = blocks("docs/adapters.md", "sql")
+    (kind,) = blocks("docs/adapters.md", "yml")
+    for name, text in (("acme_crm.py", adapter), ("test_acme_crm.py", suite), ("pyproject.toml", project)):
+        (base / name).write_text(text, encoding="utf-8")
+    with closing(sqlite3.connect(base / "shop.db")) as connection:
+        connection.executescript(shop)
+    sample: dict[str, Any] = yaml.safe_load(text_of("config/small.yaml"))
+    for agent in sample.get("agents", {}).values():
+        agent.pop("crm", None)
+    (base / "cti.yaml").write_text(yaml.safe_dump(sample | yaml.safe_load(kind)), encoding="utf-8")
+    # What `pip install .` has done by setuptools, without a server to fetch a newer one from.
+    (base / "installed").mkdir()
+    build = ("egg_info", "--egg-base", "installed", "build_py", "--build-lib", "installed")
+    run(base, "-c", "from setuptools import setup; setup()", *build)
+    for name in ("acme_crm.py", "pyproject.toml"):
+        (base / name).unlink()
+    return base
 
 
-def the_example_adapter(base: Path) -> Any:
-    (example,) = blocks("docs/adapters.md", "python")
-    names: dict[str, Any] = {}
-    exec(example, names)
-    kind = names["Phonebook"]
-    return kind("book", kind.options_class(), base, NumberPlan("DE"))
+def run(base: Path, *command: str) -> str:
+    environ = {"PYTHONPATH": f"{base / 'installed'}:{ROOT}", "AMI_SECRET": "sesame", "HOOK": "sesame"}
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=base,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-def test_the_example_of_an_adapter_identifies_who_is_in_its_file(tmp_path: Path) -> None:
-    (tmp_path / "phonebook.txt").write_text("0152 / 288 17 386\tKatrin Öhlmann\n", encoding="utf-8")
-    adapter = the_example_adapter(tmp_path)
-    assert isinstance(adapter, IAdapter)
-    done(adapter.start())
-    plan = NumberPlan("DE")
-    identifier = Identifier({"book": adapter}, Clock(), owners=lambda _adapter, _user: None, plan=plan)
-
-    found = done(identifier.identify(plan.parse("0049 152 28817386")))
-    nobody = done(identifier.identify(plan.parse("+44 20 7946 0018")))
-
-    assert found.parties == (Party("book", "contact", "+4915228817386", "Katrin Öhlmann"),)
-    assert [each.outcome for each in nobody.adapters] == [Outcome.MISS]
-    assert done(adapter.health()).up
-    done(adapter.stop())
+def test_the_worked_example_of_an_adapter_identifies_who_calls(acme: Path) -> None:
+    check, identify = (
+        shlex.split(line)[1:]
+        for line in "".join(blocks("docs/adapters.md", "sh")).splitlines()
+        if line.startswith(("cti check", "cti identify"))
+    )
+    run(acme, "-m", "cti", *check)
+    found = json.loads(run(acme, "-m", "cti", *identify, "--format", "json"))
+    assert [(each["adapter"], each["name"], each["owner_user"]) for each in found["parties"]] == [
+        ("shop", "Katja Brandt", "u1")
+    ]
 
 
-def test_the_example_of_an_adapter_fails_by_name_without_its_file(tmp_path: Path) -> None:
-    failure = done(the_example_adapter(tmp_path).start())
-    assert failure.check(AdapterUnavailable)
+def test_the_worked_example_of_an_adapter_passes_the_suite(acme: Path) -> None:
+    said = run(acme, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "test_acme_crm.py")
+    passed = re.search(r"^(\d+) passed in", said, re.MULTILINE)
+    assert passed is not None, said
+    assert int(passed[1]) > 20
+
+
+def test_every_capability_is_described_with_its_method() -> None:
+    page = text_of("docs/adapters.md")
+    assert [each.value for each in Capability if f"| `{each.value}` |" not in page] == []
+    for capability, interface in INTERFACES.items():
+        own = {name for name in vars(interface) if not name.startswith("_")} - set(vars(IAdapter))
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{capability.value}` |")]
+        assert [name for name in own if f"`{name}" not in row] == []
 
 
 def commands() -> Iterator[Any]:

@@ -54,6 +54,8 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.identify": {"adapters", "cti.logs", "cti.numbers", "cti.reactors"},
     "cti.asterisk": {"cti.verified_tls"} | LEAVES,
     "cti.store": LEAVES,
+    "cti.index": {"adapters"} | LEAVES,
+    "cti.phonebook": {"adapters", "cti.index", "cti.secret", "cti.settings"} | LEAVES,
     "cti.agents": {"routing.facts", "cti.store.records", "cti.numbers"},
     "cti.calls": {
         "cti.asterisk",

@@ -234,7 +234,9 @@ def test_who_has_said_by_a_key_who_they_are_is_routed_as_them_and_nobody_is_aske
 
     assert session.set["CTI_CALLER_NAME"] == "Mojca Zupan"
     assert world.rows(CallRecord)[-1].party["match"] == "key"
-    assert [call.id for call in world.freshened] == [session.set["__CTI_CALL_ID"]], "more may be known of them"
+    assert [call.id for call in world.freshened] == [session.set["__CTI_CALL_ID"]], (
+        "more may be known of them"
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,18 @@ import phonenumbers
 import pytest
 from hypothesis import given, strategies as st
 
-from cti.numbers import INPUT_LIMIT, RAW_LIMIT, Number, NumberKind, NumberPlan, display, mask, spellings
+from cti.numbers import (
+    INPUT_LIMIT,
+    RAW_LIMIT,
+    Number,
+    NumberKind,
+    NumberPlan,
+    as_dialled,
+    display,
+    is_mobile,
+    mask,
+    spellings,
+)
 
 GERMANY = NumberPlan("DE")
 MOBILE = "+4915228817386"
@@ -230,3 +241,28 @@ def test_warming_up_leaves_every_answer_as_it_was() -> None:
     plan = NumberPlan("DE")
     plan.warm_up()
     assert plan.parse("015228817386").e164 == MOBILE
+
+
+@pytest.mark.parametrize(
+    ("e164", "region", "digits"),
+    [
+        ("+494066969027", "DE", "04066969027"),
+        ("+442079460123", "DE", "00442079460123"),
+        ("+442079460123", "US", "011442079460123"),
+        ("+12025550142", "US", "12025550142"),
+        ("+12025550142", "DE", "0012025550142"),
+        ("+390612345678", "IT", "0612345678"),
+    ],
+)
+def test_a_number_is_given_as_a_telephone_there_dials_it(e164: str, region: str, digits: str) -> None:
+    assert as_dialled(e164, region) == digits
+    assert NumberPlan(region).parse(digits).e164 == e164
+
+
+def test_only_what_is_certainly_a_mobile_is_one() -> None:
+    assert is_mobile("+4915228817386")
+    assert not is_mobile("+494066969027")
+    # In North America nobody can tell.
+    assert not is_mobile("+12025550142")
+    with pytest.raises(ValueError, match=r"E\.164"):
+        is_mobile("0152 28817386")

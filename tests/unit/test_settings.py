@@ -25,6 +25,7 @@ from cti.settings import (
     PARTY_TYPES,
     Address,
     Desk,
+    JournalSettings,
     Recordings,
     Settings,
     SettingsError,
@@ -160,7 +161,37 @@ def test_the_sample_beyond_ringing_has_every_way_that_a_rule_may_go() -> None:
 
 
 def test_each_sample_is_tested() -> None:
-    assert {file.name for file in CONFIG.glob("*.yaml")} == {"small.yaml", "observe.yaml", "beyond.yaml"}
+    assert {file.name for file in CONFIG.glob("*.yaml")} == {
+        *("small.yaml", "observe.yaml", "beyond.yaml"),
+        "odoo.yaml",  # tests/crm/test_odoo.py
+        "presets.yaml",
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("", JournalSettings()),
+        (", journal: true", JournalSettings()),
+        (", journal: false", None),
+        (", journal: {internal: true}", JournalSettings(internal=True)),
+        (', journal: {subject: "{call} ({agent})"}', JournalSettings(subject="{call} ({agent})")),
+    ],
+)
+def test_a_crm_is_told_of_calls_unless_it_is_said_otherwise(
+    tmp_path: Path, written: str, read: JournalSettings | None
+) -> None:
+    text = changed("{kind: directory}", f"{{kind: directory{written}}}")
+    assert load(tmp_path, text).adapters["directory"].journal == read
+
+
+def test_a_subject_has_no_words_that_nobody_knows(tmp_path: Path) -> None:
+    text = changed("{kind: directory}", '{kind: directory, journal: {subject: "{caller}"}}')
+    (problem,) = problems(tmp_path, text)
+    assert "adapters.directory.journal.subject" in problem
+    assert '"caller"' in problem
+    (problem,) = problems(tmp_path, changed("{kind: directory}", "{kind: directory, journal: 5}"))
+    assert "`true`, `false` or {subject: TEXT} would be right" in problem
 
 
 def test_what_is_left_out_has_the_contract_s_defaults(tmp_path: Path) -> None:
@@ -656,6 +687,58 @@ WRONG: list[tuple[str, str, str]] = [
     (MINIMAL + "x-a: &a {level: info}\nlog: {^<<: *a}\n", "log.<<", "merging is not done"),
     (MINIMAL + "? ^[a, b]\n: 1\n", "?", "is not a key"),
 ]
+
+
+PHONEBOOK = """
+phonebook:
+  title: Customers
+  prefix: "0"
+  adapters: [directory]
+  ldap: {listen: "127.0.0.1:3891", allow: ["192.0.2.0/24"], password: "seven stars", limit: 50}
+  xml: {listen: "127.0.0.1:8472", token: "word-to-know"}
+"""
+
+
+def test_the_phonebook_is_off_until_it_is_configured_and_then_narrow(tmp_path: Path) -> None:
+    off = load(tmp_path, MINIMAL).phonebook
+    assert (off.ldap, off.xml) == (None, None)
+    book = load(tmp_path, MINIMAL + PHONEBOOK).phonebook
+    assert (book.title, book.prefix, book.adapters) == ("Customers", "0", {"directory"})
+    assert book.ldap is not None
+    assert book.xml is not None
+    assert (book.ldap.listen, book.ldap.allow) == (
+        Address("127.0.0.1", 3891),
+        (ip_network("192.0.2.0/24"),),
+    )
+    assert (book.ldap.base, book.ldap.bind_dn) == ("ou=phonebook", "cn=phones,ou=phonebook")
+    assert (book.ldap.anonymous, book.ldap.limit, book.ldap.tls) == (False, 50, None)
+    assert book.xml.allow == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    assert "stars" not in repr(book)
+
+
+def test_a_password_of_phones_that_goes_over_the_network_as_it_is_is_advised_against(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL + PHONEBOOK.replace("127.0.0.1:3891", "192.0.2.1:3891"))
+    assert ["no `tls`" in str(each) for each in settings.advice] == [True]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "text"),
+    [
+        ('prefix: "0"', 'prefix: "+49"', "prefix", "dials first"),
+        ("[directory]", "[crm]", "adapters[0]", "directory"),
+        ('password: "seven stars", ', "", "ldap", "has no `password`"),
+        ('password: "seven stars"', 'password: "seven stars", base: company', "ldap.base", "ou=phonebook"),
+        ("limit: 50", "limit: 0", "ldap.limit", "1 to 1000"),
+        ("word-to-know", "a word", "xml.token", "8 to 128"),
+    ],
+)
+def test_what_is_wrong_in_the_phonebook_is_named(
+    tmp_path: Path, old: str, new: str, path: str, text: str
+) -> None:
+    assert old in PHONEBOOK
+    (problem,) = problems(tmp_path, MINIMAL + PHONEBOOK.replace(old, new, 1))
+    assert f" phonebook.{path}: " in problem
+    assert text in problem
 
 
 @pytest.mark.parametrize(("marked", "path", "text"), WRONG)

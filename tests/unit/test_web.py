@@ -518,6 +518,26 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("POST", "/api/v1/callbacks"): dict.fromkeys(ROLES, 201),
     ("PATCH", "/api/v1/callbacks/b1"): dict.fromkeys(ROLES, 428),
     ("POST", "/api/v1/callbacks/b1/dial"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
+    # There is no directory.
+    ("GET", "/api/v1/directory/parties"): {**dict.fromkeys(ROLES, 404), "agent": 403},
+    ("POST", "/api/v1/directory/parties"): {**dict.fromkeys(ROLES, 404), "agent": 403},
+    ("GET", "/api/v1/directory/parties/17"): dict.fromkeys(ROLES, 404),
+    ("PATCH", "/api/v1/directory/parties/17"): {**dict.fromkeys(ROLES, 428), "agent": 403},
+    ("DELETE", "/api/v1/directory/parties/17"): {**dict.fromkeys(ROLES, 428), "agent": 403},
+    **{
+        (method, f"/api/v1/directory/parties/17/{kind}"): {**dict.fromkeys(ROLES, status), **agent}
+        for kind, adds, changes in (
+            ("cases", {"agent": 403}, {"agent": 403}),
+            ("appointments", {"agent": 403}, {"agent": 403}),
+            ("tasks", {}, {}),
+            ("notes", {}, {"agent": 403}),
+        )
+        for method, kind, status, agent in (
+            ("POST", kind, 404, adds),
+            ("PATCH", f"{kind}/1", 428, changes),
+            ("DELETE", f"{kind}/1", 428, {"agent": 403}),
+        )
+    },
     # No adapter takes any.
     ("POST", "/api/v1/parties"): dict.fromkeys(ROLES, 422),
     ("POST", "/api/v1/calls/c1/card"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
@@ -543,6 +563,13 @@ BODIES: Mapping[str, Any] = {
     "record": {"action": "start"},
     "callbacks": {"number": "+4915228817386"},
     "parties": {"type": "contact", "name": "Käthe Ørsted", "number": "+4915228817386"},
+    "directory": {
+        "": {"name": "Käthe Ørsted"},
+        "cases": {"title": "Rechnung"},
+        "appointments": {"at": "2026-03-02"},
+        "tasks": {"title": "Offer"},
+        "notes": {"text": "likes tea"},
+    },
     "card": {"attempt": 1},
     "wrap_up": {"finish": True},
 }
@@ -552,6 +579,8 @@ def body_for(method: str, path: str) -> Any:
     """What this route needs, None for nothing."""
     if method not in ("POST", "PATCH"):
         return None
+    if path.startswith("/api/v1/directory/parties"):
+        return BODIES["directory"].get(path.split("/")[6] if path.count("/") > 5 else "")
     if method == "PATCH" and path.startswith("/api/v1/calls/"):
         return {"notes": "called back"}
     if method == "PATCH" and path.startswith("/api/v1/callbacks/"):
@@ -966,14 +995,14 @@ def test_a_call_in_detail_has_all_its_parts(web: Web) -> None:
     assert shown["events"] == [{"seq": 1, "type": "call.offered"}]
     assert shown["card"]["body"] == {"title": "Käthe"}
     assert shown["decisions"][0]["trace"] == [{"rule": "owner", "held": True}]
-    assert shown["crm"][0]["destination"] == "crm"
+    assert shown["deliveries"][0]["destination"] == "crm"
 
 
 def test_times_of_facts_and_deliveries_are_text_as_all_others(web: Web) -> None:
     web.store.details["c1"] = a_detail(a_call())
     shown = web.ask("GET", "/api/v1/calls/c1", web.token("admin")).json
     assert shown["decisions"][0]["facts"] == {"at": "2026-02-03T09:15:00.250Z", "party.owner": "u1"}
-    delivery = shown["crm"][0]
+    delivery = shown["deliveries"][0]
     assert delivery["created"] == "2026-02-03T09:15:00.250Z"
     assert delivery["due"] == "2026-02-03T09:15:01.250Z"
     assert delivery["finished"] is None
