@@ -89,6 +89,12 @@ class Line:
         self.asking = asking
         #: Whether it answers from this machine, so that nothing is saved by keeping its answers.
         self.local = Capability.LOCAL in adapter.capabilities
+        #: Whether the phone index is asked first; what answers as fast is asked itself, unless it is told otherwise.
+        self.indexed = (
+            asking.index
+            and Capability.LIST in adapter.capabilities
+            and not (self.local and asking.live is None)
+        )
         self._clock = clock
         self._budget = budget
         #: Seconds within which an adapter should have answered, whenever its turn came.

@@ -142,22 +142,17 @@ class Identifier:
             inquiry.cancel()
             raise
         inquiry.leave()
-        for sought in inquiry.sought:
-            self._observe(sought.line.name, sought.told.outcome, sought.seconds)
-        asked = {sought.line.name for sought in inquiry.sought}
-        for line in self._lines:
-            if line.name not in asked:
-                self._observe(line.name, Outcome.SKIPPED, 0.0)
-        return self._whole(inquiry)
+        found = self._whole(inquiry)
+        for told in found.adapters:
+            self._observe(told.adapter, told.outcome, told.ms / 1000)
+        return found
 
     def _seek(self, line: Line, number: Number, inquiry: "_Inquiry") -> "_Sought":
         """Ask the index, the cache, and if need be the adapter itself."""
         sought = _Sought(line)
         key = number.e164 or ""
-        live = line.asking.live
-        if live is None:
-            live = Live.ALWAYS if line.local else Live.UNKNOWN
-        if self._index is not None and line.asking.index and Capability.LIST in line.adapter.capabilities:
+        live = line.asking.live or (Live.ALWAYS if line.local else Live.UNKNOWN)
+        if self._index is not None and line.indexed:
             sought.listed = _of_adapter(self._index.lookup(number, line.name), line.name)
             enough = sought.listed and not needs_details(sought.listed, self._options.ambiguity)
             if live is Live.NEVER or (live is Live.UNKNOWN and enough):

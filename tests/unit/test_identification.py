@@ -922,6 +922,16 @@ def test_an_adapter_that_is_not_to_be_listed_is_asked_itself() -> None:
     assert [party.id for party in known_at_once(identifier).parties] == ["2"]
 
 
+def test_an_adapter_of_this_machine_is_asked_itself_and_not_the_index_unless_it_is_told_so() -> None:
+    crm = Counting(a_party("crm", "2"), local=True)
+    index = Listed(a_party("crm", "1"))
+    found = known_at_once(an_identifier(Clock(), listing(crm), index=index))
+    assert ([party.id for party in found.parties], found.adapters[0].source) == (["2"], "live")
+    asking = {"crm": Asking(live=Live.UNKNOWN)}
+    found = known_at_once(an_identifier(Clock(), listing(crm), index=index, asking=asking))
+    assert [party.id for party in found.parties] == ["1"]
+
+
 def test_several_in_the_index_are_asked_about_where_their_cases_have_to_settle_it() -> None:
     index = Listed(a_party("crm", "1"), a_party("crm", "2"))
     crm = Counting(a_party("crm", "1"), a_party("crm", "2", cases=[Case("7", "Broken")]))
