@@ -95,7 +95,7 @@ class Needs:
 def look_around(
     settings: Settings, asterisks: Sequence[Asterisk], phones: Mapping[str, Sequence[str]]
 ) -> tuple[Sequence[Report], Sequence[Finding]]:
-    """Look at each Asterisk and try each CRM, all at once. `phones`: agent → theirs. Raises `CommandFailed`, `OSError`."""
+    """Look at each Asterisk, try each CRM. `phones`: agent → theirs. Raises `CommandFailed`, `OSError`."""
 
     async def all_of_them(reactor: Any) -> tuple[Sequence[Report], Sequence[Finding]]:
         looks = [Deferred.fromCoroutine(_look_at(each, settings, phones, reactor)) for each in asterisks]

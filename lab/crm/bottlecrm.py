@@ -153,7 +153,16 @@ class BottleCrm:
         self._process = process = start(
             [
                 *(str(_installed() / "bin/python"), "-m", "uvicorn", "crm.asgi:application"),
-                *("--host", LOOPBACK, "--port", str(self.port), "--log-level", "warning", "--lifespan", "off"),
+                *(
+                    "--host",
+                    LOOPBACK,
+                    "--port",
+                    str(self.port),
+                    "--log-level",
+                    "warning",
+                    "--lifespan",
+                    "off",
+                ),
             ],
             output=log,
             environment=_environment(self.directory, self.database_port),

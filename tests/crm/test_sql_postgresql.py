@@ -295,7 +295,9 @@ def test_a_query_that_answers_everybody_is_refused_and_its_answer_not_read(
 
 
 def test_a_number_that_comes_back_is_looked_at_again(server: Postgres, tmp_path: Path) -> None:
-    everybody = "SELECT n::text AS id, '+49 152 2889545' || n AS phone FROM generate_series(0, 9) n WHERE '' < :e164"
+    everybody = (
+        "SELECT n::text AS id, '+49 152 2889545' || n AS phone FROM generate_series(0, 9) n WHERE '' < :e164"
+    )
     with started(an_adapter(server, tmp_path, queries={"identify": everybody})) as adapter:
         assert [party.id for party in asked(adapter, "+4915228895456")] == ["6"]
 
