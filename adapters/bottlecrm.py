@@ -51,7 +51,7 @@ Rows = list[Any]
 
 @frozen
 class BottleCrmOptions:
-    """``url``: the API's address, without ``/api``; ``web``: the pages to which cards link; ``token``: one of a member."""
+    """``url``: the API's address, without ``/api``; ``web``: the pages', for links; ``token``: a member's own."""
 
     url: str
     token: Secret
@@ -220,7 +220,7 @@ class BottleCrmAdapter:
     async def note(self, party: PartyRef, text: str) -> Written:
         answer = await self._ask("POST", f"contacts/{self._id(party)}/", json={"comment": text})
         comments = _rows(_object(answer.expect(200, 201)), "comments")
-        mine = max(comments, key=lambda each: _text(each.get("commented_on")), default={})
+        mine: Mapping[str, Any] = max(comments, key=lambda each: _text(each.get("commented_on")), default={})
         return Written("comment", _text(mine.get("id")) or party.id, self._url(party.id))
 
     async def journal(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
