@@ -230,9 +230,12 @@ class MysqlConnection:
             try:
                 cursor.execute(_for_mysql(statement, values))
                 rows = _taken(cursor.fetchall_unbuffered(), limit)
-            except AdapterAnswerError:
-                # The rest of the answer is still on its way, and PyMySQL would read all of it.
-                self.usable = False
+            except BaseException as error:
+                # The rest of the answer may still be on its way, and PyMySQL's objects would read all of it.
+                self.usable = self.usable and not isinstance(error, AdapterAnswerError)
+                cast(Any, cursor).connection = None
+                if (rest := cast(Any, self._connection)._result) is not None:
+                    rest.unbuffered_active = False
                 raise
             cursor.close()
             return rows

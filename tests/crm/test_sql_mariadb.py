@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
 
-from adapters.base import Capability, ListedParty, NewTask, PartyRef, PartyType
-from adapters.conformance import AdapterConformance, Bench
+from adapters.base import (
+    AdapterAnswerError,
+    AdapterDenied,
+    AdapterTimeout,
+    Capability,
+    ListedParty,
+    NewTask,
+    Party,
+    PartyRef,
+    PartyType,
+)
+from adapters.conformance import AdapterConformance, Bench, a_context
+from adapters.sql import SqlAdapter
+from adapters.sql_options import SqlQueries
+from adapters.trial import eventually, in_reactor
+from cti.secret import Secret
 from lab.crm.mariadb import MariaDb
 from lab.ports import PortBlock
 from tests.crm.sql_bench import SCHEMAS, SqlBench, number, quoted, the_sample
@@ -179,3 +195,111 @@ class TestSuiteCrm(AdapterConformance):
 
     def crm(self) -> Bench:
         return self.bench
+
+
+# What MariaDB does of its own.
+
+
+def an_adapter(server: MariaDb, base: Path, identify: str, **changes: Any) -> SqlAdapter:
+    options = evolve(the_sample("sql-vtiger.yaml"), port=server.port, parts={}, keys={})
+    return SqlAdapter("crm", evolve(options, queries=SqlQueries(identify), **changes), a_context(base))
+
+
+def busy(server: MariaDb) -> int:
+    return int(
+        server.sql(
+            "SELECT count(*) FROM information_schema.processlist WHERE info LIKE 'SELECT count(*) AS id%'"
+        )
+    )
+
+
+# Sleeping alone would notice that nobody listens any more.
+ENDLESS = "SELECT count(*) AS id, :e164 AS phone FROM seq_1_to_100000000 AS a, seq_1_to_100000000 AS b"
+
+
+def ask(adapter: SqlAdapter) -> Sequence[Party]:
+    return in_reactor(adapter.identify, adapter._plan.parse("+442079460998"))
+
+
+def test_a_statement_that_takes_too_long_is_ended_in_the_server(server: MariaDb, tmp_path: Path) -> None:
+    adapter = an_adapter(server, tmp_path, ENDLESS, seconds=0.5, connections=1)
+    in_reactor(adapter.start)
+    try:
+        for _ in range(2):
+            with pytest.raises(AdapterTimeout):
+                ask(adapter)
+        eventually(lambda: busy(server) == 0, "nothing goes on in the server")
+        assert in_reactor(adapter.health).up
+    finally:
+        in_reactor(adapter.stop)
+
+
+def test_what_is_given_up_ends_in_the_server_too(server: MariaDb, tmp_path: Path) -> None:
+    adapter = an_adapter(server, tmp_path, ENDLESS, seconds=60.0)
+    in_reactor(adapter.start)
+    try:
+
+        async def begin() -> tuple[Deferred[Any]]:
+            number = adapter._plan.parse("+442079460998")
+            return (Deferred.fromCoroutine(adapter.identify(number)),)
+
+        (asking,) = in_reactor(begin)
+        eventually(lambda: busy(server) == 1, "the question reaches the server")
+
+        async def give_up() -> None:
+            asking.cancel()
+            with suppress(CancelledError):
+                await asking
+
+        in_reactor(give_up)
+        eventually(lambda: busy(server) == 0, "what nobody waits for is not done any more")
+    finally:
+        in_reactor(adapter.stop)
+
+
+def test_an_account_that_may_only_read_is_enough_and_a_wrong_password_is_denied(
+    server: MariaDb, tmp_path: Path
+) -> None:
+    identify = "SELECT contactid AS id, phone FROM vtiger_contactdetails WHERE phone = :e164"
+    reader = {"user": "cordboard_reader", "password": Secret("reads only")}
+    adapter = an_adapter(server, tmp_path, identify, **reader)
+    in_reactor(adapter.start)
+    try:
+        assert ask(adapter) == []
+    finally:
+        in_reactor(adapter.stop)
+    adapter = an_adapter(server, tmp_path, identify, **{**reader, "password": Secret("a wrong word")})
+    with pytest.raises(AdapterDenied) as refused:
+        in_reactor(adapter.start)
+    in_reactor(adapter.stop)
+    assert "a wrong word" not in str(refused.value)
+
+
+def test_a_query_that_reads_cannot_write(server: MariaDb, tmp_path: Path) -> None:
+    adapter = an_adapter(server, tmp_path, "UPDATE vtiger_crmentity_seq SET id = 0 WHERE :e164 <> ''")
+    in_reactor(adapter.start)
+    try:
+        with pytest.raises(AdapterAnswerError, match="READ ONLY"):
+            ask(adapter)
+    finally:
+        in_reactor(adapter.stop)
+
+
+def test_a_query_that_answers_everybody_is_refused_and_its_answer_not_read(
+    server: MariaDb, tmp_path: Path
+) -> None:
+    adapter = an_adapter(server, tmp_path, "SELECT seq AS id, :e164 AS phone FROM seq_1_to_50000000")
+    in_reactor(adapter.start)
+    try:
+        with pytest.raises(AdapterAnswerError, match="LIMIT"):
+            ask(adapter)
+        assert in_reactor(adapter.health).up
+    finally:
+        in_reactor(adapter.stop)
+
+
+def test_a_broken_query_is_told_of_in_the_databases_own_words(server: MariaDb, tmp_path: Path) -> None:
+    adapter = an_adapter(server, tmp_path, "SELECT nme FROM vtiger_account WHERE :e164 <> ''")
+    with pytest.raises(AdapterAnswerError, match="query identify: Unknown column 'nme'"):
+        in_reactor(adapter.start)
+    in_reactor(adapter.stop)
