@@ -9,15 +9,16 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import pytest
 from attrs import define, field
+from twisted.internet.threads import deferToThread
 
 from adapters.base import ListedNumber, ListedParty, Party, PartyType
 from adapters.trial import in_reactor
@@ -31,6 +32,7 @@ from cti.secret import Secret
 from lab.crm.slapd import ldap_program
 from lab.ports import LOOPBACK
 
+T = TypeVar("T")
 PLAN = NumberPlan("DE")
 BASE = "ou=phonebook"
 DN = "cn=phones,ou=phonebook"
@@ -64,6 +66,37 @@ def an_index(directory: Path, parties: Sequence[ListedParty] = COMPANY) -> Phone
         builder.finish({"reading": index.reading, "mark": "", "listed": now, "changed": now})
         index.open(adapter)
     return index
+
+
+def beside(work: Callable[[], T]) -> T:
+    """What a phone, which waits, is told by the server in the reactor."""
+
+    async def waiting() -> T:
+        return await deferToThread(work)
+
+    return in_reactor(waiting)
+
+
+def ldapsearch(desk: Desk, dn: str, password: str, *arguments: str, program: str = "ldapsearch") -> str:
+    return beside(
+        lambda: ldap_program(program, f"ldap://{LOOPBACK}:{desk.ldap}", dn, password, *arguments)
+    )
+
+
+def says(port: int, *sent: bytes) -> list[bytes]:
+    """What a phone hears that sends this, each when it has been answered, until it is hung up on."""
+
+    def talk() -> list[bytes]:
+        heard = []
+        with socket.create_connection((LOOPBACK, port), timeout=20) as phone, suppress(OSError):
+            for each in sent:
+                phone.sendall(each)
+                if not (answer := phone.recv(65536)):
+                    break
+                heard.append(answer)
+        return heard
+
+    return beside(talk)
 
 
 @define
@@ -211,7 +244,14 @@ def test_an_entry_has_numbers_as_the_phone_dials_them(desks: Any) -> None:
 
 def test_a_number_with_the_prefix_that_was_dialled_is_found(desks: Any) -> None:
     assert desks(prefix="0").names("(telephoneNumber=0004420 7946 0123)") == ["Jörg Östermann"]
-    assert desks(prefix="7").names("(telephoneNumber=704066969-27)") == ["Greta Wolff"]
+    desk = desks(prefix="7")
+    assert desk.names("(telephoneNumber=704066969-27)") == ["Greta Wolff"]
+
+    async def by_number() -> list[str]:
+        # Without looking at everybody.
+        return [each.name for each in desk.book.by_number("704066969-27")]
+
+    assert in_reactor(by_number) == ["Greta Wolff"]
 
 
 def test_who_has_no_number_and_whose_adapter_is_left_out_is_not_in_the_book(desks: Any) -> None:
@@ -455,4 +495,12 @@ def test_a_request_with_a_long_body_is_hung_up_on(desks: Any) -> None:
 
 def test_a_name_in_a_large_book_is_found_wherever_it_stands(desks: Any) -> None:
     many = [a_party(str(n), f"Name {n:05} Common{n}", f"030 23125-{n % 1000:03}") for n in range(3000)]
-    assert desks(many).names("(sn=common2999*)") == ["Name 02999 Common2999"]
+    desk = desks(many)
+    for filter in (
+        "(sn=common2999*)",
+        "(&(cn=*mmon29*)(cn=*2999*))",
+        "(|(cn=*common2999)(o=nobody))",
+        "(&(objectClass=*)(!(!(sn=common2999))))",
+    ):
+        assert desk.names(filter) == ["Name 02999 Common2999"], filter
+    assert len(desk.find("(|(cn=*02999*)(telephoneNumber=03023125998))", "cn")) == 3
