@@ -483,4 +483,6 @@ def test_a_name_in_a_large_book_is_found_wherever_it_stands(desks: Any) -> None:
         "(&(objectClass=*)(!(!(sn=common2999))))",
     ):
         assert desk.names(filter) == ["Name 02999 Common2999"], filter
+    two = desk.names("(|(cn=*mmon2999)(cn=*mmon2998))")
+    assert two == ["Name 02998 Common2998", "Name 02999 Common2999"]
     assert len(desk.find("(|(cn=*02999*)(telephoneNumber=03023125998))", "cn")) == 3
