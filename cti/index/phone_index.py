@@ -101,6 +101,24 @@ class PhoneIndex:
         merged = heapq.merge(*pages, key=lambda each: (each[0][0], each[1], each[0][1]))
         return [(name, person) for _, name, person in merged][:limit]
 
+    def matching(
+        self, adapter: str, name: str, digits: str, after: tuple[str, int] | None, span: int
+    ) -> tuple[list[Person], tuple[str, int] | None]:
+        """Of an adapter's next `span` people, who has `name` in theirs and `digits` in a number; where to go on."""
+        part = self._parts.get(adapter)
+        if part is None:
+            return [], None
+        try:
+            return part.matching(name, digits, after, span)
+        except IndexDamaged as error:
+            self._drop(adapter, error)
+            return [], None
+
+    @property
+    def adapters(self) -> Sequence[str]:
+        """Whose parties are in it."""
+        return list(self._parts)
+
     def status(self) -> list[PartStatus]:
         return [
             PartStatus(

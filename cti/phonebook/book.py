@@ -19,10 +19,14 @@ from cti.numbers import Number, NumberKind, NumberPlan, as_dialled, is_mobile
 
 #: People that are read at once: some milliseconds, between which calls are answered.
 _PAGE: Final = 50
-#: People that one search looks at. Names that begin so are found without; this is for what stands within them.
+#: ... and that the index itself looks at.
+_SPAN: Final = 4000
+#: People that one search takes a look at; what the index sorts out does not count.
 SCANNED: Final = 20_000
 #: Numbers whose written form is kept: each costs some tens of microseconds.
 _NUMBERS: Final = 50_000
+#: Two numbers of which at least one is foreign anywhere.
+_FOREIGN: Final = ("+442079460123", "+493023125111")
 #: Fewest digits that are looked for as a whole number.
 _WHOLE: Final = 5
 
@@ -40,6 +44,13 @@ class Index(Protocol):
     def people(
         self, prefix: str = "", after: Place | None = None, limit: int = 100
     ) -> list[tuple[str, Person]]: ...
+
+    def matching(
+        self, adapter: str, name: str, digits: str, after: tuple[str, int] | None, span: int
+    ) -> tuple[list[Person], tuple[str, int] | None]: ...
+
+    @property
+    def adapters(self) -> Sequence[str]: ...
 
 
 @frozen
@@ -77,7 +88,25 @@ class Contact:
     @property
     def words(self) -> Sequence[str]:
         """The words of the name, as one looks them up."""
-        return _WORD.findall(sort_key(self.name))
+        return words_of(self.name)
+
+
+@frozen
+class Hint:
+    """What the index finds by itself of a search.
+
+    ``prefixes``: names that begin so come first; ``numbers``: a whole number; ``within``, ``digits``: what stands in
+    the name, and in a number, of everybody who fits.
+    """
+
+    prefixes: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    within: str = ""
+    digits: str = ""
+
+
+#: Nothing: everybody has to be looked at.
+NO_HINT: Final = Hint()
 
 
 class PhoneBook:
@@ -95,6 +124,12 @@ class PhoneBook:
         self._plan = plan
         self._reactor = reactor
         self._prefix = prefix
+        # What is dialled before a foreign number: 00, 011 or the like.
+        (self._abroad,) = {
+            dialled.removesuffix(foreign[1:])
+            for foreign in _FOREIGN
+            if (dialled := as_dialled(foreign, plan.region)).endswith(foreign[1:])
+        } - {""}
         self._number = lru_cache(_NUMBERS)(self._write_number)
         self._adapters = None if adapters is None else frozenset(adapters)
 
@@ -127,46 +162,57 @@ class PhoneBook:
         return list(found.values())
 
     async def search(
-        self,
-        fits: Callable[[Contact], bool],
-        limit: int,
-        *,
-        prefixes: Collection[str] = (),
-        numbers: Collection[str] = (),
+        self, fits: Callable[[Contact], bool], limit: int, *, hint: Hint = NO_HINT
     ) -> Sequence[Contact]:
-        """Who fits, at most ``limit``. ``prefixes`` and ``numbers`` are what is asked for, if anything that the
-        index finds by itself: who has such a number is all of the answer, and who begins so is its beginning.
+        """Who fits, at most ``limit``: who has one of the hint's numbers is all of the answer, else in the order of
+        names, but for those whose whole name begins with one of its prefixes: they come first.
         """
         found: dict[tuple[str, str, str], Contact] = {}
-        for number in numbers:
+        for number in hint.numbers:
             if sum(each.isdecimal() for each in number) >= _WHOLE:
                 found |= {each.key: each for each in self.by_number(number)}
         if found:
             return list(found.values())[:limit]
-        for prefix in prefixes:
-            await self._read(fits, limit, prefix, found)
-        await self._read(fits, limit, "", found)
-        return list(found.values())
+        for prefix in hint.prefixes:
+            first, _ = self.page(None, _PAGE, prefix)
+            found |= {each.key: each for each in first if fits(each)}
+        for adapter in self._index.adapters:
+            if self._adapters is None or adapter in self._adapters:
+                await self._scan(adapter, fits, limit, hint, found)
+        return list(found.values())[:limit]
 
-    async def _read(
+    async def _scan(
         self,
+        adapter: str,
         fits: Callable[[Contact], bool],
         limit: int,
-        prefix: str,
+        hint: Hint,
         found: dict[tuple[str, str, str], Contact],
     ) -> None:
-        after: Place | None = None
-        for _ in range(SCANNED // _PAGE):
-            if len(found) >= limit:
-                return
-            contacts, after = self.page(after, _PAGE, prefix)
-            for contact in contacts:
+        # Where the index cannot sort out by itself, each of them costs a hundred times as much.
+        narrow = bool(hint.within or hint.digits)
+        span, looked_at, digits = _SPAN if narrow else _PAGE, 0, self._within(hint.digits)
+        after: tuple[str, int] | None = None
+        while len(found) < limit and looked_at < SCANNED:
+            people, after = self._index.matching(adapter, hint.within, digits, after, span)
+            looked_at += len(people)
+            for person in people:
+                contact = self._contact(person)
                 if len(found) < limit and fits(contact):
                     found.setdefault(contact.key, contact)
             if after is None:
                 return
             # Others have their turn.
             await deferLater(self._reactor, 0)
+
+    def _within(self, text: str) -> str:
+        """Digits that are in each number with ``text``, whatever the form: without what a phone dials before them."""
+        digits = "".join(
+            each for each in text.removeprefix(self._prefix) if each.isdecimal() and each.isascii()
+        )
+        if digits.startswith(self._abroad):
+            return digits.removeprefix(self._abroad)
+        return digits[1:].lstrip("0")
 
     def _contact(self, person: Person) -> Contact:
         return self._of(person.party, tuple(each.e164 for each in person.numbers))
@@ -180,9 +226,13 @@ class PhoneBook:
 
 
 def has_word(contact: Contact, text: str) -> bool:
-    """Whether each word of ``text`` begins a word of the name or of the company."""
-    having = [*contact.words, *_WORD.findall(sort_key(contact.company))]
-    return all(any(word.startswith(each) for word in having) for each in _WORD.findall(sort_key(text)))
+    """Whether each word of ``text`` begins a word of the name."""
+    return all(any(word.startswith(each) for word in contact.words) for each in words_of(text))
+
+
+def words_of(text: str) -> Sequence[str]:
+    """The words that one looks for."""
+    return _WORD.findall(sort_key(text))
 
 
 def has_digits(contact: Contact, digits: str) -> bool:

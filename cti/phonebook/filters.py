@@ -13,7 +13,7 @@ from attrs import frozen
 from ldaptor.protocols import pureldap
 
 from cti.index.file import sort_key
-from cti.phonebook.book import Contact, forms
+from cti.phonebook.book import NO_HINT, Contact, Hint, forms
 
 #: What everybody in the book is to a phone.
 OBJECT_CLASSES: Final = ("top", "person", "organizationalPerson", "inetOrgPerson")
@@ -41,11 +41,10 @@ class FilterError(Exception):
 
 @frozen
 class Filter:
-    """``fits``: whether a contact is meant. ``prefixes``, ``numbers``: beginnings of names, and numbers, in it."""
+    """``fits``: whether a contact is meant; ``hint``: what the index finds by itself of it."""
 
     fits: Callable[[Contact], bool]
-    prefixes: tuple[str, ...] = ()
-    numbers: tuple[str, ...] = ()
+    hint: Hint = NO_HINT
 
 
 def understood(asked: Any, depth: int = DEPTH) -> Filter:
@@ -56,11 +55,7 @@ def understood(asked: Any, depth: int = DEPTH) -> Filter:
         case pureldap.LDAPFilter_and() | pureldap.LDAPFilter_or():
             parts = [understood(each, depth - 1) for each in asked]
             is_and = isinstance(asked, pureldap.LDAPFilter_and)
-            return Filter(
-                _all_of(parts) if is_and else _any_of(parts),
-                tuple(prefix for part in parts for prefix in part.prefixes),
-                tuple(number for part in parts for number in part.numbers),
-            )
+            return Filter(_all_of(parts) if is_and else _any_of(parts), _together(parts, is_and))
         case pureldap.LDAPFilter_not():
             part = understood(asked.value, depth - 1)
             return Filter(lambda contact: not part.fits(contact))
@@ -71,6 +66,23 @@ def understood(asked: Any, depth: int = DEPTH) -> Filter:
         case pureldap.LDAPFilter_substrings():
             return _substrings(asked)
     raise FilterError("a comparison that names and numbers do not have")
+
+
+def _together(parts: Sequence[Filter], is_and: bool) -> Hint:
+    hints = [part.hint for part in parts]
+    narrow = {(hint.within, hint.digits) for hint in hints}
+    if is_and:
+        within = next((hint.within for hint in hints if hint.within), "")
+        digits = next((hint.digits for hint in hints if hint.digits), "")
+    else:
+        # Only what is in all of them is in everybody who fits.
+        within, digits = narrow.pop() if len(narrow) == 1 else ("", "")
+    return Hint(
+        tuple(dict.fromkeys(prefix for hint in hints for prefix in hint.prefixes)),
+        tuple(dict.fromkeys(number for hint in hints for number in hint.numbers)),
+        within,
+        digits,
+    )
 
 
 def _substrings(asked: Any) -> Filter:
@@ -93,14 +105,16 @@ def _like(attribute: str, parts: Sequence[str], begins: bool, ends: bool) -> Fil
             lambda contact: any(
                 _has(form, digits, begins, ends) for each in contact.numbers for form in forms(each)
             ),
-            numbers=(number,) if number else (),
+            Hint(numbers=(number,) if number else (), digits=max(digits, key=len)),
         )
     wanted = [sort_key(part) for part in parts]
     if attribute in _NAMES or attribute in _COMPANY:
         # A phone that sends cn=wol* means Greta Wolff as well.
         return Filter(
             lambda contact: any(_has(value, wanted, begins, ends) for value in _values(contact, attribute)),
-            prefixes=(wanted[0],) if begins and attribute in _NAMES else (),
+            Hint(prefixes=(wanted[0],) if begins else (), within=max(wanted, key=len))
+            if attribute in _NAMES
+            else NO_HINT,
         )
     # Everybody in the book is a person to a phone.
     return Filter(_everybody if attribute == "objectclass" else _nobody)

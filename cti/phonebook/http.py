@@ -23,7 +23,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from cti.logs import get_logger
-from cti.phonebook.book import Contact, PhoneBook, Place, has_digits, has_word
+from cti.phonebook.book import Contact, Hint, PhoneBook, Place, has_digits, has_word, words_of
 from cti.phonebook.ldap_server import allowed
 from cti.phonebook.xml_books import (
     CISCO_ENTRIES,
@@ -209,11 +209,15 @@ class _Root(Resource):
         if any(each.isdecimal() for each in words) and not any(each.isalpha() for each in words):
             digits = "".join(each for each in words if each.isdecimal() or each == "+")
             found = await self._book.search(
-                lambda contact: has_digits(contact, digits), entries, numbers=(words,)
+                lambda contact: has_digits(contact, digits),
+                entries,
+                hint=Hint(numbers=(words,), digits=digits),
             )
         else:
             found = await self._book.search(
-                lambda contact: has_word(contact, words), entries, prefixes=(words,)
+                lambda contact: has_word(contact, words),
+                entries,
+                hint=Hint(prefixes=(words,), within=max(words_of(words), key=len, default="")),
             )
         return _cut(found, entries), None
 

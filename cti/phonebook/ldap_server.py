@@ -272,9 +272,7 @@ class LdapPhone(Protocol):
         end = limit
         if paged is not None:
             end = min(start + min(size or limit, limit), PAGED_LIMIT)
-        found = await self._server.book.search(
-            wanted.fits, end + 1, prefixes=wanted.prefixes, numbers=wanted.numbers
-        )
+        found = await self._server.book.search(wanted.fits, end + 1, hint=wanted.hint)
         for contact in found[start:end]:
             self._send(message.id, self._entry(contact, request.attributes))
         more = len(found) > end

@@ -9,15 +9,16 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import pytest
 from attrs import define, field
+from twisted.internet.threads import deferToThread
 
 from adapters.base import ListedNumber, ListedParty, Party, PartyType
 from adapters.trial import in_reactor
@@ -31,6 +32,7 @@ from cti.secret import Secret
 from lab.crm.slapd import ldap_program
 from lab.ports import LOOPBACK
 
+T = TypeVar("T")
 PLAN = NumberPlan("DE")
 BASE = "ou=phonebook"
 DN = "cn=phones,ou=phonebook"
@@ -66,6 +68,35 @@ def an_index(directory: Path, parties: Sequence[ListedParty] = COMPANY) -> Phone
     return index
 
 
+def beside(work: Callable[[], T]) -> T:
+    """What a phone, which waits, is told by the server in the reactor."""
+
+    async def waiting() -> T:
+        return await deferToThread(work)
+
+    return in_reactor(waiting)
+
+
+def ldap(*arguments: str) -> str:
+    return beside(lambda: ldap_program(*arguments))
+
+
+def says(port: int, *sent: bytes) -> list[bytes]:
+    """What a phone hears that sends this, each when it has been answered, until it is hung up on."""
+
+    def talk() -> list[bytes]:
+        heard = []
+        with socket.create_connection((LOOPBACK, port), timeout=20) as phone, suppress(ConnectionError):
+            for each in sent:
+                phone.sendall(each)
+                if not (answer := phone.recv(65536)):
+                    break
+                heard.append(answer)
+        return heard
+
+    return beside(talk)
+
+
 @define
 class Desk:
     """The phonebook on both of its ports, in the reactor that runs beside the test."""
@@ -95,7 +126,7 @@ class Desk:
     def find(self, filter: str, *attributes: str, options: Sequence[str] = ()) -> list[dict[str, list[str]]]:
         """What ldapsearch finds; a size limit that was met is fine."""
         try:
-            text = ldap_program(
+            text = ldap(
                 "ldapsearch",
                 f"ldap://{LOOPBACK}:{self.ldap}",
                 DN,
@@ -116,9 +147,14 @@ class Desk:
 
     def fetch(self, path: str, method: str = "GET") -> tuple[bytes, dict[str, str]]:
         url = path if path.startswith("http:") else f"http://{LOOPBACK}:{self.http}/phonebook/{path}"
-        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=30) as answer:
-            assert answer.headers["Content-Type"] == "text/xml; charset=utf-8"
-            return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
+
+        def asked() -> tuple[bytes, dict[str, str]]:
+            with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=30) as answer:
+                return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
+
+        body, headers = beside(asked)
+        assert headers["content-type"] == "text/xml; charset=utf-8"
+        return body, headers
 
 
 def ldif_entry(block: str) -> dict[str, list[str]]:
@@ -211,7 +247,14 @@ def test_an_entry_has_numbers_as_the_phone_dials_them(desks: Any) -> None:
 
 def test_a_number_with_the_prefix_that_was_dialled_is_found(desks: Any) -> None:
     assert desks(prefix="0").names("(telephoneNumber=0004420 7946 0123)") == ["Jörg Östermann"]
-    assert desks(prefix="7").names("(telephoneNumber=704066969-27)") == ["Greta Wolff"]
+    desk = desks(prefix="7")
+    assert desk.names("(telephoneNumber=704066969-27)") == ["Greta Wolff"]
+
+    async def by_number() -> list[str]:
+        # Without looking at everybody.
+        return [each.name for each in desk.book.by_number("704066969-27")]
+
+    assert in_reactor(by_number) == ["Greta Wolff"]
 
 
 def test_who_has_no_number_and_whose_adapter_is_left_out_is_not_in_the_book(desks: Any) -> None:
@@ -227,7 +270,7 @@ def test_an_answer_has_no_more_than_the_limit_and_says_so(desks: Any) -> None:
     many = [a_party(str(n), f"Name {n:03}", f"030 23125-{n:03}") for n in range(250)]
     desk = desks(many, limit=100)
     with pytest.raises(subprocess.CalledProcessError) as told:
-        ldap_program(
+        ldap(
             "ldapsearch",
             f"ldap://{LOOPBACK}:{desk.ldap}",
             DN,
@@ -254,23 +297,21 @@ def test_nobody_reads_without_the_password(desks: Any) -> None:
         (DN, "", 49),
     ):
         with pytest.raises(subprocess.CalledProcessError) as told:
-            ldap_program("ldapsearch", f"ldap://{LOOPBACK}:{desk.ldap}", dn, password, "-b", BASE, "(cn=*)")
+            ldap("ldapsearch", f"ldap://{LOOPBACK}:{desk.ldap}", dn, password, "-b", BASE, "(cn=*)")
         assert told.value.returncode == code
         assert "Greta" not in told.value.stdout
 
 
 def test_anybody_reads_where_that_is_configured(desks: Any) -> None:
     desk = desks(anonymous=True)
-    found = ldap_program(
-        "ldapsearch", f"ldap://{LOOPBACK}:{desk.ldap}", "", "", "-LLL", "-b", BASE, "(sn=wolff)"
-    )
+    found = ldap("ldapsearch", f"ldap://{LOOPBACK}:{desk.ldap}", "", "", "-LLL", "-b", BASE, "(sn=wolff)")
     assert "cn: Greta Wolff" in found
 
 
 def test_an_address_that_is_not_allowed_gets_nothing(desks: Any) -> None:
     desk = desks(allow=(ip_network("192.0.2.0/24"),), anonymous=True)
     with pytest.raises(subprocess.CalledProcessError) as told:
-        ldap_program("ldapsearch", f"ldap://{LOOPBACK}:{desk.ldap}", "", "", "-b", BASE, "(cn=*)")
+        ldap("ldapsearch", f"ldap://{LOOPBACK}:{desk.ldap}", "", "", "-b", BASE, "(cn=*)")
     assert "contact" in told.value.stderr.lower()
     with pytest.raises(urllib.error.HTTPError) as refused:
         desk.fetch("open/yealink.xml")
@@ -280,9 +321,7 @@ def test_an_address_that_is_not_allowed_gets_nothing(desks: Any) -> None:
 def test_nothing_is_written(desks: Any) -> None:
     desk = desks()
     with pytest.raises(subprocess.CalledProcessError) as told:
-        ldap_program(
-            "ldapdelete", f"ldap://{LOOPBACK}:{desk.ldap}", DN, PASSWORD, f"uid=crm-contact-1,{BASE}"
-        )
+        ldap("ldapdelete", f"ldap://{LOOPBACK}:{desk.ldap}", DN, PASSWORD, f"uid=crm-contact-1,{BASE}")
     assert told.value.returncode == 53
     assert desk.names("(sn=wolff)") == ["Greta Wolff"]
 
@@ -302,10 +341,7 @@ def test_nothing_is_written(desks: Any) -> None:
 )
 def test_what_is_no_request_ends_the_connection_and_nothing_else(desks: Any, sent: bytes) -> None:
     desk = desks()
-    with socket.create_connection((LOOPBACK, desk.ldap), timeout=20) as phone:
-        phone.sendall(sent)
-        with suppress(ConnectionResetError):
-            assert phone.recv(1000) == b""
+    assert says(desk.ldap, sent) == []
     assert desk.names("(sn=wolff)") == ["Greta Wolff"]
 
 
@@ -313,17 +349,7 @@ def test_wrong_passwords_are_answered_slowly_and_only_a_few(desks: Any) -> None:
     desk = desks()
     bind = b"\x30\x1e\x02\x01\x01\x60\x19\x02\x01\x03\x04\x0c" + b"cn=x,ou=book" + b"\x80\x06" + b"wrong!"
     began = time.monotonic()
-    with socket.create_connection((LOOPBACK, desk.ldap), timeout=30) as phone:
-        answers = 0
-        try:
-            while True:
-                phone.sendall(bind)
-                if not phone.recv(1000):
-                    break
-                answers += 1
-        except (ConnectionResetError, BrokenPipeError):
-            pass
-    assert answers == 3
+    assert len(says(desk.ldap, *[bind] * 9)) == 3
     assert time.monotonic() - began > 2.5
 
 
@@ -435,11 +461,7 @@ def test_who_does_not_know_the_word_in_the_path_gets_nothing(desks: Any, path: s
 
 def test_an_address_in_a_page_is_never_made_of_a_strange_host_name(desks: Any) -> None:
     desk = desks()
-    with socket.create_connection((LOOPBACK, desk.http), timeout=20) as phone:
-        phone.sendall(b'GET /phonebook/open/cisco.xml HTTP/1.0\r\nHost: evil"><x>\r\n\r\n')
-        answer = b""
-        while chunk := phone.recv(4096):
-            answer += chunk
+    (answer,) = says(desk.http, b'GET /phonebook/open/cisco.xml HTTP/1.0\r\nHost: evil"><x>\r\n\r\n', b"\r\n")
     assert b"evil" not in answer
     assert f"http://{LOOPBACK}:{desk.http}/phonebook/open/cisco.xml".encode() in answer
 
@@ -447,12 +469,20 @@ def test_an_address_in_a_page_is_never_made_of_a_strange_host_name(desks: Any) -
 def test_a_request_with_a_long_body_is_hung_up_on(desks: Any) -> None:
     desk = desks()
     for length in (b"content-length: 1000000000", b"transfer-encoding: chunked"):
-        with socket.create_connection((LOOPBACK, desk.http), timeout=20) as phone:
-            phone.sendall(b"POST /phonebook/open/tbook.xml HTTP/1.1\r\nhost: x\r\n" + length + b"\r\n\r\n")
-            with suppress(ConnectionResetError):
-                assert phone.recv(1000) == b""
+        request = b"POST /phonebook/open/tbook.xml HTTP/1.1\r\nhost: x\r\n" + length + b"\r\n\r\n"
+        assert says(desk.http, request) == []
 
 
 def test_a_name_in_a_large_book_is_found_wherever_it_stands(desks: Any) -> None:
     many = [a_party(str(n), f"Name {n:05} Common{n}", f"030 23125-{n % 1000:03}") for n in range(3000)]
-    assert desks(many).names("(sn=common2999*)") == ["Name 02999 Common2999"]
+    desk = desks(many)
+    for filter in (
+        "(sn=common2999*)",
+        "(&(cn=*mmon29*)(cn=*2999*))",
+        "(|(cn=*common2999)(o=nobody))",
+        "(&(objectClass=*)(!(!(sn=common2999))))",
+    ):
+        assert desk.names(filter) == ["Name 02999 Common2999"], filter
+    two = desk.names("(|(cn=*mmon2999)(cn=*mmon2998))")
+    assert two == ["Name 02998 Common2998", "Name 02999 Common2999"]
+    assert len(desk.find("(|(cn=*02999*)(telephoneNumber=03023125998))", "cn")) == 3
