@@ -17,6 +17,8 @@ class DelayedCall(Protocol):
 
     def active(self) -> bool: ...
 
+    def reset(self, seconds: float, /) -> None: ...
+
 
 class Clock(Protocol):
     """Time (IReactorTime): `seconds` is Unix time with a real reactor."""

@@ -13,7 +13,7 @@ from cti.commands.configuration import configuration
 from cti.commands.output import say, write_json, write_table
 from cti.commands.running import run
 from cti.index.feed import Feed, lists
-from cti.index.file import IndexDamaged
+from cti.index.file import IndexFailed
 from cti.index.phone_index import PhoneIndex
 from cti.service import make_adapters
 from cti.settings import Settings
@@ -67,7 +67,7 @@ def rebuild_index(arguments: Namespace) -> int:
 
     try:
         parties, numbers = run(rebuilt)
-    except (AdapterError, IndexDamaged, TimeoutError) as error:
+    except (AdapterError, IndexFailed, TimeoutError) as error:
         raise CommandFailed(
             f"the index of {name} stays as it is: {error or 'the CRM took too long'}"
         ) from error

@@ -23,7 +23,7 @@ from adapters.base import (
     ListedParty,
     MarkLost,
 )
-from cti.index.file import IndexBuilder, IndexDamaged, IndexFile, Row
+from cti.index.file import IndexBuilder, IndexDamaged, IndexFailed, IndexFile, Row
 from cti.index.phone_index import PhoneIndex
 from cti.logs import get_logger
 from cti.reactors import Clock, DelayedCall
@@ -102,34 +102,42 @@ class Feed:
     async def once(self) -> float:
         """Bring the part in step now; the seconds after which that is to be done again.
 
-        Raises `AdapterError`, `IndexDamaged`.
+        Raises `AdapterError`, `IndexFailed`.
         """
-        part = self._index.open(self._adapter.name)
-        settings = self._settings
-        now = self._clock.seconds()
-        if part is None:
-            await self.read_list()
-        elif isinstance(self._adapter, IChanging) and Capability.CHANGES in self._adapter.capabilities:
-            mark = part.about.get("mark")
-            if not mark or now - float(part.about["listed"]) >= settings.full_seconds:
-                await self.read_list()
-            else:
-                try:
-                    await self._read_changes(self._adapter, part, mark)
-                except MarkLost:
-                    log.info("the CRM does not know any more what has changed", adapter=self._adapter.name)
-                    await self.read_list()
-            return settings.changes_seconds
-        else:
-            due = float(part.about["listed"]) + settings.list_seconds - now
-            if due > 0:
-                return due
-            await self.read_list()
-        can_tell = Capability.CHANGES in self._adapter.capabilities
-        return settings.changes_seconds if can_tell else settings.list_seconds
+        adapter, settings = self._adapter, self._settings
+        part = self._index.open(adapter.name)
+        due = 0.0
+        if part is not None:
+            told = await self._told_changes(part)
+            every = settings.full_seconds if told else settings.list_seconds
+            if told is not None:
+                due = float(part.about["listed"]) + every - self._clock.seconds()
+        if part is None or due <= 0:
+            part = await self.read_list()
+            due = settings.list_seconds
+        return settings.changes_seconds if self._mark(part) else due
+
+    def _mark(self, part: IndexFile) -> str | None:
+        """From where the CRM can tell what has changed; None if it never could."""
+        return part.about.get("mark") if Capability.CHANGES in self._adapter.capabilities else None
+
+    async def _told_changes(self, part: IndexFile) -> bool | None:
+        """Take over what the CRM says has changed. False: it never could say that; None: it no longer can.
+
+        Before the list, if that is due as well: a CRM whose list fails, or has shrunk, may still tell this.
+        """
+        adapter, mark = self._adapter, self._mark(part)
+        if mark is None or not isinstance(adapter, IChanging):
+            return False
+        try:
+            await self._read_changes(adapter, part, mark)
+        except MarkLost:
+            log.info("the CRM does not know any more what has changed", adapter=adapter.name)
+            return None
+        return True
 
     async def read_list(self, *, although_shrunk: bool = False) -> IndexFile:
-        """Everybody anew. Raises `AdapterError`, `IndexDamaged`."""
+        """Everybody anew. Raises `AdapterError`, `IndexFailed`."""
         adapter, index = self._adapter, self._index
         began = self._clock.seconds()
         before = index.part(adapter.name)
@@ -179,7 +187,11 @@ class Feed:
             began = self._clock.seconds()
             page = await self._within(PAGE_SECONDS, adapter.changes(mark))
             about = {"mark": page.mark, "changed": repr(began)}
-            await self._in_thread(self._take, part, page.parties, page.gone, about)
+            try:
+                await self._in_thread(self._take, part, page.parties, page.gone, about)
+            except IndexDamaged as error:
+                self._index.drop(adapter.name, error)
+                raise
             if not page.more:
                 return
             if page.mark == mark:
@@ -201,13 +213,21 @@ class Feed:
             rows.append(Row.of(listed, self._index.plan))
         return rows
 
+    def wake(self) -> None:
+        """What there was is thrown away: begin at once, whatever the pause."""
+        if self._pausing is not None and self._pausing.active():
+            self._pausing.reset(0)
+
     async def _run(self) -> None:
         failures = 0
         while not self._stopped:
             try:
                 pause = await self.once()
                 failures = 0
-            except (AdapterError, IndexDamaged) as error:
+            except Exception as error:
+                # An adapter that breaks its promises, or a full disk, is tried again like a CRM that is down.
+                if isinstance(error, CancelledError):
+                    raise
                 failures += 1
                 pause = min(_FIRST_PAUSE * 2.0 ** (failures - 1), _LONGEST_PAUSE)
                 if isinstance(error, AdapterBusy) and error.retry_after is not None:
@@ -216,7 +236,7 @@ class Feed:
                 tell(
                     "the phone index is not in step with the CRM",
                     adapter=self._adapter.name,
-                    why=f"{type(error).__name__}: {error}",
+                    why=_fit_for_a_log(error),
                     again_in=round(pause),
                 )
             # Servers that started together need not ask together.
@@ -224,10 +244,11 @@ class Feed:
 
     async def _pause(self, seconds: float) -> None:
         over: Deferred[None] = Deferred()
-        delayed = self._clock.callLater(seconds, over.callback, None)
+        self._pausing = delayed = self._clock.callLater(seconds, over.callback, None)
         try:
             await over
         finally:
+            self._pausing = None
             if delayed.active():
                 delayed.cancel()
 
@@ -247,6 +268,12 @@ class Feed:
             )
 
 
+def _fit_for_a_log(error: Exception) -> str:
+    """What went wrong. Not an exception's text, which may quote a person; only ours promises not to."""
+    kind = type(error).__name__
+    return f"{kind}: {error}" if isinstance(error, AdapterError | IndexFailed) else kind
+
+
 async def _awaited(question: Awaitable[_T]) -> _T:
     return await question
 
@@ -262,6 +289,11 @@ class Feeds:
         self._in_thread = in_thread
         self._settings = settings
         self._feeds: dict[str, Feed] = {}
+        index.on_dropped(self._dropped)
+
+    def _dropped(self, adapter: str) -> None:
+        if adapter in self._feeds:
+            self._feeds[adapter].wake()
 
     def open(self, adapters: Iterable[IAdapter]) -> None:
         """Use what is there of these, before any of them has started; what there is of others, no more. Blocks."""

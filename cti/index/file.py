@@ -64,11 +64,19 @@ _NEXT: Final = "SELECT sort, key FROM party WHERE (sort, key) > (?1, ?2) ORDER B
 _KNOWN: Final = "SELECT key, numbers FROM party WHERE type = ? AND id = ?"
 _ADD: Final = "INSERT INTO party (type, id, sort, body, numbers) VALUES (?, ?, ?, ?, ?)"
 _UPDATE: Final = "UPDATE party SET sort = ?, body = ?, numbers = ? WHERE key = ?"
+#: Of a damaged file, SQLite notices only what breaks its own order; the rest is what its rows are read by.
+_WRONG: Final = (sqlite3.Error, ValueError, TypeError, KeyError)
+#: What every whole file says of itself in figures.
+_COUNTED: Final = ("parties", "numbers", "listed", "changed")
 _ABOUT: Final = "INSERT OR REPLACE INTO about (name, value) VALUES (?, ?)"
 
 
-class IndexDamaged(Exception):
-    """A part of the index cannot be read or written; it is made anew."""
+class IndexFailed(Exception):
+    """A part of the index cannot be read or written now: the disk is full, the file somebody else's."""
+
+
+class IndexDamaged(IndexFailed):
+    """What is in a part of the index makes no sense; it is made anew."""
 
 
 @frozen
@@ -138,7 +146,7 @@ class IndexFile:
     """A whole part, to look into and to bring up to date. Reading is for the reactor, writing for one thread."""
 
     def __init__(self, path: Path, adapter: str) -> None:
-        """Raises `IndexDamaged` for what is no whole part of the index of this layout."""
+        """Raises `IndexFailed`, `IndexDamaged` for what is no whole part of the index of this layout."""
         self.path = path
         self._adapter = adapter
         try:
@@ -146,12 +154,13 @@ class IndexFile:
             self._reader.execute("PRAGMA query_only = 1")
             _check(self._reader)
             about = dict(self._reader.execute("SELECT name, value FROM about"))
-        except sqlite3.Error as error:
-            raise IndexDamaged(f"{path.name} cannot be read: {error}") from error
-        if about.get("whole") != "1":
-            raise IndexDamaged(f"{path.name} was never finished")
+            if about.get("whole") != "1" or not all(float(about[name]) >= 0 for name in _COUNTED):
+                raise ValueError("never finished")
+        except _WRONG as error:
+            raise _failed(error, f"{path.name} cannot be read") from error
         self._about: dict[str, str] = about
         self._writer: sqlite3.Connection | None = None
+        self._closed = False
 
     @property
     def about(self) -> Mapping[str, str]:
@@ -159,11 +168,11 @@ class IndexFile:
         return self._about
 
     def find(self, e164: str) -> list[Party]:
-        """Who has this number. Raises `IndexDamaged`."""
+        """Who has this number. Raises `IndexFailed`."""
         return self._found(_BY_NUMBER, e164, "number")
 
     def find_by_stem(self, e164: str, own: frozenset[str]) -> list[Party]:
-        """The companies whose switchboard has the longest stem of this number. Raises `IndexDamaged`."""
+        """The companies whose switchboard has the longest stem of this number. Raises `IndexFailed`."""
         for stem in stems(e164, own):
             found = self._found(_BY_STEM, stem, "stem")
             if found:
@@ -171,29 +180,29 @@ class IndexFile:
         return []
 
     def people(self, prefix: str, after: tuple[str, int] | None, limit: int) -> list[Person]:
-        """Those with a number whose name begins so, in the order of names. Raises `IndexDamaged`."""
+        """Those with a number whose name begins so, in the order of names. Raises `IndexFailed`."""
         start = sort_key(prefix)
         sort, key = after or ("", -1)
         try:
             rows = self._reader.execute(_PEOPLE, (sort, key, start, f"{start}\U0010ffff", limit)).fetchall()
-        except sqlite3.Error as error:
-            raise IndexDamaged(f"{self.path.name} cannot be read: {error}") from error
-        return self._people(rows)
+            return self._people(rows)
+        except _WRONG as error:
+            raise _failed(error, f"{self.path.name} cannot be read") from error
 
     def matching(
         self, name: str, digits: str, after: tuple[str, int] | None, span: int
     ) -> tuple[list[Person], tuple[str, int] | None]:
         """Of the next `span` people in the order of names, who has `name` in theirs, and `digits` in a number.
 
-        And where to go on, None at the end. Half a microsecond for each of them. Raises `IndexDamaged`.
+        And where to go on, None at the end. Half a microsecond for each of them. Raises `IndexFailed`.
         """
         sort, key = after or ("", -1)
         try:
             rows = self._reader.execute(_MATCHING, (sort, key, span, sort_key(name), digits)).fetchall()
             following = self._reader.execute(_NEXT, (sort, key, span - 1)).fetchone()
-        except sqlite3.Error as error:
-            raise IndexDamaged(f"{self.path.name} cannot be read: {error}") from error
-        return self._people(rows), following
+            return self._people(rows), following
+        except _WRONG as error:
+            raise _failed(error, f"{self.path.name} cannot be read") from error
 
     def _people(self, rows: Sequence[Any]) -> list[Person]:
         return [
@@ -206,8 +215,11 @@ class IndexFile:
         ]
 
     def update(self, rows: Iterable[Row], gone: Iterable[PartyRef], about: Mapping[str, str]) -> None:
-        """Take changes in, all or none of them, with the mark up to which they go. Blocks; raises `IndexDamaged`."""
+        """Take changes in, all or none of them, with the mark up to which they go. Blocks; raises `IndexFailed`."""
         try:
+            if self._closed:
+                # To open what was thrown away would make an empty file of its name.
+                raise IndexFailed(f"{self.path.name} is not in use any more")
             if self._writer is None:
                 self._writer = _open(self.path, _WRITE_WAIT_MS)
             with _transaction(self._writer) as connection:
@@ -221,10 +233,11 @@ class IndexFile:
                 changed = {**self._about, **about, "parties": str(parties), "numbers": str(numbers)}
                 connection.executemany(_ABOUT, changed.items())
             self._about = changed
-        except sqlite3.Error as error:
-            raise IndexDamaged(f"{self.path.name} cannot be written: {error}") from error
+        except _WRONG as error:
+            raise _failed(error, f"{self.path.name} cannot be written") from error
 
     def close(self) -> None:
+        self._closed = True
         for connection in (self._writer, self._reader):
             if connection is not None:
                 connection.close()
@@ -233,9 +246,9 @@ class IndexFile:
     def _found(self, statement: str, e164: str, match: str) -> list[Party]:
         try:
             rows = self._reader.execute(statement, (int(e164[1:]), FOUND_LIMIT)).fetchall()
-        except sqlite3.Error as error:
-            raise IndexDamaged(f"{self.path.name} cannot be read: {error}") from error
-        return [self._party(type, id, body, match) for type, id, body in rows]
+            return [self._party(type, id, body, match) for type, id, body in rows]
+        except _WRONG as error:
+            raise _failed(error, f"{self.path.name} cannot be read") from error
 
     def _party(self, type: str, id: str, body: bytes, match: str) -> Party:
         name, company, url, owner, tier, language, tags, organisation, balance, dunning = orjson.loads(body)
@@ -258,7 +271,7 @@ class IndexFile:
 
 
 class IndexBuilder:
-    """A part that is being made, beside the one that is in use. For one thread; blocks; raises `IndexDamaged`.
+    """A part that is being made, beside the one that is in use. For one thread; blocks; raises `IndexFailed`.
 
     Nothing is sorted before all of it is there: ten million numbers in the order of a CRM's list would each be
     looked up in a tree that fits no cache.
@@ -267,11 +280,11 @@ class IndexBuilder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._unfinished = path.with_suffix(".building")
-        self._unfinished.unlink(missing_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.parties = 0
         self._key = 0
         with _reported(path):
+            self._unfinished.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = _open(self._unfinished, _WRITE_WAIT_MS)
             connection = self._connection
             # Half a file is thrown away, so nothing of it has to survive.
@@ -336,6 +349,14 @@ class IndexBuilder:
         remove(self._unfinished)
 
 
+def _failed(error: Exception, what: str) -> IndexFailed:
+    """SQLite says with an OperationalError what may be well again: a full disk, a lock, no permission."""
+    if isinstance(error, sqlite3.OperationalError):
+        return IndexFailed(f"{what}: {error}")
+    # What stands in a damaged row may be somebody's name.
+    return IndexDamaged(f"{what}: {error if isinstance(error, sqlite3.Error) else type(error).__name__}")
+
+
 def remove(path: Path) -> None:
     """Take a file of the index away, with what SQLite has beside it."""
     for each in (path, *(path.with_name(path.name + more) for more in ("-wal", "-shm", "-journal"))):
@@ -376,7 +397,7 @@ def _reported(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise IndexDamaged(f"{path.name} cannot be made: {error}") from error
+        raise IndexFailed(f"{path.name} cannot be made: {error}") from error
 
 
 def _put(connection: sqlite3.Connection, row: Row) -> tuple[int, int]:

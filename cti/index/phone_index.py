@@ -12,7 +12,7 @@ from typing import Final
 from attrs import frozen
 
 from adapters.base import Party
-from cti.index.file import IndexDamaged, IndexFile, Person, remove
+from cti.index.file import IndexDamaged, IndexFailed, IndexFile, Person, remove
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind, NumberPlan
 
@@ -49,6 +49,11 @@ class PhoneIndex:
         self.own = own
         self._now = now
         self._parts: dict[str, IndexFile] = {}
+        self._tell: Callable[[str], None] = lambda _: None
+
+    def on_dropped(self, tell: Callable[[str], None]) -> None:
+        """Told whose part turned out to be damaged while it was looked into."""
+        self._tell = tell
 
     @property
     def reading(self) -> str:
@@ -69,8 +74,8 @@ class PhoneIndex:
                 continue
             try:
                 found += part.find(number.e164) or part.find_by_stem(number.e164, self.own)
-            except IndexDamaged as error:
-                self._drop(name, error)
+            except IndexFailed as error:
+                self.drop(name, error)
         return found
 
     def covers(self, adapter: str) -> bool:
@@ -94,8 +99,8 @@ class PhoneIndex:
         for name in list(self._parts):
             try:
                 page = self._parts[name].people(prefix, (after or {}).get(name), limit)
-            except IndexDamaged as error:
-                self._drop(name, error)
+            except IndexFailed as error:
+                self.drop(name, error)
             else:
                 pages.append([(person.place, name, person) for person in page])
         merged = heapq.merge(*pages, key=lambda each: (each[0][0], each[1], each[0][1]))
@@ -110,8 +115,8 @@ class PhoneIndex:
             return [], None
         try:
             return part.matching(name, digits, after, span)
-        except IndexDamaged as error:
-            self._drop(adapter, error)
+        except IndexFailed as error:
+            self.drop(adapter, error)
             return [], None
 
     @property
@@ -150,6 +155,9 @@ class PhoneIndex:
                     log.warning("a part of the phone index is thrown away", adapter=adapter, why=str(error))
                     remove(path)
                     continue
+                except IndexFailed as error:
+                    log.warning("a part of the phone index cannot be used", adapter=adapter, why=str(error))
+                    continue
                 if newer.about.get("reading") != self.reading:
                     log.info(
                         "the phone index is made anew: numbers are read another way now", adapter=adapter
@@ -163,7 +171,7 @@ class PhoneIndex:
                 break
         part = self._parts.get(adapter)
         for path in self._files(adapter):
-            if part is None or path < part.path:
+            if part is not None and path < part.path:
                 remove(path)
         if current is None:
             self._remove_unfinished(adapter)
@@ -190,8 +198,12 @@ class PhoneIndex:
     def _files(self, adapter: str) -> list[Path]:
         return [path for path in self.directory.glob("*.db") if path.name.rsplit(".", 2)[0] == adapter]
 
-    def _drop(self, adapter: str, error: IndexDamaged) -> None:
-        part = self._parts.pop(adapter)
+    def drop(self, adapter: str, error: IndexFailed) -> None:
+        """This part cannot be used: throw it away, and have it made anew."""
+        part = self._parts.pop(adapter, None)
+        if part is None:
+            return
         log.error("a part of the phone index is thrown away and made anew", adapter=adapter, why=str(error))
         part.close()
         remove(part.path)
+        self._tell(adapter)

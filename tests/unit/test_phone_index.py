@@ -1,12 +1,14 @@
 """The phone index: what is listed is found, what changes is taken over, and nothing that goes wrong empties it."""
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from adapters.base import (
     PartyRef,
 )
 from cti.index.feed import Feed, Feeds, FeedSettings, Shrunk
-from cti.index.file import IndexBuilder, Row
+from cti.index.file import IndexBuilder, IndexDamaged, IndexFailed, Row
 from cti.index.phone_index import PhoneIndex
 from cti.numbers import NumberPlan
 
@@ -308,6 +310,121 @@ def test_a_page_that_never_comes_is_given_up(tmp_path: Path) -> None:
     assert "within 60 s" in str(failure.value)
 
 
+def test_who_could_tell_changes_but_gave_no_mark_is_listed_each_hour(tmp_path: Path) -> None:
+    class Unmarked(Crm):
+        async def list(self, after: str | None) -> ListPage:
+            page = await super().list(after)
+            return ListPage(page.parties, page.after)
+
+    bench = Bench(tmp_path, Unmarked(JANA))
+    assert bench.feeds() == 3600.0
+    bench.clock.advance(30)
+    assert bench.feeds() == 3570.0
+    assert bench.crm.lists == 1
+
+
+def test_changes_are_taken_over_also_while_the_daily_list_is_refused(tmp_path: Path) -> None:
+    numbers = [f"+49171392000{number:02d}" for number in range(50)]
+    bench = Bench(tmp_path, Crm(*(listed(number, number) for number in numbers)))
+    bench.feeds()
+    bench.crm.parties = []
+    bench.crm.puts(listed("8", "015254599371"))
+    bench.clock.advance(86_401)
+
+    with pytest.raises(Shrunk):
+        bench.feeds()
+
+    assert bench.finds("015254599371") == [("8", "number")]
+    assert bench.finds(numbers[49]) == [(numbers[49], "number")]
+
+
+@pytest.mark.parametrize("seed", range(0, 40, 3))
+def test_bytes_that_a_disk_has_lost_never_break_a_lookup_and_are_made_anew(tmp_path: Path, seed: int) -> None:
+    numbers = [f"+4917139200{number:02d}" for number in range(100)]
+    crm = Crm(*(listed(number, number, name=f"Person {number}") for number in numbers), page=100)
+    bench = Bench(tmp_path, crm)
+    bench.feeds()
+    bench.index.close()
+    (path,) = bench.directory.glob("*.db")
+    dice, content = random.Random(seed), bytearray(path.read_bytes())
+    for _ in range(seed * 3 + 1):
+        place = dice.randrange(len(content))
+        content[place : place + 8] = dice.randbytes(8)
+    path.write_bytes(content[: path.stat().st_size])
+    bench.open()
+    bench.index.open("crm")
+
+    for number in numbers:
+        bench.finds(number)
+    bench.index.people(limit=1000)
+
+    for _ in range(3):
+        bench.clock.advance(86_401)
+        with suppress(IndexDamaged):
+            bench.feeds()
+    assert [bench.finds(number) for number in numbers] == [[(number, "number")] for number in numbers]
+
+
+def test_a_row_that_makes_no_sense_is_nobody_and_has_the_part_made_anew_at_once(tmp_path: Path) -> None:
+    crm, clock = Crm(JANA, can_tell=False), Clock()
+    index = PhoneIndex(tmp_path, PLAN, OWN, clock.seconds)
+    feeds = Feeds(index, clock, at_once)
+    done(feeds.begin(crm))
+    spoilt(tmp_path)
+
+    assert not index.lookup(PLAN.parse("015228817386"))
+    assert not index.covers("crm")
+    clock.advance(0)
+
+    assert [party.id for party in index.lookup(PLAN.parse("015228817386"))] == ["1"]
+    assert crm.lists == 2
+    done(feeds.stop())
+
+
+def test_changes_that_a_damaged_part_cannot_take_have_it_made_anew(bench: Bench) -> None:
+    spoilt(bench.directory)
+    bench.crm.puts(listed("1", "+4915228895456"))
+    with pytest.raises(IndexDamaged) as raised:
+        bench.feeds()
+    assert "Jana" not in str(raised.value)
+
+    bench.feeds()
+
+    assert bench.finds("015228895456") == [("1", "number")]
+    assert bench.crm.lists == 2
+
+
+def spoilt(directory: Path) -> None:
+    """What SQLite takes for whole, and no row of ours is."""
+    (path,) = directory.glob("*.db")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE party SET body = x'5b5b', numbers = x'4a616e61'")
+    connection.close()
+
+
+def test_a_part_that_somebody_else_holds_is_not_thrown_away(bench: Bench) -> None:
+    bench.index.close()
+    (path,) = bench.directory.glob("*.db")
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    bench.open()
+    assert bench.index.open("crm") is None
+    holder.close()
+
+    assert bench.index.open("crm") is not None
+    assert bench.finds("015228817386") == [("1", "number"), ("4", "number")]
+
+
+def test_what_is_thrown_away_takes_no_more_changes(bench: Bench) -> None:
+    part = bench.index.part("crm")
+    assert part is not None
+    bench.index.drop("crm", IndexDamaged("it makes no sense"))
+    with pytest.raises(IndexFailed, match="not in use any more"):
+        part.update([Row.of(JANA, PLAN)], [], {"mark": "1"})
+    assert not list(bench.directory.iterdir())
+
+
 @pytest.mark.parametrize("damage", ["text", "half", "other", "layout"])
 def test_a_damaged_file_is_thrown_away_and_made_anew(bench: Bench, damage: str) -> None:
     bench.index.close()
@@ -380,12 +497,15 @@ def test_a_command_s_newer_part_is_taken_over_by_the_running_server(bench: Bench
     assert len(list(bench.directory.glob("*.db"))) == 1
 
 
-def test_feeds_begin_again_after_trouble_and_stop_for_good(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "trouble", [AdapterUnavailable("down"), KeyError("phone of Jana"), OSError(28, "full")]
+)
+def test_feeds_begin_again_after_any_trouble_and_stop_for_good(tmp_path: Path, trouble: Exception) -> None:
     crm, clock = Crm(JANA), Clock()
     clock.advance(1_000_000)
     index = PhoneIndex(tmp_path, PLAN, OWN, clock.seconds)
     feeds = Feeds(index, clock, at_once)
-    crm.trouble = AdapterUnavailable("down")
+    crm.trouble = trouble
     done(feeds.begin(crm))
     assert not index.covers("crm")
 
