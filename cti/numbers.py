@@ -505,7 +505,11 @@ def _e164(text: str, region: str | None, believable: Callable[[PhoneNumber], boo
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
         return None
-    return phonenumbers.format_number(number, PhoneNumberFormat.E164) if believable(number) else None
+    if not believable(number):
+        return None
+    e164 = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+    # Of many zeros in a row the library takes one away each time; a key has to be its own key.
+    return _e164(e164, None, believable) if number.italian_leading_zero and e164 != text else e164
 
 
 def _is_possible(number: PhoneNumber) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 import phonenumbers
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 from phonenumbers import PhoneNumber, PhoneNumberFormat, PhoneNumberType
 
 from adapters.base import ListedNumber, ListedParty, Party
@@ -275,6 +275,7 @@ WRITTEN: Final = st.one_of(
 )
 
 
+@example("+49000000", "DE")
 @given(WRITTEN, st.sampled_from(["DE", "AT", "US", "IT", "RU", "MX", "AR", "BR", "GB", "ES", "KI"]))
 def test_a_key_is_its_own_key(written: str, region: str) -> None:
     plan = plan_of(region)
