@@ -77,7 +77,11 @@ class BottleCrmAdapter:
         self._web = (options.web or options.url).rstrip("/")
         tls = TlsOptions.from_file(context.base / options.ca_file) if options.ca_file else None
         self._http = HttpClient(
-            context.reactor, hosts=[options.url], limits=Limits(seconds=options.seconds), tls=tls
+            context.reactor,
+            hosts=[options.url],
+            limits=Limits(seconds=options.seconds),
+            tls=tls,
+            trace=context.trace,
         )
 
     @property

@@ -140,6 +140,7 @@ class CardDavAdapter:
         self._plan = context.plan
         self._own = context.own
         self._reactor: Any = context.reactor
+        self._trace = context.trace
         self._http: HttpClient | None = None
         self._base = unquote(urlsplit(options.url).path) or "/"
         self._books: Sequence[str] | None = None
@@ -175,6 +176,7 @@ class CardDavAdapter:
             hosts=[options.url],
             limits=Limits(seconds=options.seconds, body=_BODY),
             tls=None if options.ca_file is None else TlsOptions.from_file(options.ca_file),
+            trace=self._trace,
         )
         # Read in good time, so that the first caller does not wait for the whole address book.
         self._begin_sync()

@@ -97,7 +97,11 @@ class TrytonAdapter:
         self._web = f"{(options.web or options.url).rstrip('/')}/#{quote(options.database, safe='')}"
         tls = TlsOptions.from_file(context.base / options.ca_file) if options.ca_file else None
         http = HttpClient(
-            context.reactor, hosts=[options.url], limits=Limits(seconds=options.seconds), tls=tls
+            context.reactor,
+            hosts=[options.url],
+            limits=Limits(seconds=options.seconds),
+            tls=tls,
+            trace=context.trace,
         )
         self._rpc = _Rpc(http, options)
 

@@ -1,9 +1,10 @@
 """Pages of the book as the XML of each maker of phones; pure.
 
-The elements are those of the makers' documentation: Cisco, "Cisco Unified IP Phone Services Application Development
-Notes" (CiscoIPPhoneDirectory has 32 entries at most; CiscoIPPhoneMenu, CiscoIPPhoneInput); Yealink, "XML Browser
-Developer's Guide" and the templates of its remote phone book; Snom, "XML Minibrowser" and "Remote XML Directory"
-(tbook, version 2.0); Grandstream, "GXP Series: XML Phonebook Guide" (AddressBook).
+The elements are those of the makers' documentation, Yealink's and Snom's menus as seen in use: Cisco, "Cisco Unified
+IP Phone Services Application Development Notes" (CiscoIPPhoneDirectory has 32 entries at most; CiscoIPPhoneMenu,
+CiscoIPPhoneInput); Yealink, "XML Browser Developer's Guide" and the templates of its remote phone book; Snom, "XML
+Minibrowser" and "Remote XML Directory" (tbook, version 2.0); Grandstream, "GXP Series: XML Phonebook Guide"
+(AddressBook).
 """
 
 from __future__ import annotations
