@@ -6,8 +6,8 @@ id to it (`get_logger(__name__).bind(call=id)`), is up to those who log.
 
 import re
 import sys
-from collections.abc import Mapping, MutableMapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import lru_cache
@@ -102,6 +102,20 @@ def configure(
         logger_factory=lambda *_: _Lines(out),
         cache_logger_on_first_use=False,
     )
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Only warnings, and to stderr: for a command, whose stdout is for what was asked."""
+    before = structlog.get_config() if structlog.is_configured() else None
+    configure(level="warning", format="console")
+    try:
+        yield
+    finally:
+        if before is None:
+            structlog.reset_defaults()
+        else:
+            structlog.configure(**before)
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from cti.logs import aside
+
 T = TypeVar("T")
 
 
@@ -15,12 +17,13 @@ def run(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
 
     running: Any = reactor
     results: list[Any] = []
-    done = Deferred.fromCoroutine(work(running)).addBoth(results.append)
-    if not results:
-        done.addBoth(lambda _: running.stop())
-        running.run()
+    with aside():
+        done = Deferred.fromCoroutine(work(running)).addBoth(results.append)
         if not results:
-            raise KeyboardInterrupt
+            done.addBoth(lambda _: running.stop())
+            running.run()
+            if not results:
+                raise KeyboardInterrupt
     if isinstance(results[0], Failure):
         results[0].raiseException()
     result: T = results[0]

@@ -586,7 +586,7 @@ def test_numbers_are_put_into_one_form_where_there_is_no_doubt_and_only_when_tol
 
 def test_the_index_is_read_anew_and_tells_what_it_knows(known: Company) -> None:
     assert known.json("index", "status") == {"index": []}
-    known.apart("index", "rebuild", "directory")
+    assert known.apart("index", "rebuild", "directory") == ""
     assert "are in the index" in known.remarks
     (part,) = known.json("index", "status")["index"]
     assert (part["adapter"], part["numbers"] > 0, part["age"] < 60) == ("directory", True, True)
