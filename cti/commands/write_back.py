@@ -178,11 +178,17 @@ async def _all(writer: INumberWriter, plan: NumberPlan, arguments: Namespace, re
         for listed in page.parties:
             for number in listed.numbers:
                 each = rewrite(listed, number, plan, arguments.form, arguments.national)
-                if each is not None and each.new is not None and arguments.apply:
-                    each = await _applied(writer, each, each.new)
-                    await deferLater(reactor, 1 / arguments.per_second)
-                if each is not None:
+                if each is None:
+                    continue
+                if each.new is None or not arguments.apply:
                     found.append(each)
+                    continue
+                try:
+                    found.append(await _applied(writer, each, each.new))
+                except AdapterError as error:
+                    # What was changed until now is told all the same.
+                    return [*found, _with(each, Outcome.REFUSED, f"{error}; nothing was tried after this")]
+                await deferLater(reactor, 1 / arguments.per_second)
         if page.after is None or page.after in seen:
             return found
         after = page.after
