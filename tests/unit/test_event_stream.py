@@ -447,7 +447,7 @@ class SlowReader(Protocol):
 class OverSockets(TestCase):
     """The same over loopback, with a real transport's buffers."""
 
-    timeout = 20
+    timeout = 120
 
     async def wait_until(self, true: Any) -> None:
         while not true():
