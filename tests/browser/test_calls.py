@@ -206,6 +206,28 @@ def test_what_can_be_done_with_a_call_is_what_the_server_says(house: House, tmp_
         desk.finishes()
 
 
+def test_who_goes_elsewhere_while_a_call_is_finished_stays_there(house: House, tmp_path: Path) -> None:
+    with house.desk("anna", tmp_path) as desk:
+        house.rings()
+        desk.sees_card(status="ringing")
+        desk.answers()
+        desk.hangs_up()
+        desk.is_writing_up()
+        desk.says_it_was("Sold")
+        # The answer takes a while, as on a busy line.
+        desk.tab.evaluate(
+            "() => { const ask = window.fetch; window.fetch = async (...asked) => {"
+            " const answer = await ask(...asked);"
+            " if (String(asked[0]).endsWith('/wrap_up')) await new Promise((go) => setTimeout(go, 800));"
+            " return answer; }; }"
+        )
+        desk.finishes()
+        desk.goes_to("missed")
+        expect(desk.at("missed")).to_be_visible()
+        desk.tab.wait_for_timeout(1500)
+        expect(desk.at("missed")).to_be_visible()
+
+
 def test_a_call_that_nobody_wrote_up_in_time_waits_in_the_worklist(house: House, tmp_path: Path) -> None:
     # What the service refuses.
     with house.desk("anna", tmp_path, expects=["wrap_up.*409", "409.*wrap_up"]) as desk:

@@ -193,11 +193,12 @@ export function extend(app, each) {
 }
 
 export function finish(app, each) {
+  const from = location.hash;
   return app.run(async () => {
     await app.drafts.flush();
     await app.ask("POST", `calls/${encodeURIComponent(each.call.id)}/wrap_up`, { body: { finish: true } });
     app.say(t("wrap.finished"));
-    app.go("#/");
+    app.goFrom(from, "#/");
     app.reread();
   });
 }

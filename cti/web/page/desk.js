@@ -109,6 +109,11 @@ const app = {
     setTimeout(() => note.remove(), 8000);
   },
 
+  /** Go there, unless whoever asked for something has gone elsewhere while it was done; `from` is where they were. */
+  goFrom(from, hash) {
+    if (location.hash === from) app.go(hash);
+  },
+
   go(hash) {
     if (location.hash === hash) render();
     else location.hash = hash;
@@ -166,10 +171,11 @@ const app = {
     if (app.dialling) return false;
     app.dialling = true;
     render();
+    const from = location.hash;
     const done = await app.run(async () => {
       await ask("POST", "calls", { body: { to }, key: newKey(), patience: 30_000 });
       app.say(t("dial.ringing"));
-      app.go("#/");
+      app.goFrom(from, "#/");
       line.reread();
     });
     app.dialling = false;

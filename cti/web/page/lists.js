@@ -118,9 +118,10 @@ function change(app, item, changes) {
 }
 
 function callBack(app, item) {
+  const from = location.hash;
   return app.run(async () => {
     await app.ask("POST", `callbacks/${encodeURIComponent(item.id)}/dial`, { patience: 30_000 });
-    app.go("#/");
+    app.goFrom(from, "#/");
     app.reread();
   });
 }
