@@ -32,13 +32,13 @@ from adapters.base import (
     LastContact,
     Party,
     PartyRef,
-    PartyType,
     Task,
 )
 from adapters.directory_records import RECORDS, Record
 from adapters.party import (
     APPOINTMENTS_LIMIT,
     CASES_LIMIT,
+    COMPANIES,
     CONTACTS_LIMIT,
     TASKS_LIMIT,
     bounded_word,
@@ -69,7 +69,7 @@ _PLAIN = f"SELECT {', '.join(f'party.{name}' for name in _COLUMNS.split(', '))},
 _FOUND = f"{_PLAIN}, party.more"
 _NUMBER_OF_PARTY = "FROM number JOIN party ON party.key = number.party"
 _LOOKUP = f"{_FOUND} {_NUMBER_OF_PARTY} WHERE number.e164 = ? LIMIT ?"
-_COMPANIES = (PartyType.ORGANISATION.value, PartyType.PARTNER.value, PartyType.SUPPLIER.value)
+_COMPANIES = tuple(sorted(each.value for each in COMPANIES))
 _LOOKUP_STEMS = f"""
 {_FOUND}, number.raw, number.e164 {_NUMBER_OF_PARTY}
 WHERE number.e164 IN ({{}}) AND party.type IN (?, ?, ?) LIMIT ?
