@@ -4,18 +4,17 @@ A list is read beside the part that is in use, and replaces it when all of it is
 """
 
 import random
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError as DeferredTimeout
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from adapters.base import (
     AdapterAnswerError,
     AdapterBusy,
     AdapterError,
-    AdapterTimeout,
     Capability,
     IAdapter,
     IChanging,
@@ -23,6 +22,7 @@ from adapters.base import (
     ListedParty,
     MarkLost,
 )
+from adapters.deadline import within
 from cti.index.file import IndexBuilder, IndexDamaged, IndexFailed, IndexFile, Row
 from cti.index.phone_index import PhoneIndex
 from cti.logs import get_logger
@@ -30,7 +30,6 @@ from cti.reactors import Clock, DelayedCall
 
 log = get_logger("cti.index")
 
-_T = TypeVar("_T")
 #: Runs a function that blocks where it holds nobody up.
 InThread = Callable[..., "Deferred[Any]"]
 
@@ -145,7 +144,7 @@ class Feed:
         try:
             mark, after, seen = None, None, set[str]()
             while True:
-                page = await self._within(PAGE_SECONDS, adapter.list(after))
+                page = await within(self._clock, PAGE_SECONDS, adapter.list(after), "the list")
                 if after is None:
                     mark = page.mark
                 await self._in_thread(self._add, builder, page.parties)
@@ -185,7 +184,7 @@ class Feed:
     async def _read_changes(self, adapter: IChanging, part: IndexFile, mark: str) -> None:
         while True:
             began = self._clock.seconds()
-            page = await self._within(PAGE_SECONDS, adapter.changes(mark))
+            page = await within(self._clock, PAGE_SECONDS, adapter.changes(mark), "the list")
             about = {"mark": page.mark, "changed": repr(began)}
             try:
                 await self._in_thread(self._take, part, page.parties, page.gone, about)
@@ -252,13 +251,6 @@ class Feed:
             if delayed.active():
                 delayed.cancel()
 
-    async def _within(self, seconds: float, question: Awaitable[_T]) -> _T:
-        asked: Deferred[_T] = Deferred.fromCoroutine(_awaited(question))
-        try:
-            return await asked.addTimeout(seconds, self._clock)  # type: ignore[arg-type]
-        except DeferredTimeout as error:
-            raise AdapterTimeout(f"no page of the list within {seconds:g} s") from error
-
     def _ended(self, failure: Failure) -> None:
         if not isinstance(failure.value, CancelledError):
             log.error(
@@ -272,10 +264,6 @@ def _fit_for_a_log(error: Exception) -> str:
     """What went wrong. Not an exception's text, which may quote a person; only ours promises not to."""
     kind = type(error).__name__
     return f"{kind}: {error}" if isinstance(error, AdapterError | IndexFailed) else kind
-
-
-async def _awaited(question: Awaitable[_T]) -> _T:
-    return await question
 
 
 class Feeds:
