@@ -3,7 +3,7 @@
 import time
 from argparse import Namespace
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError, succeed
 
@@ -11,15 +11,13 @@ from adapters.base import AdapterError, Capability, ILister
 from cti.commands import CommandFailed, WrongUse
 from cti.commands.configuration import configuration
 from cti.commands.output import say, write_json, write_table
-from cti.commands.running import run
+from cti.commands.running import run, started
 from cti.index.feed import Feed, lists
 from cti.index.file import IndexFailed
 from cti.index.phone_index import PhoneIndex
 from cti.service import make_adapters
 from cti.settings import Settings
 from routing.words import unknown
-
-_START_SECONDS: Final = 10.0
 
 
 def open_index(settings: Settings) -> PhoneIndex:
@@ -60,10 +58,8 @@ def rebuild_index(arguments: Namespace) -> int:
         if lister is None:
             able = [each for each, adapter in adapters.items() if Capability.LIST in adapter.capabilities]
             raise WrongUse(unknown("adapter that can list its parties", name, able))
-        try:
+        async with started(lister, reactor):
             return await _rebuilt(lister, settings, reactor)
-        finally:
-            await lister.stop()
 
     try:
         parties, numbers = run(rebuilt)
@@ -76,7 +72,6 @@ def rebuild_index(arguments: Namespace) -> int:
 
 
 async def _rebuilt(lister: ILister, settings: Settings, reactor: Any) -> tuple[int, int]:
-    await Deferred.fromCoroutine(lister.start()).addTimeout(_START_SECONDS, reactor)
     index = PhoneIndex(settings.index.directory, settings.plan, settings.own_numbers, reactor.seconds)
     try:
         feed = Feed(lister, index, reactor, _here)

@@ -27,13 +27,12 @@ from adapters.base import (
 from cti.commands import CommandFailed, WrongUse
 from cti.commands.configuration import configuration
 from cti.commands.output import printable, say, write_json, write_table
-from cti.commands.running import run
+from cti.commands.running import run, started
 from cti.index.feed import PAGE_SECONDS
 from cti.numbers import NumberPlan, display, stem_of_switchboard
 from cti.service import make_adapters
 from routing.words import unknown
 
-_START_SECONDS: Final = 10.0
 _SHOWN: Final = 1000
 #: The forms that can be asked for, each with an example.
 FORMS: Final[dict[str, str]] = {
@@ -130,11 +129,8 @@ def write_back(arguments: Namespace) -> int:
         if writer is None:
             able = [each for each, adapter in adapters.items() if _writer(adapter) is not None]
             raise WrongUse(unknown("adapter that lets numbers be rewritten", name, able))
-        try:
-            await Deferred.fromCoroutine(writer.start()).addTimeout(_START_SECONDS, reactor)
+        async with started(writer, reactor):
             return await _all(writer, settings.plan, arguments, reactor)
-        finally:
-            await writer.stop()
 
     try:
         found = run(written)
