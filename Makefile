@@ -8,7 +8,7 @@ PY := .venv/bin/python
 export ASTERISK
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench bench-asterisk bench-desktop fuzz clean
+.PHONY: help venv demo test lint bench bench-asterisk bench-desktop bench-store fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -48,6 +48,10 @@ bench-identify: venv ## ten million numbers in the phone index, and adapters tha
 
 bench-desktop: venv ## 5,000 event streams at once, a restart under them, and cards painted in a browser
 	@$(PY) -m tests.bench.desktop
+
+# Some twenty minutes, and 10 GB of disk while it runs.
+bench-store: venv ## the central log on SQLite and PostgreSQL: writing, event streams, pages of ten million calls
+	@$(PY) -m tests.bench.store
 
 # atheris is not among what the tests need: it exists for fewer machines and versions of Python.
 fuzz: venv ## both parsers fed with bytes that find new ways through them, for SECONDS=600

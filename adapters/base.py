@@ -320,8 +320,9 @@ class JournalState(StrEnum):
 class JournalEntry:
     """A call as the CRM is to have it, whole: each entry replaces what was written of the call before.
 
-    ``key`` is the call's id, and the key by which a repeated write is told from a new one. ``number`` is the other
-    side's, E.164 or empty; ``user`` the CRM's user who talked or should have. Seconds in ``duration`` (all of it) and
+    ``key`` is the call's id, and the key by which a repeated write is told from a new one. ``party``: whose it is;
+    ``was``: whose it was said to be before, if that was somebody else. ``number`` is the other side's, E.164 or
+    empty; ``user`` the CRM's user who talked or should have. Seconds in ``duration`` (all of it) and
     ``talk``. ``subject`` and ``text`` are ready for people to read; ``disposition`` is how it came out, in the
     company's words; ``recording`` an address.
     """
@@ -332,6 +333,7 @@ class JournalEntry:
     started: datetime
     ended: datetime | None = None
     party: PartyRef | None = None
+    was: PartyRef | None = None
     number: str = ""
     user: str | None = None
     duration: float = 0.0
@@ -348,13 +350,36 @@ class IJournal(IAdapter, Protocol):
 
     @property
     def journals_early(self) -> bool:
-        """Whether it takes a call that is not over yet; else it is told of each call once, at its end."""
+        """Whether it takes a call that is not over yet; else it is told of each call only at its end."""
+
+    @property
+    def journals_changes(self) -> bool:
+        """Whether it takes notes and the like that come after the end; else it is told of each call once."""
+
+    @property
+    def journals_by_key(self) -> bool:
+        """Whether the CRM itself makes a record of the same key only once, however close the requests for it are.
+
+        Else what an earlier try made can only be searched for, and only once that try is certainly over: its
+        ``journal`` is not called again before.
+        """
+
+    @property
+    def journals_unknown(self) -> bool:
+        """Whether it takes calls without a party."""
 
     async def journal(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
         """Write the call, or bring up to date what was ``written`` of it before; answers all that is there now.
 
-        Called again with the same entry until it returns, also when an earlier answer was lost: by ``entry.key``
-        it finds what an earlier try made, and makes nothing twice. Raises ``AdapterError``.
+        With ``entry.was`` the call becomes another party's. Called again with the same entry until it returns, also
+        when an earlier answer was lost: by ``entry.key`` it finds what an earlier try made, and makes nothing twice.
+        Raises ``AdapterError``.
+        """
+
+    async def withdraw(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        """The call was with none of the CRM's parties after all: remove what was ``written``; answers what stays.
+
+        Also what an earlier try made whose answer was lost, and nothing if it is gone. Raises ``AdapterError``.
         """
 
 

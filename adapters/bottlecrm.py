@@ -67,6 +67,10 @@ class BottleCrmAdapter:
     """One organisation, with the rights of the member whose token it is."""
 
     options_class: ClassVar[type[BottleCrmOptions]] = BottleCrmOptions
+    journals_early: ClassVar[bool] = True
+    journals_changes: ClassVar[bool] = True
+    journals_by_key: ClassVar[bool] = False
+    journals_unknown: ClassVar[bool] = False
 
     def __init__(self, name: str, options: BottleCrmOptions, context: AdapterContext) -> None:
         self._name = name
@@ -102,10 +106,6 @@ class BottleCrmAdapter:
                 Capability.NOTE,
             }
         )
-
-    @property
-    def journals_early(self) -> bool:
-        return True
 
     async def start(self) -> None:
         await self._contacts({}, 1)
@@ -232,29 +232,45 @@ class BottleCrmAdapter:
         if entry.party is None:
             raise AdapterAnswerError("a call is noted on a contact, and this one has none")
         contact = self._id(entry.party)
-        last = f"[{entry.key}]"
+        if entry.was is not None:
+            # An interaction stays on its contact.
+            written = await self.withdraw(entry, written)
+        text = "\n".join(line for line in (entry.text, entry.recording, f"[{entry.key}]") if line)
         values = {
             "direction": "outbound" if entry.direction == "outbound" else "inbound",
             "occurred_at": entry.started.astimezone(UTC).isoformat(),
             "duration_seconds": round(entry.talk),
             "outcome": _OUTCOMES.get(entry.state, "connected"),
             "subject": entry.subject[:_SUBJECT],
-            "body": f"{entry.text}\n{last}".strip(),
+            "body": text,
         }
         id = next((each.id for each in written if each.type == "interaction"), None)
         if id is None:
-            earlier = await self._interactions(contact, _INTERACTIONS)
-            mine = (each for each in earlier if _text(each.get("body")).endswith(last))
-            id = next((_text(each.get("id")) for each in mine), None)
-        if id is None:
+            id = await self._interaction_of(entry.key, contact)
+        changed = None if id is None else await self._ask("PATCH", f"interactions/{id}/", json=values)
+        if id is None or changed is None or changed.status == 404:
             answer = await self._ask(
                 "POST", "interactions/", json={"kind": "call", "contact": contact, **values}
             )
             id = _text(_object(answer.expect(201)).get("id"))
         else:
-            (await self._ask("PATCH", f"interactions/{id}/", json=values)).expect(200)
-        result = Written("interaction", id, self._url(contact))
-        return [result, *(each for each in written if (each.type, each.id) != (result.type, result.id))]
+            changed.expect(200)
+        return [Written("interaction", id, self._url(contact))]
+
+    async def withdraw(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        id = next((each.id for each in written if each.type == "interaction"), None)
+        if id is None and entry.was is not None:
+            id = await self._interaction_of(entry.key, self._id(entry.was))
+        if id is not None:
+            answer = await self._ask("DELETE", f"interactions/{id}/")
+            if answer.status != 404:
+                answer.expect(200, 204)
+        return ()
+
+    async def _interaction_of(self, key: str, contact: str) -> str | None:
+        earlier = await self._interactions(contact, _INTERACTIONS)
+        mine = (each for each in earlier if _text(each.get("body")).endswith(f"[{key}]"))
+        return next((_text(each.get("id")) for each in mine), None)
 
     # Asking.
 

@@ -646,6 +646,59 @@ class AdapterConformance:
                     noted.text in record, f"a call's text is replaced by the newest, as text: not {record!r}"
                 )
 
+    @_checks(Capability.JOURNAL)
+    def test_a_call_becomes_another_partys(self) -> None:
+        with self.trial() as trial:
+            if not trial.bench.journals_of_parties:
+                return
+            ada, ben = trial.plant("Ada", _MOBILE), trial.plant("Ben", _OTHER)
+            before = [len(trial.bench.journaled(number)) for number in (_MOBILE, _OTHER)]
+            key = _a_key()
+            written = trial.journal(_an_entry(trial, ada, key))
+            entry = _an_entry(trial, ben, key, was=ada, number=_OTHER)
+
+            def records() -> list[int]:
+                return [
+                    len(trial.bench.journaled(number)) - earlier
+                    for number, earlier in zip((_MOBILE, _OTHER), before, strict=True)
+                ]
+
+            moved = trial.journal(entry, written)
+            require(records() == [0, 1], f"a call that is another party's is theirs alone: not {records()}")
+            trial.journal(entry, written)
+            require(
+                records() == [0, 1], "a call that is moved again, as an answer was lost, stays one record"
+            )
+            trial.journal(evolve(entry, was=None), moved)
+            require(records() == [0, 1], "a call that was moved can be changed")
+
+            key = _a_key()
+            trial.journal(_an_entry(trial, ada, key))
+            trial.journal(_an_entry(trial, ben, key, was=ada, number=_OTHER))
+            require(
+                records() == [0, 2], f"also if the answer to what was written first was lost: not {records()}"
+            )
+
+    @_checks(Capability.JOURNAL)
+    def test_a_call_that_was_with_nobody_is_taken_back(self) -> None:
+        with self.trial() as trial:
+            if not trial.bench.journals_of_parties:
+                return
+            ada = trial.plant("Ada", _MOBILE)
+            before = len(trial.bench.journaled(_MOBILE))
+            entry = _an_entry(trial, ada, _a_key())
+            gone = evolve(entry, party=None, was=ada)
+            written = trial.journal(entry)
+            for _ in range(2):
+                left = in_reactor(trial.adapter.withdraw, gone, written)
+                require(not left, "nothing stays of a call that is taken back")
+                require(
+                    self._journaled(trial, before) == 0, "a call that is taken back is not there any more"
+                )
+            trial.journal(entry)
+            in_reactor(trial.adapter.withdraw, gone, ())
+            require(self._journaled(trial, before) == 0, "what was written is found by the call's key")
+
     @staticmethod
     def _journaled(trial: Trial, before: int) -> int:
         return len(trial.bench.journaled(_MOBILE)) - before

@@ -88,6 +88,9 @@ class DirectoryAdapter:
     options_class: ClassVar[type[DirectoryOptions]] = DirectoryOptions
     capabilities: Final = frozenset(Capability)
     journals_early: Final = True
+    journals_changes: Final = True
+    journals_by_key: Final = True
+    journals_unknown: Final = True
 
     def __init__(self, name: str, options: DirectoryOptions, context: AdapterContext) -> None:
         self._name = name
@@ -180,6 +183,10 @@ class DirectoryAdapter:
     async def journal(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
         await self.apart(lambda directory: directory.put_activity(entry))
         return (Written("activity", entry.key),)
+
+    async def withdraw(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        await self.apart(lambda directory: directory.remove_activity(entry.key))
+        return ()
 
     async def note(self, party: PartyRef, text: str) -> Written:
         note = Note(new_id(), datetime.fromtimestamp(self._now(), UTC), text)

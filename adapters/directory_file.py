@@ -132,6 +132,18 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _OWNERS = "SELECT owner FROM party WHERE owner IS NOT NULL UNION SELECT user FROM task WHERE user IS NOT NULL LIMIT ?"
 _WORDS_LIMIT = 8
+#: What people write, and may name others in.
+_WRITTEN = (
+    ("party", "notes"),
+    ("party_case", "title"),
+    ("last_contact", "summary"),
+    ("appointment", "title"),
+    ("task", "title"),
+    ("task", "text"),
+    ("note", "text"),
+    ("activity", "subject"),
+    ("activity", "text"),
+)
 
 
 class DirectoryError(AdapterError):
@@ -220,6 +232,8 @@ class Directory:
             self._bring_up_to_date(connection)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = NORMAL")
+            # Who is removed is to be gone from the file, too.
+            connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
             connection.execute(f"PRAGMA busy_timeout = {_READ_WAIT_MS}")
@@ -440,6 +454,39 @@ class Directory:
             if entry is not None:
                 self._is_gone(entry.party.ref)
 
+    def names_of(self, numbers: Iterable[str], ids: Iterable[str]) -> set[str]:
+        """What those with these numbers or ids are called; of a number's companies, nothing."""
+        found = {
+            party.name for number in numbers for party in self.lookup(number) if party.type not in COMPANIES
+        }
+        return found | {party.name for party in map(self.by_id, ids) if party is not None}
+
+    def erase(self, numbers: Sequence[str], ids: Sequence[str], without: Callable[[str], str]) -> int:
+        """Remove who has one of these numbers or ids, and calls with those numbers; how many rows.
+
+        What is written of others is kept `without` them.
+        """
+        connection = self._open
+        connection.create_function("without", 1, without, deterministic=True)
+        with self.writing():
+            parties = {party.id for number in numbers for party in self.lookup(number)}
+            parties |= {id for id in ids if self.get(id) is not None}
+            removed = 0
+            for id in parties:
+                key = self._key(id)
+                removed += connection.execute("DELETE FROM activity WHERE party = ?", (key,)).rowcount
+                self.remove(id)
+            for number in numbers:
+                removed += connection.execute("DELETE FROM activity WHERE number = ?", (number,)).rowcount
+            for table, column in _WRITTEN:
+                removed += connection.execute(
+                    f"UPDATE {table} SET {column} = without({column}) WHERE {column} <> without({column})"
+                ).rowcount
+        # Words of who was removed stay among those of the others until these are sorted anew.
+        connection.execute("INSERT INTO party_words (party_words) VALUES ('rebuild')")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return removed + len(parties)
+
     def put_record(self, party_id: str, kind: str, record: Record) -> None:
         """Add one of the party's records, or replace the one with its id. Raises ``PartyUnknown``."""
         kept = RECORDS[kind]
@@ -522,6 +569,13 @@ class Directory:
             )
             if key is not None:
                 self._touch(key, more=True)
+
+    def remove_activity(self, key: str) -> None:
+        """The call was with nobody here. Nothing happens if it is not written."""
+        with self.writing():
+            row = self._open.execute("DELETE FROM activity WHERE key = ? RETURNING party", (key,)).fetchone()
+            if row is not None and row[0] is not None:
+                self._touch(row[0], more=True)
 
     def bulk_load(self, entries: Iterable[Entry]) -> int:
         """Add entries that are all new, in one transaction; how many. For first fills of up to millions.

@@ -24,7 +24,6 @@ from adapters.base import (
     AdapterDenied,
     AdapterError,
     AdapterHealth,
-    AdapterTimeout,
     AdapterUnavailable,
     Capability,
     CrmUser,
@@ -65,9 +64,6 @@ _PROBE_SECONDS: Final = 15.0
 _MOST_REQUESTS: Final = 20
 _MOST_RECORDS: Final = 1000
 _BUSY_SECONDS: Final = 1.0
-#: What a request may still do after we have given up waiting for it.
-_LOST_SECONDS: Final = 30.0
-_MOST_LOST: Final = 1000
 
 _SECTIONS: Final[Mapping[str, type[Any]]] = {
     "cases": Case,
@@ -167,7 +163,6 @@ class HttpAdapter:
         self._logging_in = DeferredLock()
         self._failed: AdapterError | None = None
         self._asked_at = 0.0
-        self._lost: dict[str, float] = {}
         if self._trace is not None:
             self._trace.hide(*(text for text in secrets.values() if text))
 
@@ -322,23 +317,45 @@ class HttpAdapter:
     def journals_early(self) -> bool:
         return self._description.journal is not None and self._description.journal.early
 
+    @property
+    def journals_changes(self) -> bool:
+        return self._description.journal is not None and bool(self._description.journal.update)
+
+    @property
+    def journals_by_key(self) -> bool:
+        return self._description.journal is not None and self._description.journal.by_key
+
+    @property
+    def journals_unknown(self) -> bool:
+        return self._description.journal is not None and self._description.journal.unknown
+
     async def journal(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
         writing = _needed(self._description.journal)
         context = self._entry(entry)
-        id_ = next((each.id for each in written if each.type == writing.type), None)
+        if entry.was is not None and not writing.moves:
+            written = await self.withdraw(entry, written)
+        id_ = await self._id_of(writing, context, written)
         if id_ is None:
-            self._wait_for_lost(entry.key)
-            id_ = await self._id_found(writing, context)
-        if id_ is not None:
-            context["written"] = {"id": id_}
-            context = await self._ran(writing.update, context)
-            return [self._written(writing, context, id_)]
-        try:
             return [await self._create(writing, context)]
-        except (AdapterTimeout, AdapterUnavailable) as error:
-            if not isinstance(error, AdapterBusy | AdapterDenied):
-                self._remember_lost(entry.key)
-            raise
+        context["written"] = {"id": id_}
+        context = await self._ran(writing.update, context)
+        return [self._written(writing, context, id_)]
+
+    async def withdraw(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        writing = _needed(self._description.journal)
+        if not writing.remove:
+            return written
+        context = self._entry(entry)
+        id_ = await self._id_of(writing, context, written)
+        if id_ is not None or not writing.find:
+            await self._ran(writing.remove, {**context, "written": {"id": id_}})
+        return ()
+
+    async def _id_of(self, writing: Writing, context: Context, written: Sequence[Written]) -> str | None:
+        """The record's, as it was told, or found by the call's key."""
+        return next((each.id for each in written if each.type == writing.type), None) or await self._id_found(
+            writing, context
+        )
 
     async def note(self, party: PartyRef, text: str) -> Written:
         writing = _needed(self._description.note)
@@ -367,18 +384,6 @@ class HttpAdapter:
         url = None if writing.url is None else writing.url.text(_public(context), self._words, _in_url)
         return Written(writing.type, id_, url)
 
-    def _wait_for_lost(self, key: str) -> None:
-        """What was sent and not answered may still be on its way; only later is it certain to be found."""
-        left = self._lost.get(key, 0.0) - self._reactor.seconds()
-        if left > 0:
-            raise AdapterBusy("an earlier try may still be on its way", left)
-        self._lost.pop(key, None)
-
-    def _remember_lost(self, key: str) -> None:
-        while len(self._lost) >= _MOST_LOST:
-            self._lost.pop(next(iter(self._lost)))
-        self._lost[key] = self._reactor.seconds() + _LOST_SECONDS
-
     def _entry(self, entry: JournalEntry) -> Context:
         ended = entry.ended
         return {
@@ -396,11 +401,14 @@ class HttpAdapter:
                 "user": entry.user,
                 "subject": entry.subject,
                 "text": entry.text,
+                # For CRMs that have no place of its own for the recording.
+                "whole": "\n".join(part for part in (entry.text, entry.recording) if part),
                 "disposition": entry.disposition or None,
                 "recording": entry.recording,
             },
             "number": self._number(entry.number) if entry.number else None,
             "party": None if entry.party is None else _as_json(entry.party),
+            "was": None if entry.was is None else _as_json(entry.was),
         }
 
     # Numbers.

@@ -147,7 +147,9 @@ class Keyed:
 class Writing:
     """How something is written: by ``create``, or, where ``find`` or an earlier time gave its id, by ``update``.
 
-    ``needs``: the setting without which it cannot be.
+    ``remove``: how it is taken back; ``moves``: ``update`` makes it another party's. ``by_key``: the CRM itself makes
+    one record of a key; ``unknown``: it takes calls without a party. ``needs``: the setting without which it cannot
+    be.
     """
 
     type: str
@@ -157,7 +159,11 @@ class Writing:
     find: tuple[Step, ...] = ()
     found: Expression | None = None
     update: tuple[Step, ...] = ()
+    remove: tuple[Step, ...] = ()
+    moves: bool = False
     early: bool = False
+    by_key: bool = False
+    unknown: bool = False
     needs: str | None = None
 
 
@@ -497,7 +503,7 @@ class _Reader:
             return None
         known = ["type", "create", "id", "url", "needs"]
         if what == "journal":
-            known += ["find", "found", "update", "early"]
+            known += ["find", "found", "update", "remove", "moves", "early", "by_key", "unknown"]
         section = self._file.section(place, known)
         id_ = self._words_of(section.need("id", "answer.id"), Expression)
         create = self._steps(section.need("create", "[{post: /calls, json: {…}}]"))
@@ -515,7 +521,11 @@ class _Reader:
             find=self._steps(find),
             found=found,
             update=self._steps(section.get("update")),
+            remove=self._steps(section.get("remove")),
+            moves=self._file.yes_or_no(section.get("moves"), False),
             early=self._file.yes_or_no(section.get("early"), False),
+            by_key=self._file.yes_or_no(section.get("by_key"), False),
+            unknown=self._file.yes_or_no(section.get("unknown"), False),
             needs=self._file.text(section.get("needs"), one_line=True),
         )
 

@@ -175,6 +175,9 @@ class OdooAdapter:
 
     options_class: ClassVar[type[OdooOptions]] = OdooOptions
     journals_early: ClassVar[bool] = True
+    journals_changes: ClassVar[bool] = True
+    journals_by_key: ClassVar[bool] = True
+    journals_unknown: ClassVar[bool] = False
 
     def __init__(self, name: str, options: OdooOptions, context: AdapterContext) -> None:
         self._name = name
@@ -672,15 +675,35 @@ class OdooAdapter:
         odoo = await self._odoo()
         place = written_to(entry.party) if entry.party is not None else None
         if place is None or place[0] not in odoo.numbers:
-            # It was nobody's here after all.
-            await self._remove(odoo, written)
-            return ()
+            raise AdapterAnswerError("a call is noted on somebody whom Odoo knows")
+        if entry.was is not None:
+            written = await self._known_of(odoo, entry, entry.was, written)
         try:
             return await self._journal(odoo, entry, *place, written)
         except OdooRefused:
             if await odoo.read(place[0], [["id", "=", place[1]], _ALL], ["id"]):
                 raise
             # Deleted meanwhile, and with it all that stood there.
+            return ()
+
+    async def withdraw(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        odoo = await self._odoo()
+        if entry.was is not None:
+            written = await self._known_of(odoo, entry, entry.was, written)
+        await self._remove(odoo, written)
+        return ()
+
+    async def _known_of(
+        self, odoo: _Odoo, entry: JournalEntry, was: PartyRef, written: Sequence[Written]
+    ) -> Sequence[Written]:
+        """What was written there before, also if the answer to that was lost."""
+        place = written_to(was)
+        if written or place is None or place[0] not in odoo.numbers:
+            return written
+        try:
+            # Only Odoo's administrators may look an external id up; whoever writes by one learns what it stands for.
+            return await self._journal(odoo, evolve(entry, party=was, was=None), *place, ())
+        except OdooRefused:
             return ()
 
     async def _journal(
@@ -713,7 +736,10 @@ class OdooAdapter:
                 default_res_id=id,
             )
             now.append(Written(MESSAGE, message, address))
-        await self._remove(odoo, [each for each in written if each not in now and each.url != address])
+        kept = {(each.type, each.id) for each in now}
+        await self._remove(
+            odoo, [each for each in written if (each.type, each.id) not in kept and each.url != address]
+        )
         if not odoo.archives and entry.state is JournalState.ENDED:
             await self._remove(odoo, [each for each in written if each.type == ACTIVITY])
         return now
@@ -735,7 +761,7 @@ class OdooAdapter:
         return values
 
     async def _message(self, odoo: _Odoo, entry: JournalEntry) -> dict[str, Any]:
-        lines = [f"<b>{html_of(entry.subject)}</b>", html_of(entry.text), html_of(entry.disposition)]
+        lines = [f"<b>{html_of(entry.subject)}</b>", html_of(entry.text)]
         if entry.recording is not None:
             address = html_of(entry.recording)
             lines.append(f'<a href="{address}">{address}</a>')
@@ -777,7 +803,9 @@ class OdooAdapter:
     async def _remove(self, odoo: _Odoo, gone: Sequence[Written]) -> None:
         for model in (ACTIVITY, MESSAGE):
             wanted = [id for each in gone if each.type == model and (id := record_id(each.id)) is not None]
-            left = await odoo.read(model, [["id", "in", wanted]], ["id"]) if wanted else []
+            # Activities that are done are in the archive.
+            every = [_ALL] if model == ACTIVITY and odoo.archives else []
+            left = await odoo.read(model, [["id", "in", wanted], *every], ["id"]) if wanted else []
             if left:
                 await odoo.api.call(model, "unlink", [each["id"] for each in left])
 

@@ -96,6 +96,9 @@ class SqlAdapter:
     """One database; ``options`` say what is asked of it."""
 
     options_class: ClassVar[type[SqlOptions]] = SqlOptions
+    # Its statements look for the key first, and two at once see nothing of each other.
+    journals_by_key: ClassVar[bool] = False
+    journals_unknown: ClassVar[bool] = False
 
     def __init__(self, name: str, options: SqlOptions, context: AdapterContext) -> None:
         self._name = name
@@ -139,6 +142,10 @@ class SqlAdapter:
 
     @property
     def journals_early(self) -> bool:
+        return self.journals_changes
+
+    @property
+    def journals_changes(self) -> bool:
         return self._queries.journal is not None and bool(self._queries.journal.update)
 
     # Its life.
@@ -430,8 +437,26 @@ class SqlAdapter:
         id = await self._pool.run(
             lambda it: self._journaled(it, queries, values), seconds=self._seconds, repeatable=False
         )
-        mine = Written("call", id)
-        return [mine, *(each for each in written if (each.type, each.id) != (mine.type, mine.id))]
+        return [Written("call", id)]
+
+    async def withdraw(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        queries = self._queries.journal
+        if queries is None or not queries.remove:
+            return written
+        values: Values = {"key": entry.key, "uuid": str(uuid.uuid5(_CALLS, entry.key)), "now": self._now()}
+        await self._pool.run(
+            lambda it: self._withdrawn(it, queries, values), seconds=self._seconds, repeatable=True
+        )
+        return ()
+
+    @staticmethod
+    def _withdrawn(connection: Connection, queries: SqlJournal, values: Values) -> None:
+        (find,) = parse(queries.find)
+        with _alive(connection).writing():
+            rows, _ = connection.write(find, values)
+            if rows:
+                record = _id_of(rows, "journal: find")
+                _do_all(connection, parse(queries.remove), {**values, "record": record})
 
     @staticmethod
     def _journaled(connection: Connection, queries: SqlJournal, values: Values) -> str:

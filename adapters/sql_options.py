@@ -82,17 +82,19 @@ _LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 class SqlJournal:
     """How a call is written: ``find`` answers the ``id`` of the record with ``:key``; if there is none, ``insert``.
 
-    Without ``update`` a call is written once, at its end.
+    Without ``update`` a call is written once, at its end; without ``remove`` it stays when it was with nobody here.
     """
 
     find: str
     insert: str
     update: str = ""
+    remove: str = ""
 
     def __attrs_post_init__(self) -> None:
         statements("journal: find", self.find, ("key", "uuid"), one=True)
         for name in ("insert", "update"):
             statements(f"journal: {name}", getattr(self, name), (*_JOURNAL, "record"), earlier=True)
+        statements("journal: remove", self.remove, ("key", "uuid", "now", "record"), earlier=True)
         if not self.insert.strip():
             raise ValueError("journal: insert: one SQL statement would be right")
 
@@ -137,7 +139,10 @@ class SqlQueries:
     def with_parts(self, parts: Mapping[str, str]) -> SqlQueries:
         """With each ``{name}`` replaced by the part of that name. Raises ``ValueError``."""
         journal = self.journal and SqlJournal(
-            *(_whole(text, parts) for text in (self.journal.find, self.journal.insert, self.journal.update))
+            *(
+                _whole(text, parts)
+                for text in (self.journal.find, self.journal.insert, self.journal.update, self.journal.remove)
+            )
         )
         texts = {name: _whole(getattr(self, name), parts) for name in PARAMETERS}
         numbers = {column: _whole(text, parts) for column, text in self.numbers.items()}

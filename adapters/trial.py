@@ -71,6 +71,8 @@ class Bench:
     breakable: bool = False
     #: Whether ``journaled`` has the text of what was written.
     journal_keeps_text: bool = True
+    #: Whether a call is a party's there, and so can become another's or be taken back.
+    journals_of_parties: bool = True
     #: The CRM's user who owns what is planted, and does what is to be done; ``None``: there are none.
     user: str | None = None
 

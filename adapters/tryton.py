@@ -88,6 +88,10 @@ class TrytonAdapter:
     """One database of a Tryton server, with the rights of one of its users."""
 
     options_class: ClassVar[type[TrytonOptions]] = TrytonOptions
+    journals_early: ClassVar[bool] = True
+    journals_changes: ClassVar[bool] = True
+    journals_by_key: ClassVar[bool] = False
+    journals_unknown: ClassVar[bool] = False
 
     def __init__(self, name: str, options: TrytonOptions, context: AdapterContext) -> None:
         self._name = name
@@ -129,10 +133,6 @@ class TrytonAdapter:
     @property
     def keys(self) -> Sequence[KeyKind]:
         return [KeyKind("customer", "Party code")]
-
-    @property
-    def journals_early(self) -> bool:
-        return True
 
     async def start(self) -> None:
         await self._rpc.log_in()
@@ -298,17 +298,29 @@ class TrytonAdapter:
         if party is None or not self._could_be(party):
             raise AdapterAnswerError("a call is noted on a party, and this one has none")
         last = f"[{entry.key}]"
-        message = "\n".join(line for line in (entry.subject, entry.text, last) if line)
-        note = next((int(each.id) for each in written if each.type == _NOTE and _ID.fullmatch(each.id)), None)
-        if note is None:
-            note = await self._note_of(last, entry.started)
+        lines = (entry.subject, entry.text, entry.recording, last)
+        message = "\n".join(line for line in lines if line)
+        note = await self._written(entry, written)
         values = {"resource": _resource(party), "message": message}
         if note is None:
             (note,) = await self._rpc.call(f"model.{_NOTE}.create", [values])
         else:
             await self._rpc.call(f"model.{_NOTE}.write", [note], values)
-        mine = Written(_NOTE, note, self._url(party.id))
-        return [mine, *(each for each in written if (each.type, each.id) != (mine.type, mine.id))]
+        return [Written(_NOTE, note, self._url(party.id))]
+
+    async def withdraw(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        note = await self._written(entry, written)
+        if note is not None:
+            await self._rpc.call(f"model.{_NOTE}.delete", [note])
+        return ()
+
+    async def _written(self, entry: JournalEntry, written: Sequence[Written]) -> int | None:
+        """The call's note, if there is one: somebody may have deleted it."""
+        note = next((int(each.id) for each in written if each.type == _NOTE and _ID.fullmatch(each.id)), None)
+        if note is None:
+            return await self._note_of(f"[{entry.key}]", entry.started)
+        found = await self._search(_NOTE, [["id", "=", note]], ["id"], 1)
+        return note if found else None
 
     async def _note_of(self, last: str, started: datetime) -> int | None:
         since = _encoded(started.astimezone(UTC).replace(tzinfo=None) - _EARLIER)

@@ -74,6 +74,7 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_check(commands)
+    _add_migrate(commands)
     _add_asterisk_conf(commands)
     _add_adapter(commands)
     _add_identify(commands)
@@ -81,11 +82,14 @@ def _parser() -> ArgumentParser:
     _add_index(commands)
     _add_explain(commands)
     _add_calls(commands)
+    _add_report(commands)
     _add_dial(commands)
     _add_contacts(commands)
     _add_agents(commands)
     _add_users(commands)
     _add_tokens(commands)
+    _add_privacy(commands)
+    _add_outbox(commands)
     return parser
 
 
@@ -133,6 +137,28 @@ show is named as such, and is no failure.
     parser.add_argument("--live", action="store_true", help="look at the running Asterisks, too")
     parser.add_argument("--pbx", metavar="NAME", help="with --live: only at this one")
     _format(parser, "text", "json")
+
+
+def _add_migrate(commands: Any) -> None:
+    _command(
+        commands,
+        "migrate",
+        _migrate,
+        "make the store's tables, or bring them up to date",
+        """\
+Brings the schema of the store to that of this program, all of it or none, and says which it was. `cti serve` does the
+same when it starts: this is for doing it before, as of a log of years it may take minutes. There is no way back:
+make a backup first. A store that a newer program has written is refused.
+
+  cti migrate -c cti.yaml
+""",
+    )
+
+
+def _migrate(arguments: Namespace) -> int:
+    from cti.commands.migrate import migrate
+
+    return migrate(arguments)
 
 
 def _add_asterisk_conf(commands: Any) -> None:
@@ -346,8 +372,10 @@ The newest calls first. Times are local in the table, UTC in JSON and CSV.
 
   cti calls --since 2026-03-01 --outcome missed -c cti.yaml
   cti calls --number "0152 28817386" -c cti.yaml
-  cti calls --since 2026-02-01 --until 2026-03-01 --limit 1000000 --format csv -c cti.yaml > february.csv
+  cti calls --since 2026-02-01 --until 2026-03-01 --all --format csv -c cti.yaml > february.csv
 
+CSV and jsonl, a line of JSON for each call, are written as they are read: the whole log needs no more memory than
+a page of it.
 In CSV, a text that a spreadsheet would take for a formula has a ' in front.
 """,
     )
@@ -367,7 +395,58 @@ In CSV, a text that a spreadsheet would take for a formula has a ' in front.
         help="answered, missed, abandoned, voicemail, self_service, rejected, busy, failed or fallback",
     )
     parser.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most so many (50)")
-    _format(parser, "table", "json", "csv")
+    parser.add_argument("--all", action="store_true", help="all of them, whatever --limit says")
+    _format(parser, "table", "json", "csv", "jsonl")
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "report",
+        _report,
+        "figures of calls and of agents' time",
+        """\
+What became of calls (calls), what the agents' time went into, together (team) or one by one (agents), and what the
+figures mean (measures). Without --since, the last seven days.
+
+  cti report calls --since 2026-03-01 --until 2026-04-01 --by day -c cti.yaml
+  cti report calls --by hour_of_day --together --plot busy-hours.svg -c cti.yaml
+  cti report team --by week --format csv -c cti.yaml
+
+Single agents are off, unless `reports: {agents: true}` says otherwise: in many countries that needs an agreement with
+those whose work is measured.
+""",
+    )
+    parser.add_argument(
+        "kind", nargs="?", default="calls", metavar="KIND", help="calls, team, agents or measures"
+    )
+    parser.add_argument(
+        "--since", metavar="TIME", help="from then on: 2026-03-01, 2026-03-01T14:30, …T13:30Z"
+    )
+    parser.add_argument("--until", metavar="TIME", help="before then; now if not said")
+    parser.add_argument(
+        "--by",
+        default="day",
+        metavar="WORD",
+        help="total, hour, day, week, month, hour_of_day or weekday; day if not said",
+    )
+    parser.add_argument(
+        "--time-zone", metavar="ZONE", help="whose days, such as Europe/Berlin; reports.time_zone"
+    )
+    parser.add_argument("--service", metavar="NAME", help="only this service")
+    parser.add_argument("--together", action="store_true", help="no row for each service")
+    parser.add_argument("--agent", metavar="ID", help="only this agent")
+    parser.add_argument(
+        "--direction", default="inbound", metavar="WORD", help="inbound, outbound or internal"
+    )
+    parser.add_argument(
+        "--plot",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="draw it: into an SVG file, or bars in the terminal",
+    )
+    _format(parser, "table", "csv", "json")
 
 
 def _add_dial(commands: Any) -> None:
@@ -625,6 +704,9 @@ Prints the token and nothing else. The store keeps only its digest: it cannot be
         help="good for this only, of what its role may: read, events, recordings, calls, agents, …; repeatable",
     )
     add.add_argument(
+        "--extension", metavar="EXTENSION", help="whose calls a softphone tells of; with --scope softphone"
+    )
+    add.add_argument(
         "--days", type=_positive, metavar="N", help="how long it works; without it, until revoked"
     )
     listing = _command(group, "list", _token_list, "show all tokens, but not their text", "")
@@ -637,6 +719,133 @@ Prints the token and nothing else. The store keeps only its digest: it cannot be
         "A running server refuses it within a second.\n",
     )
     revoke.add_argument("token", metavar="ID", help="or the name of a token that works")
+
+
+def _add_privacy(commands: Any) -> None:
+    purge = _command(
+        commands,
+        "purge",
+        _purge,
+        "remove what is older than the configuration keeps it",
+        """\
+What the server does by itself once a day, now: `retention` of the configuration says how many days of what are kept.
+Safe beside a running server. What is still to be delivered to somebody is never removed.
+
+  cti purge --dry-run -c cti.yaml
+""",
+    )
+    purge.add_argument("--dry-run", action="store_true", help="only count")
+    _format(purge, "text", "json")
+    erase = _command(
+        commands,
+        "erase",
+        _erase,
+        "take a person out of everything that is kept",
+        """\
+The log keeps that there were calls, and nothing of who made them: no number, name, note, card, recording. Then every
+table and file is searched, and where they still show is told (exit code 1). Safe beside a running server, which
+forgets them as well; calls of theirs that go on are erased when they are over.
+
+  cti export --number "0152 28817386" -c cti.yaml
+  cti erase --number "0152 28817386" --party directory:17 --from-directory -c cti.yaml
+
+What CRMs and other systems were told stays there; they are named.
+""",
+    )
+    _whom(erase)
+    erase.add_argument(
+        "--from-directory",
+        action="store_true",
+        help="out of the embedded directories, too, with all kept there",
+    )
+    erase.add_argument(
+        "--rewrite",
+        action="store_true",
+        help="write databases anew whatever their size, where they still show in free space; writing waits for that",
+    )
+    _format(erase, "text", "json")
+    export = _command(
+        commands,
+        "export",
+        _export,
+        "everything that is kept of a person, as JSON",
+        "Written to standard output: their calls with all that belongs to them, and everything else that is about"
+        " them.\n",
+    )
+    _whom(export)
+
+
+def _whom(parser: ArgumentParser) -> None:
+    whom = parser.add_argument_group("whom", "at least one number or party; each may be given several times")
+    whom.add_argument(
+        "--number", action="append", metavar="NUMBER", help="a number of theirs, as people write it"
+    )
+    whom.add_argument("--party", action="append", metavar="ADAPTER:ID", help="who they are in a CRM")
+    whom.add_argument("--name", action="append", metavar="NAME", help="what else they are called, in full")
+
+
+def _add_outbox(commands: Any) -> None:
+    group = _group(commands, "outbox", "what is on its way to CRMs and webhooks")
+    listing = _command(
+        group,
+        "list",
+        _outbox_list,
+        "show deliveries, the newest first",
+        """\
+Each event that is told to somebody: to a webhook, by its name, to the URLs of notify:NAME, or to the journal of
+crm:ADAPTER. What could not be delivered for the configured time (outbox.give_up_hours) is dead, and waits for
+somebody to decide.
+
+  cti outbox list --state dead -c cti.yaml
+  cti outbox list --destination crm:odoo --state waiting --format json -c cti.yaml
+""",
+    )
+    _deliveries(listing)
+    listing.add_argument("--limit", type=_positive, default=100, metavar="N", help="so many, at most (100)")
+    _format(listing, "table", "json")
+    for name, run, summary, text in (
+        (
+            "retry",
+            _outbox_retry,
+            "have deliveries tried again",
+            """\
+At once, with the key that they had, and before what came after them in their call. By --destination and --call these
+are the dead ones, unless --state says otherwise; by their ids, any.
+
+  cti outbox retry 4711 4712 -c cti.yaml
+  cti outbox retry --destination crm -c cti.yaml
+  cti outbox retry --destination crm --state delivered --since 2026-03-01 -c cti.yaml
+""",
+        ),
+        (
+            "drop",
+            _outbox_drop,
+            "give deliveries up for good",
+            """\
+Those that wait or are dead; they stay in the log as dropped. By --destination and --call these are the dead ones,
+unless --state says otherwise.
+
+  cti outbox drop 4711 -c cti.yaml
+  cti outbox drop --destination old-crm --state waiting -c cti.yaml
+""",
+        ),
+    ):
+        parser = _command(group, name, run, summary, text)
+        parser.add_argument(
+            "id", metavar="ID", type=_positive, nargs="*", help="as `cti outbox list` shows them"
+        )
+        _deliveries(parser)
+        parser.add_argument("--all", action="store_true", help="of every destination")
+
+
+def _deliveries(parser: ArgumentParser) -> None:
+    """Which ones."""
+    parser.add_argument("--destination", metavar="NAME", help="to this one")
+    parser.add_argument("--state", metavar="STATE", help="waiting, delivered, dead or dropped")
+    parser.add_argument("--call", metavar="ID", help="of this call")
+    parser.add_argument("--type", metavar="EVENT", help="events of this type, such as call.ended")
+    parser.add_argument("--since", metavar="TIME", help="made then or later, such as 2026-03-01")
+    parser.add_argument("--until", metavar="TIME", help="made before then")
 
 
 # How a command is made.
@@ -736,6 +945,12 @@ def _calls(arguments: Namespace) -> int:
     from cti.commands.calls import list_calls
 
     return list_calls(arguments)
+
+
+def _report(arguments: Namespace) -> int:
+    from cti.commands.report import report
+
+    return report(arguments)
 
 
 def _dial(arguments: Namespace) -> int:
@@ -862,6 +1077,42 @@ def _token_revoke(arguments: Namespace) -> int:
     from cti.commands.tokens import revoke_token
 
     return revoke_token(arguments)
+
+
+def _purge(arguments: Namespace) -> int:
+    from cti.commands.privacy import purge
+
+    return purge(arguments)
+
+
+def _erase(arguments: Namespace) -> int:
+    from cti.commands.privacy import erase
+
+    return erase(arguments)
+
+
+def _export(arguments: Namespace) -> int:
+    from cti.commands.privacy import export
+
+    return export(arguments)
+
+
+def _outbox_list(arguments: Namespace) -> int:
+    from cti.commands.outbox import list_outbox
+
+    return list_outbox(arguments)
+
+
+def _outbox_retry(arguments: Namespace) -> int:
+    from cti.commands.outbox import retry
+
+    return retry(arguments)
+
+
+def _outbox_drop(arguments: Namespace) -> int:
+    from cti.commands.outbox import drop
+
+    return drop(arguments)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def read_hours(file: YamlFile, place: Place) -> OpeningHours | None:
     """Opening hours as the file says them; None, with each problem noted in the file, where it does not."""
     before = len(file.problems)
     section = file.section(place, ("time_zone", "week", "dates", "holidays", "on_holidays"))
-    zone = _zone(file, section.need("time_zone", "Europe/Berlin"))
+    zone = read_zone(file, section.need("time_zone", "Europe/Berlin"))
     week: list[tuple[Span, ...]] = [()] * 7
     for days, each in _days(file, section.need("week", '{mon-fri: "08:00-17:00"}')):
         for day in days:
@@ -105,7 +105,8 @@ def read_hours(file: YamlFile, place: Place) -> OpeningHours | None:
     return OpeningHours(zone, tuple(week), dates, holidays, at_holidays)
 
 
-def _zone(file: YamlFile, place: Place | None) -> ZoneInfo | None:
+def read_zone(file: YamlFile, place: Place | None) -> ZoneInfo | None:
+    """A time zone by its name in the tz database; None, with the problem noted in the file, where it is none."""
     text = file.text(place, one_line=True)
     if place is None or text is None:
         return None

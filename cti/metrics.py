@@ -61,6 +61,8 @@ OPERATIONS: Final = frozenset(
 #: What came of a log-in: done, name or password wrong, refused for too many wrong ones, too many at once.
 LOGIN_OUTCOMES: Final = frozenset({"ok", "wrong", "slowed", "busy"})
 OPERATION_OUTCOMES: Final = frozenset({"done", "refused", "failed"})
+#: What came of an attempt to deliver: taken, not taken, not taken and given up.
+ATTEMPT_OUTCOMES: Final = frozenset({"delivered", "failed", "dead"})
 AGENT_STATES: Final = ("logged_out", "ready", "paused", "offered", "busy", "wrap_up")
 
 #: From an index in memory (1 ms) to the dialplan's patience (3 s); 0.8 and 1.5 are the budgets to identify
@@ -165,10 +167,26 @@ class Metrics:
         self._outbox_pending = Gauge(
             "cti_outbox_pending", "Notifications not yet delivered.", ("destination",), registry=registry
         )
+        self._spool_units = Gauge(
+            "cti_spool_units", "What waits in the spool to be written into the store.", registry=registry
+        )
+        self._spool_bytes = Gauge("cti_spool_bytes", "How much of the spool is in use.", registry=registry)
         self._outbox_oldest = Gauge(
             "cti_outbox_oldest_seconds",
             "Age of the oldest notification not yet delivered.",
             ("destination",),
+            registry=registry,
+        )
+        self._outbox_dead = Gauge(
+            "cti_outbox_dead",
+            "Notifications given up by their age, that somebody has to decide of.",
+            ("destination",),
+            registry=registry,
+        )
+        self._outbox_attempts = Counter(
+            "cti_outbox_attempts_total",
+            "Attempts to deliver a notification, and what came of them.",
+            ("destination", "outcome"),
             registry=registry,
         )
         self._shed_total = Counter(
@@ -233,6 +251,7 @@ class Metrics:
         for gone in self._destinations.difference(destinations := frozenset(destinations)):
             _forget(self._outbox_pending, gone)
             _forget(self._outbox_oldest, gone)
+            _forget(self._outbox_dead, gone)
         # A child is 0 from its birth, and asking for it again does not change it.
         for service in services:
             self._waiting_calls.labels(service)
@@ -245,6 +264,9 @@ class Metrics:
         for destination in destinations:
             self._outbox_pending.labels(destination)
             self._outbox_oldest.labels(destination)
+            self._outbox_dead.labels(destination)
+            for outcome in ATTEMPT_OUTCOMES:
+                self._outbox_attempts.labels(destination, outcome)
         self._services = services
         self._adapters = adapters
         self._pbxes = pbxes
@@ -342,6 +364,11 @@ class Metrics:
         """A request got the fallback, or was not taken, because too many others waited."""
         self._shed_total.inc()
 
+    def spooled(self, units: int, size: int) -> None:
+        """So much waits in the spool."""
+        self._spool_units.set(units)
+        self._spool_bytes.set(size)
+
     def committed(self, seconds: float) -> None:
         """A unit became durable, `seconds` after it was handed in."""
         self._store_commit.observe(seconds)
@@ -351,11 +378,23 @@ class Metrics:
         for state in AGENT_STATES:
             self._agents.labels(state).set(counts.get(state, 0))
 
-    def outbox(self, pending: Mapping[str, tuple[int, float | None]], now: float) -> None:
-        """What waits for delivery, as `IStore.pending` tells it; a destination not mentioned has nothing."""
+    def attempted(self, destination: str, outcome: str) -> None:
+        """Somebody was told something, or not; `outcome` is one of `ATTEMPT_OUTCOMES`."""
+        self._outbox_attempts.labels(
+            _known(destination, self._destinations), _known(outcome, ATTEMPT_OUTCOMES)
+        ).inc()
+
+    def outbox(
+        self, pending: Mapping[str, tuple[int, float | None]], dead: Mapping[str, int], now: float
+    ) -> None:
+        """What waits for delivery, as `IStore.pending` tells it, and what was given up, as `IStore.count_dead` does.
+
+        A destination not mentioned has nothing.
+        """
         for destination in self._destinations:
             count, oldest = pending.get(destination, (0, None))
             self._outbox_pending.labels(destination).set(count)
+            self._outbox_dead.labels(destination).set(dead.get(destination, 0))
             self._outbox_oldest.labels(destination).set(0.0 if oldest is None else max(0.0, now - oldest))
 
     def event_streams(self, count: int) -> None:

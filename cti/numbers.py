@@ -433,6 +433,12 @@ def as_dialled(e164: str, region: str) -> str:
     return "".join(each for each in written if each.isdecimal())
 
 
+def country_and_rest(e164: str) -> tuple[str, str]:
+    """The country code and the national significant number. Raises ``ValueError`` if ``e164`` is not in that form."""
+    number = _from_e164(e164)
+    return str(number.country_code), phonenumbers.national_significant_number(number)
+
+
 def is_mobile(e164: str) -> bool:
     """Whether the number can only be a mobile's. Raises ``ValueError`` if ``e164`` is not in that form."""
     return phonenumbers.number_type(_from_e164(e164)) == PhoneNumberType.MOBILE

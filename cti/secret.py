@@ -3,6 +3,8 @@
 An option of an adapter may be one: a field of the type `Secret` takes what stands for a secret anywhere.
 """
 
+import base64
+import binascii
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -101,3 +103,21 @@ def _of_file(path: Path, name: str) -> str:
         raise SecretError(
             f"{quoted(name)} is not UTF-8; a file with one line of text would be right", "file"
         ) from error
+
+
+def signing_key(secret: str) -> bytes:
+    """The key that a secret stands for: `whsec_` and base64, as Standard Webhooks has it, else its UTF-8.
+
+    Raises `ValueError`.
+    """
+    if not secret.startswith("whsec_"):
+        key = secret.encode()
+    else:
+        text = secret.removeprefix("whsec_")
+        try:
+            key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        except binascii.Error:
+            raise ValueError("a secret that begins with whsec_ goes on in base64") from None
+    if not key:
+        raise ValueError("a webhook's secret must not be empty")
+    return key

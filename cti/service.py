@@ -4,6 +4,7 @@
 """
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
@@ -28,33 +29,40 @@ from cti.asterisk.ami_parser import Event
 from cti.asterisk.ami_tls import AmiTls
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiSession, FastAgiFactory, listen
+from cti.asterisk.held_events import HeldEvents
 from cti.asterisk.pbx import Pbx, PbxError
 from cti.asterisk.versions import SUPPORTED, differences
+from cti.calls.acquaintance import note_acquaintance
 from cti.calls.callbacks import Callbacks
 from cti.calls.control import Control
+from cti.calls.deliveries import Deliveries
 from cti.calls.desk import Desk
 from cti.calls.explain import explain
 from cti.calls.finder import Finder
 from cti.calls.gaps import Gaps
 from cti.calls.inbound import Inbound
-from cti.calls.journal import JOURNAL_EVENTS, Journal, destination, journaling
+from cti.calls.journal import Journal, destination, journaling
+from cti.calls.journal_entry import Teller
 from cti.calls.key_entry import KeyEntry
 from cti.calls.late_cards import LateCards
 from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
 from cti.calls.newcomers import Newcomers
+from cti.calls.notifications import Notifications
 from cti.calls.outbound import Outbound
-from cti.calls.outbox import Outbox
+from cti.calls.outbox import Outbox, Sender
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
+from cti.calls.periods import SIGN_OF_LIFE, Periods
 from cti.calls.recordings import Recordings
 from cti.calls.remembered import Remembered
 from cti.calls.services import AMI_ERRORS, Services
-from cti.calls.tracker import LOOK, SWEEP, WANTED, Tracker
+from cti.calls.softphone import Softphones
+from cti.calls.subscriptions import subscriptions
+from cti.calls.tracker import LOOK, SWEEP, WANTED, EndedRecord, Tracker
 from cti.calls.turned_away import TurnedAway
 from cti.calls.unasked import Unasked
 from cti.calls.unseen import Unseen
-from cti.calls.webhook import WebhookSender, webhook_agent
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
 from cti.identify.identification import Identification
@@ -64,17 +72,25 @@ from cti.index.phone_index import PhoneIndex
 from cti.logs import get_logger
 from cti.metrics import Metrics
 from cti.phonebook.doors import Doors
-from cti.settings import Address, JournalSettings, Settings
-from cti.store.base import IStore, StoreError
+from cti.privacy.erasing import Erasing
+from cti.privacy.erasures import Erasures
+from cti.privacy.files import files_of
+from cti.privacy.retention import Daily, Purge
+from cti.privacy.traces import Subject, Traces
+from cti.reports.desk import ReportDesk
+from cti.reports.report import Levels
+from cti.settings import NO_ASTERISK, Address, JournalSettings, Retention, Settings
+from cti.store.base import Destinations, IStore, StoreError, Subscription, Unit
+from cti.store.opening import open_for_command, open_store
 from cti.store.records import AgentRecord, CallRecord
-from cti.store.sqlite import SqliteStore
+from cti.store.spool import Spooled
 from cti.web.audit import Audit
 from cti.web.events import EventHub
 from cti.web.login import Login
 from cti.web.masking import Masking
 from cti.web.passwords import Passwords
 from cti.web.server import Site, make_site
-from cti.web.services import Component, Desktop, DryRun, Options, Services as WebServices
+from cti.web.services import Component, Desktop, DryRun, Options, Privacy, Services as WebServices
 from cti.web.sessions import Lifetime, Sessions
 from cti.web.tls import ServerTls
 from cti.web.tokens import Identity, Tokens
@@ -97,6 +113,8 @@ STOOD_STILL: Final = 2.5
 THAWING: Final = 1.0
 #: Seconds between two times that answers kept for their Idempotency-Key are looked through.
 FORGET: Final = 600.0
+#: Seconds between two looks whether it is time to remove what is too old.
+DAILY: Final = 60.0
 #: Seconds for which AMI's events may wait for each other: longer than the bursts in which a call makes them, and
 #: nobody waits for what they tell.
 GATHER_EVENTS: Final = 0.01
@@ -160,12 +178,14 @@ class _Pbx:
     """One Asterisk of the configuration.
 
     `lost`: since when its AMI has been away (epoch seconds); `in_step`: nothing that it said since is missing.
+    `held`: what it says while it is asked how things are.
     """
 
     name: str
     client: AmiClient
     channels: Channels
     lost: float
+    held: HeldEvents
     sweeping: bool = False
     in_step: bool = False
 
@@ -178,30 +198,36 @@ class CtiService(Service):
     def __init__(self, settings: Settings, reactor: Any) -> None:
         self.settings = settings
         self._adapters = make_adapters(settings, reactor)
-        # Whom the outbox serves is settled once; an adapter that comes by a reload is told of calls after a restart.
-        self._journaling = journaling(
-            self._adapters, {name: adapter.journal for name, adapter in settings.adapters.items()}
-        )
-        self._destinations = [*settings.webhooks, *map(destination, self._journaling)]
         self.metrics = Metrics(
             services=settings.services,
             adapters=settings.adapters,
             pbxes=settings.asterisks,
-            destinations=self._destinations,
+            destinations=self._destinations(),
             ami_events=WANTED,
         )
         self._reactor = reactor
         self._now: Callable[[], float] = reactor.seconds
-        self.store: IStore = SqliteStore(
-            settings.store.sqlite,
+        opened = open_store(
+            settings.store.place,
             reactor=reactor,
-            destinations={
-                **{name: frozenset(hook.events) for name, hook in settings.webhooks.items()},
-                **{destination(name): JOURNAL_EVENTS for name in self._journaling},
-            },
+            destinations=self._destinations(),
             clock=self._now,
             observe_commit=self.metrics.committed,
         )
+        self._spool = (
+            None
+            if settings.store.spool is None
+            else Spooled(
+                opened,
+                reactor,
+                settings.store.spool,
+                lambda: open_for_command(
+                    settings.store.place, destinations=self._destinations(), clock=self._now
+                ),
+                self.metrics.spooled,
+            )
+        )
+        self.store: IStore = opened if self._spool is None else self._spool.as_store()
         self.calls = CallLog(self.store, reactor, self._call_ended)
         self.roster = Roster(self._now, self.calls.agent_changed)
         self.turned_away = TurnedAway(self.calls, settings.identify, self._now)
@@ -221,6 +247,14 @@ class CtiService(Service):
             self._channels,
             self.unasked.begin,
             self.writing_up,
+        )
+        self.softphones = Softphones(
+            calls=self.calls,
+            tracker=self.tracker,
+            services=self._services,
+            identifier=self._identifier,
+            late=self._known_late,
+            clock=reactor,
         )
         self.gaps = Gaps(
             self.calls,
@@ -384,6 +418,10 @@ class CtiService(Service):
             clock=reactor,
         )
         self.calls.on_news(self.newcomers.news)
+        self.calls.on_news(note_acquaintance)
+        self.periods = Periods(calls=self.calls, store=self.store, roster=self.roster, now=self._now)
+        self.calls.on_agents(self.periods.news, self.periods.lost)
+        self.reports = ReportDesk(self.store.counted, lambda: Levels.of(self.settings))
         self._presence = Presence(self.hub.is_watched)
         self.recordings = Recordings(
             {
@@ -394,17 +432,17 @@ class CtiService(Service):
             reactor,
             self._in_thread,
         )
-        sender = webhook_agent(reactor)
+        self.erasures = Erasures(self.store, self._erasing, self._forget, self._is_live, reactor)
+        self._daily = Daily(self.store, lambda: self.settings.retention, self.purge, reactor)
+        self.notifications = self._notifications()
         self.outbox = Outbox(
             self.store,
-            {
-                name: WebhookSender(hook.url, hook.secret.reveal(), sender, reactor, clock=self._now)
-                for name, hook in settings.webhooks.items()
-            }
-            | {destination(name): self._journal(name) for name in self._journaling},
+            self._senders(),
             reactor,
             clock=self._now,
             jitter=random.random,
+            give_up=settings.outbox.give_up_hours * 3600.0,
+            observe=self.metrics.attempted,
         )
         self._agi = FastAgiFactory(
             self._answered,
@@ -453,18 +491,23 @@ class CtiService(Service):
         # Before anything goes out: a second server on the same store ends here, at the first one's ports.
         self._password_thread.start()
         self._listen()
+        self._keep_periods(self.periods.start())
         self.outbox.startService()
         self.newcomers.start()
+        self.erasures.look()
         for pbx in self._pbxes.values():
             pbx.client.startService()
         self._every(BEAT, self._beat)
         self._every(1.0, self._expire)
         self._every(1.0, self._look_at_desktops)
         self._every(SWEEP, self._sweep)
+        self._every(SWEEP, self._close_old)
         self._every(LOOK, self._look)
         self._every(5.0, self._look_at_adapters)
         self._every(5.0, self._count_outbox)
+        self._every(SIGN_OF_LIFE, self._sign_of_life)
         self._every(FORGET, self._forget_answers)
+        self._every(DAILY, self._purge_daily)
         self._every(CERTIFICATES, self._refresh_certificate)
         self.metrics.at_scrape(self._feed_gauges)
 
@@ -515,6 +558,8 @@ class CtiService(Service):
         self._password_thread.stop()
         await _done(self.outbox.stopService())
         self.newcomers.stop()
+        self.erasures.stop()
+        self._keep_periods(self.periods.stop())
         self._current_identifier.close()
         await self._feeds.stop()
         self._index_thread.stop()
@@ -532,6 +577,7 @@ class CtiService(Service):
         self._use(settings)
         self._refresh_certificate(asked=True)
         self.control.use(settings.call_control)
+        self._notify_as_configured()
         for name, adapter in self._adapters.items():
             if old.get(name) is not adapter:
                 self._background("an adapter does not start", self._start_adapter(adapter), adapter=name)
@@ -578,7 +624,30 @@ class CtiService(Service):
             services=settings.services,
             adapters=settings.adapters,
             pbxes=settings.asterisks,
-            destinations=self._destinations,
+            destinations=self._destinations(),
+        )
+
+    def _notify_as_configured(self) -> None:
+        """From now on events wait for the destinations of this configuration, and go there."""
+        self.notifications = self._notifications()
+        self.store.subscribe(self._destinations())
+        self.outbox.use(self._senders(), self.settings.outbox.give_up_hours * 3600.0)
+
+    def _journaling(self) -> Mapping[str, Subscription]:
+        journals = {name: adapter.journal for name, adapter in self.settings.adapters.items()}
+        return journaling(self._adapters, journals)
+
+    def _destinations(self) -> Destinations:
+        journals = {destination(name): wanted for name, wanted in self._journaling().items()}
+        return {**subscriptions(self.settings), **journals}
+
+    def _senders(self) -> Mapping[str, Sender]:
+        journals = {destination(name): self._journal(name) for name in self._journaling()}
+        return {**self.notifications.senders, **journals}
+
+    def _notifications(self) -> Notifications:
+        return Notifications(
+            self.settings, self._reactor, clock=self._now, people=self.roster, call=self.store.call
         )
 
     def _journal(self, name: str) -> Journal:
@@ -591,11 +660,16 @@ class CtiService(Service):
             adapters=lambda: self._adapters,
             settings=settings,
             store=self.store,
-            people=self.roster,
-            services=lambda service: self._services().named(service),
-            display=lambda number: self.settings.plan.display(number),
-            recording_url=lambda call: _recording_url(self.settings, call),
+            teller=Teller(
+                self.roster,
+                services=lambda service: self._services().named(service),
+                display=lambda number: self.settings.plan.display(number),
+                recording_url=lambda call: _recording_url(self.settings, call),
+                company=lambda: self.settings.language,
+            ),
+            blocked=lambda number: number in self.turned_away.lists.blocked,
             now=self._now,
+            steady=time.monotonic,
         )
 
     def _listed(self) -> list[IAdapter]:
@@ -629,6 +703,8 @@ class CtiService(Service):
         channels = self._channels[name]
 
         def on_event(event: Event) -> None:
+            if held.take(event):
+                return
             self.metrics.ami_event(name, event.name)
             channels.take(event)
             try:
@@ -651,7 +727,8 @@ class CtiService(Service):
             tls=None if asterisk.tls is None else AmiTls(asterisk.tls.name, asterisk.tls.ca),
             gather=GATHER_EVENTS,
         )
-        return _Pbx(name, client, channels, self._now())
+        held = HeldEvents(client.happened)
+        return _Pbx(name, client, channels, self._now(), held)
 
     def _call_control_of(self, pbx: _Pbx) -> Pbx:
         capable = self.settings.asterisks[pbx.name].capable_phones
@@ -674,6 +751,7 @@ class CtiService(Service):
 
     async def _up(self, name: str) -> None:
         pbx = self._pbxes[name]
+        pbx.held.hold()
         self.metrics.ami_up(name, True)
         self.tracker.up(name, pbx.client)
         at = self._now()
@@ -684,13 +762,21 @@ class CtiService(Service):
                 "an Asterisk of a version that may not do", pbx=name, asterisk=version, right=SUPPORTED
             )
         try:
-            await self.tracker.resync(name, pbx.client, pbx.lost)
+            ended = await self._resync(pbx)
+            await self.tracker.collect(name, ended)
             await self.gaps.close(name, pbx.lost, at)
             pbx.in_step = True
             self._background("who is on hold is not known", self.control.recall(name), pbx=name)
         finally:
             # What callers fall back on depends on nothing that is said of calls.
             await self._services().write_fallbacks(pbx.client)
+
+    async def _resync(self, pbx: _Pbx) -> Collection[EndedRecord]:
+        try:
+            return await self.tracker.resync(pbx.name, pbx.client, pbx.lost)
+        finally:
+            if pbx.client.up:
+                pbx.held.release()
 
     async def _version(self, pbx: _Pbx) -> str | None:
         try:
@@ -721,6 +807,7 @@ class CtiService(Service):
         log.warning("AMI is down", pbx=name, why=reason)
         self._pbxes[name].lost = self._now()
         self._pbxes[name].in_step = False
+        self._pbxes[name].held.forget()
         self.metrics.ami_up(name, False)
         self.tracker.down(name)
 
@@ -786,9 +873,15 @@ class CtiService(Service):
                 swept = self._background("a sweep failed", self._sweep_one(pbx), pbx=pbx.name)
                 swept.addBoth(_not_sweeping, pbx)
 
+    def _close_old(self) -> None:
+        self.tracker.hold_on(NO_ASTERISK)
+        kept = self.settings.open_calls
+        hours = {NO_ASTERISK: kept.softphone_hours}
+        self.tracker.close_old(lambda call: 3600.0 * hours.get(call.record.pbx, kept.asterisk_hours))
+
     async def _sweep_one(self, pbx: _Pbx) -> None:
         at = self._now()
-        await self.tracker.sweep(pbx.name, pbx.client)
+        await self.tracker.sweep(pbx.name, pbx.client, in_step=pbx.in_step)
         if pbx.in_step:
             # It has answered: what it said before has been heard.
             await self.gaps.heard(pbx.name, at)
@@ -802,13 +895,67 @@ class CtiService(Service):
         self.metrics.adapter_up(adapter.name, health.up)
 
     def _count_outbox(self) -> None:
-        counted = self.store.count_pending()
-        counted.addCallback(lambda pending: self.metrics.outbox(pending, self._now()))
-        self._background("the outbox could not be counted", counted)
+        self._background("the outbox could not be counted", self._count())
+
+    async def _count(self) -> None:
+        pending = await self.store.count_pending()
+        self.metrics.outbox(pending, await self.store.count_dead(), self._now())
+
+    def _sign_of_life(self) -> None:
+        self._keep_periods(self.periods.sign_of_life())
+
+    def _keep_periods(self, unit: Unit | None) -> None:
+        if unit is not None:
+            written = self.store.commit(unit, at_leisure=True).addErrback(self._periods_lost)
+            self._background("what agents' time goes into could not be written", written)
+
+    def _periods_lost(self, failure: Failure) -> Failure:
+        self.periods.lost(self.roster.agents)
+        return failure
 
     def _forget_answers(self) -> None:
         if self._site is not None:
             self._background("old answers could not be removed", self._site.once.forget())
+
+    def _purge_daily(self) -> None:
+        self._background("what is too old could not be removed", self._daily.look())
+
+    async def _purge_now(self, dry: bool) -> Mapping[str, int]:
+        return await self.purge(self.settings.retention, dry=dry).run()
+
+    def purge(self, retention: Retention, *, dry: bool = False) -> Purge:
+        """One round of removing what is too old."""
+        places = {
+            name: each.recordings
+            for name, each in self.settings.asterisks.items()
+            if each.recordings is not None
+        }
+        return Purge(self.store, retention, places, self._in_thread, self._now(), dry=dry)
+
+    # People who are erased.
+
+    def _erasing(self) -> Erasing:
+        return Erasing(
+            self.store,
+            files_of(self.settings),
+            self._in_thread,
+            self._now,
+            is_open=lambda call: call["state"] != "ended" or self._is_live(call["id"]),
+        )
+
+    def _is_live(self, call: str) -> bool:
+        return self.calls.get(call) is not None or self.writing_up.call(call) is not None
+
+    def _forget(self, subject: Subject) -> None:
+        """Nothing of them stays in memory, but their calls that live."""
+        for number in subject.numbers:
+            self._current_identifier.forget(number=number)
+        for adapter, _ in subject.parties:
+            self._current_identifier.forget(adapter)
+        self.turned_away.forget(subject.numbers)
+        unit = self.callbacks.erase(subject.numbers, Traces(subject).is_party)
+        if unit is not None:
+            self._background("desktops do not hear of callbacks that are gone", self.calls.commit(unit))
 
     def _feed_gauges(self) -> None:
         counts: dict[str, int] = {}
@@ -851,6 +998,7 @@ class CtiService(Service):
         self.turned_away.restore(self.store.listed_numbers())
         self.tokens.forget()
         self.sessions.forget()
+        self.erasures.look()
         self.hub.poke()
 
     def _end_wrap_ups(self, agents: Iterable[str]) -> None:
@@ -910,9 +1058,13 @@ class CtiService(Service):
                     self.finder,
                 ),
                 recordings=self.recordings,
+                deliveries=Deliveries(self.store, self.outbox, self._now),
+                try_destination=lambda name: self.notifications.test(name),
+                softphones=self.softphones,
                 turned_away=self.turned_away,
                 explain=self._explain,
                 health=self,
+                privacy=Privacy(self.store, self.erasures, self._purge_now),
                 metrics=self.metrics,
                 hub=self.hub,
                 tokens=self.tokens,
@@ -922,6 +1074,7 @@ class CtiService(Service):
                 audit=self.audit,
                 clock=self._reactor,
                 in_thread=self._in_thread,
+                reports=self.reports,
                 masking=self._masking,
                 directories=lambda: {
                     name: adapter
@@ -934,6 +1087,7 @@ class CtiService(Service):
                     metrics_allow=http.metrics_allow,
                     requests_per_minute=http.requests_per_minute,
                     links=lambda: self.settings.links,
+                    reports=lambda: self.settings.reports,
                 ),
             )
         )
@@ -975,8 +1129,16 @@ class CtiService(Service):
         trouble = self.store.writing()
         if trouble is not None:
             log.error("the store cannot be written to", why=trouble)
-            return {"store": Component(False, "cannot be written to")}
-        return {"store": Component(True, "ok")}
+            # While the spool has room, calls go on and none is lost.
+            needed = self._spool is None or not self._spool.has_room
+            return {"store": Component(False, "cannot be written to", needed=needed), **self._spool_health()}
+        return {"store": Component(True, "ok"), **self._spool_health()}
+
+    def _spool_health(self) -> dict[str, Component]:
+        if self._spool is None:
+            return {}
+        trouble = self._spool.trouble()
+        return {"spool": Component(trouble is None, trouble or "empty", needed=False)}
 
     def ready(self) -> Mapping[str, Component]:
         """What must work for calls to be sent here; and each AMI, without which routing goes on."""

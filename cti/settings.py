@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,8 +24,8 @@ from cattrs.errors import AttributeValidationNote, ForbiddenExtraKeysError, Iter
 from cti.asterisk.cdr import CdrFile
 from cti.dialling import CLASSES, DEFAULT_CLASSES, DiallingRules
 from cti.event_types import EVENT_TYPES
-from cti.hours import OpeningHours, read_hours
-from cti.identify.lists import wrong_with_pattern
+from cti.hours import OpeningHours, read_hours, read_zone
+from cti.identify.lists import NumberList, wrong_with_pattern
 from cti.identify.options import (
     ASK,
     LONGEST_DEADLINE,
@@ -36,11 +36,16 @@ from cti.identify.options import (
     Options,
     Order,
 )
-from cti.links import MAX_TITLE, LinkTemplate
+from cti.journal_text import JournalText, languages
+from cti.links import MAX_TITLE, AddressTemplate, LinkTemplate
 from cti.numbers import NumberKind, NumberPlan
-from cti.secret import Secret, SecretError, read_secret
+from cti.reach import Network, Reach, reach_of
+from cti.secret import Secret, SecretError, read_secret, signing_key
+from cti.spooling import AFTER as SPOOL_AFTER, SIZE as SPOOL_SIZE, SpoolSettings
+from cti.store.address import NO_ADDRESS, is_address
 from cti.yaml_file import (
     NAME_IS,
+    ListNode,
     MappingNode,
     Place,
     Problem,
@@ -70,8 +75,6 @@ from routing.rules import (
 )
 from routing.words import quoted, unknown
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 # Of a file of certificates; all that a Debian trusts are 220 kB.
 MAX_PEM: Final = 1024 * 1024
 
@@ -79,6 +82,7 @@ MAX_PEM: Final = 1024 * 1024
 MAX_ANSWER_MS: Final = 2900
 MAX_SOUND: Final = 200
 MAX_WRAP_UP: Final = 3600
+MAX_SERVICE_LEVEL: Final = 3600
 # More would leave nothing of the caller's patience, or of `answer_ms`.
 MAX_CARD_LEAD_MS: Final = 2000
 MAX_DISPOSITIONS: Final = 100
@@ -90,6 +94,35 @@ MAX_LINKS: Final = 20
 LATER_MODES: Final = (Mode.PARALLEL,)
 SEED_STATES: Final = ("logged_out", "ready", "paused")
 SUPERVISION: Final = ("listen", "whisper", "barge")
+DIRECTIONS: Final = ("inbound", "outbound", "internal")
+#: When an address of `notify` is opened.
+URL_MOMENTS: Final = ("ringing", "connected", "ended", "missed")
+#: What may stand in braces in such an address, and of these what another one stands for at each agent.
+URL_WORDS: Final = (
+    "event",
+    "event_id",
+    "call_id",
+    "direction",
+    "number",
+    "number_digits",
+    "number_with_prefix",
+    "own_number",
+    "service",
+    "agent",
+    "agent_name",
+    "extension",
+    "party_id",
+    "party_type",
+    "party_name",
+    "at",
+    "outcome",
+    "duration",
+    "talk",
+    "secret",
+)
+URL_WORDS_OF_AGENT: Final = frozenset({"agent", "agent_name", "extension"})
+MAX_SECRETS: Final = 5
+MAX_URLS: Final = 5
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 ROLES: Final = ("agent", "supervisor", "admin", "crm")
@@ -134,7 +167,19 @@ class Address:
 
 @frozen
 class StoreSettings:
-    sqlite: Path
+    """A file of SQLite's, or the address of a PostgreSQL database. `directory`: where what belongs to it is kept."""
+
+    directory: Path
+    sqlite: Path | None = None
+    postgresql: Secret | None = None
+    spool: SpoolSettings | None = None
+
+    @property
+    def place(self) -> Path | str:
+        if self.postgresql is not None:
+            return self.postgresql.reveal()
+        assert self.sqlite is not None
+        return self.sqlite
 
 
 @frozen
@@ -227,14 +272,28 @@ class Asterisk:
     capable_phones: frozenset[str] = frozenset()
 
 
+_JOURNAL_SUBJECT: Final = JournalText("{call}")
+_JOURNAL_TEXT: Final = JournalText("{about}\n{course}\n{disposition}\n{notes}")
+
+
 @frozen
 class JournalSettings:
-    """How a CRM is told of calls. `internal`: of those between agents, too. `subject`: with `{call}` for what it
-    was, and with `{number}`, `{agent}` and `{service}`.
+    """How a CRM is told of calls, and of which.
+
+    `directions`, `services` (None: all) and `without` (numbers and prefixes, E.164) are what they are chosen by;
+    `blocked`: also of whom the lists turn away; `unknown`: also of whom nobody knows, if the CRM takes such calls.
+    `language`: None for the company's. `lost_seconds`: what a CRM may still do with a request whose answer was lost.
     """
 
-    internal: bool = False
-    subject: str = "{call}"
+    directions: frozenset[str] = frozenset({"inbound", "outbound"})
+    services: frozenset[str] | None = None
+    without: NumberList = field(factory=NumberList)
+    blocked: bool = False
+    unknown: bool = False
+    subject: JournalText = _JOURNAL_SUBJECT
+    text: JournalText = _JOURNAL_TEXT
+    language: str | None = None
+    lost_seconds: int = 30
 
 
 @frozen
@@ -265,11 +324,59 @@ class Agent:
 
 
 @frozen
+class Wanted:
+    """Of which calls a notification is: those of these services, directions, and of parties of these adapters.
+
+    None: of all. What is of no call is wanted only where all are.
+    """
+
+    services: frozenset[str] | None = None
+    directions: frozenset[str] | None = None
+    adapters: frozenset[str] | None = None
+
+
+@frozen
 class Webhook:
+    """`secrets`: the newest first; each event is signed with all of them. `reach`: where its address may lead."""
+
     name: str
     url: str
-    secret: Secret
+    secrets: tuple[Secret, ...]
     events: tuple[str, ...]
+    wanted: Wanted = Wanted()
+    reach: Reach = field(factory=Reach)
+
+
+@frozen
+class UrlEvents:
+    """What a softphone connector would open: `addresses` for some of `URL_MOMENTS`.
+
+    `prefix`: what a phone dials first for an outside line. `secret`: what may stand in the addresses as `{secret}`.
+    """
+
+    name: str
+    addresses: Mapping[str, tuple[AddressTemplate, ...]]
+    method: str
+    headers: Mapping[str, Secret]
+    prefix: str
+    secret: Secret | None
+    wanted: Wanted
+    reach: Reach
+
+
+@frozen
+class OpenCalls:
+    """After how many hours a call whose end nobody tells is closed: one at an Asterisk, and one of a softphone."""
+
+    asterisk_hours: int = 24
+    softphone_hours: int = 4
+
+
+@frozen
+class OutboxSettings:
+    """`give_up_hours`: so old, what is not delivered is given up."""
+
+    give_up_hours: int = 168
 
 
 @frozen
@@ -336,6 +443,53 @@ class Desk:
 
 
 @frozen
+class Retention:
+    """For how many days what is kept; None: for ever. `at`: the hour and minute, here, of the daily removal.
+
+    `numbers`: after it, calls are kept without who was at the other end. All that could tell it is kept no longer
+    than that; `remembered` is whom agents chose and who was taken into a CRM, `periods` what agents' time went into.
+    """
+
+    at: tuple[int, int] = (3, 30)
+    calls: int | None = None
+    numbers: int | None = None
+    recordings: int | None = None
+    decisions: int | None = None
+    cards: int | None = None
+    events: int | None = None
+    outbox: int | None = None
+    callbacks: int | None = None
+    remembered: int | None = None
+    periods: int | None = None
+    audit: int | None = None
+
+    @property
+    def keeps_less(self) -> bool:
+        """Whether there is anything to remove."""
+        return any(getattr(self, kind) is not None for kind in RETAINED)
+
+
+#: What tells who somebody was, and is not kept longer than their number is.
+TELLING: Final = ("recordings", "decisions", "cards", "events", "outbox", "callbacks", "remembered")
+RETAINED: Final = ("calls", "numbers", *TELLING, "periods", "audit")
+MAX_DAYS: Final = 36_500
+
+
+@frozen
+class ReportSettings:
+    """How reports count. `time_zone`: whose days and hours they are of.
+
+    `service_level`: seconds within which a call should be answered, where its service does not say; `short`: who
+    leaves sooner than that gave up at once. `agents`: whether supervisors see figures of single agents.
+    """
+
+    time_zone: ZoneInfo = field(factory=lambda: ZoneInfo("UTC"))
+    service_level: int = 20
+    short: int = 5
+    agents: bool = False
+
+
+@frozen
 class Log:
     level: str = "info"
 
@@ -382,6 +536,7 @@ class Settings:
     """The whole file. `base`: its directory, to which relative paths refer; `numbers`: number → service.
 
     `answer_ms`: what an answer to Asterisk may take in all. `links`: ways from cards into other systems.
+    `language`: the company's, for what is written into CRMs.
     `sensitive_keys`: kinds of key that are to be seen nowhere, whatever their adapter says of them. `advice`: what is
     no problem, and should be known.
     """
@@ -399,6 +554,7 @@ class Settings:
     services: Mapping[str, Service]
     numbers: Mapping[str, Service]
     webhooks: Mapping[str, Webhook]
+    notify: Mapping[str, UrlEvents]
     identify: Identify
     index: PhoneIndexSettings
     answer_ms: int
@@ -409,7 +565,17 @@ class Settings:
     links: tuple[LinkTemplate, ...] = ()
     sensitive_keys: frozenset[str] = frozenset()
     phonebook: PhonebookSettings = PhonebookSettings()
+    retention: Retention = Retention()
+    reports: ReportSettings = field(factory=ReportSettings)
+    language: str = "en"
+    outbox: OutboxSettings = OutboxSettings()
+    open_calls: OpenCalls = OpenCalls()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
+
+    @property
+    def crms(self) -> frozenset[str]:
+        """What an agent can be a user of: the adapters, and what is told by URLs."""
+        return frozenset({*self.adapters, *self.notify})
 
     @property
     def own_numbers(self) -> frozenset[str]:
@@ -478,10 +644,15 @@ class _Reader:
         http = self._http(top.get("http"))
         asterisks = self._asterisks(top)
         adapters = dict(self._adapters(top.get("adapters")))
-        agents = self._agents(top, frozenset(adapters))
+        told = self._file.section(top.get("notify"), None).entries
+        agents = self._agents(top, frozenset({*adapters, *told}))
         hours = {name: read_hours(self._file, place) for name, place in self._file.named(top.get("hours"))}
         services, numbers = self._services(top, plan, agents, frozenset(adapters), hours)
-        webhooks = dict(self._webhooks(top.get("webhooks")))
+        self._journaled_services(top.get("adapters"), adapters, services)
+        webhooks = dict(self._webhooks(top.get("webhooks"), services, adapters))
+        notify = dict(self._notify(top.get("notify"), services, adapters))
+        outbox = self._file.section(top.get("outbox"), ("give_up_hours",))
+        give_up = self._file.whole(outbox.get("give_up_hours"), OutboxSettings().give_up_hours, 1, 8760)
         identify, answer_ms = self._times(top)
         reservation = self._file.section(top.get("reservation"), ("grace",))
         log = self._file.section(top.get("log"), ("level",))
@@ -511,6 +682,7 @@ class _Reader:
             services=services,
             numbers=numbers,
             webhooks=webhooks,
+            notify=notify,
             identify=identify,
             index=self._index(top.get("index"), store),
             answer_ms=answer_ms,
@@ -521,7 +693,20 @@ class _Reader:
             links=links,
             sensitive_keys=sensitive,
             phonebook=self._phonebook(top.get("phonebook"), adapters),
+            retention=self._retention(top.get("retention")),
+            reports=self._reports(top.get("reports"), hours.values()),
+            language=self._file.choice(top.get("language"), "en", "language", languages()),
+            outbox=OutboxSettings(give_up),
+            open_calls=self._open_calls(top),
             advice=tuple(sorted(set(self._file.advice))),
+        )
+
+    def _open_calls(self, top: Section) -> OpenCalls:
+        section = self._file.section(top.get("open_calls"), ("asterisk_hours", "softphone_hours"))
+        kept = OpenCalls()
+        return OpenCalls(
+            self._file.whole(section.get("asterisk_hours"), kept.asterisk_hours, 1, 8760),
+            self._file.whole(section.get("softphone_hours"), kept.softphone_hours, 1, 8760),
         )
 
     def _plan(self, top: Section) -> NumberPlan | None:
@@ -537,12 +722,35 @@ class _Reader:
             return None
 
     def _store(self, place: Place | None) -> StoreSettings | None:
-        section = self._file.section(place, ("sqlite", "postgresql"))
-        if (later := section.get("postgresql")) is not None:
-            self._wrong(later, "comes with a later version; `sqlite: cti.db` would be right")
+        section = self._file.section(place, ("sqlite", "postgresql", "spool"))
+        if (url := section.get("postgresql")) is None:
+            name = self._file.text(section.need("sqlite", "cti.db"))
+            if name is None:
+                return None
+            path = self._file.base / name
+            return StoreSettings(path.parent, path, spool=self._spool(section.get("spool"), path.parent))
+        if (file := section.get("sqlite")) is not None:
+            self._wrong(file, "is one of two stores; either `sqlite` or `postgresql` would be right")
+        before = len(self._file.problems)
+        secret = self._secret(url)
+        if len(self._file.problems) == before and not is_address(secret.reveal()):
+            self._wrong(url, NO_ADDRESS)
+        spool = self._spool(section.get("spool"), self._file.base)
+        return StoreSettings(self._file.base, postgresql=secret, spool=spool)
+
+    def _spool(self, place: Place | None, beside: Path) -> SpoolSettings | None:
+        """None where there is to be none."""
+        section = self._file.section(place, ("directory", "megabytes", "after_ms"))
+        megabytes = self._file.whole(section.get("megabytes"), SPOOL_SIZE >> 20, 0, 4096)
+        directory = self._file.text(section.get("directory"))
+        if not megabytes:
             return None
-        name = self._file.text(section.need("sqlite", "cti.db"))
-        return None if name is None else StoreSettings(self._file.base / name)
+        after = self._file.whole(section.get("after_ms"), round(SPOOL_AFTER * 1000), 20, 1000)
+        return SpoolSettings(
+            beside / "spool" if directory is None else self._file.base / directory,
+            megabytes << 20,
+            after / 1000,
+        )
 
     def _fastagi(self, place: Place | None) -> FastAgi:
         section = self._file.section(place, ("listen", "allow", "max_in_flight"))
@@ -651,6 +859,8 @@ class _Reader:
     def _asterisks(self, top: Section) -> dict[str, Asterisk]:
         asterisks = {}
         for name, place in self._file.named(top.need("asterisks", "{main: {ami: …}}"), at_least_one=True):
+            if name == NO_ASTERISK:
+                self._wrong(place, f"{name} stands for phones at no Asterisk; another name would be right")
             section = self._file.section(place, _ASTERISK)
             ami_place = section.need("ami", '"127.0.0.1:5038"')
             ami = self._connect(ami_place)
@@ -846,13 +1056,59 @@ class _Reader:
         if not isinstance(place.node, MappingNode):
             self._wrong(place, f"is {place.node.what}; `true`, `false` or {{subject: TEXT}} would be right")
             return None
-        section = self._file.section(place, ("internal", "subject"))
-        subject_place = section.get("subject")
-        subject = self._file.text(subject_place, one_line=True) or default.subject
-        for name in re.findall(r"{([^{}]*)}", subject):
-            if subject_place is not None and name not in _SUBJECT:
-                self._wrong(subject_place, unknown("word of a subject", name, _SUBJECT))
-        return JournalSettings(self._file.yes_or_no(section.get("internal"), default.internal), subject)
+        section = self._file.section(place, _JOURNAL)
+        directions, services, language = (
+            section.get(name) for name in ("directions", "services", "language")
+        )
+        return JournalSettings(
+            default.directions
+            if directions is None
+            else frozenset(
+                self._file.choice(each, "inbound", "direction", DIRECTIONS)
+                for each in self._file.items(directions, "[inbound, outbound]", at_least_one=True)
+            ),
+            # Which there are is known once they are read.
+            None
+            if services is None
+            else frozenset(
+                text
+                for each in self._file.items(services, "[sales]", at_least_one=True)
+                if (text := self._file.text(each, one_line=True)) is not None
+            ),
+            NumberList(self._patterns(section.get("without"))),
+            self._file.yes_or_no(section.get("blocked"), default.blocked),
+            self._file.yes_or_no(section.get("unknown"), default.unknown),
+            self._journal_text(section.get("subject"), default.subject, one_line=True),
+            self._journal_text(section.get("text"), default.text),
+            None if language is None else self._file.choice(language, "en", "language", languages()),
+            self._file.whole(section.get("lost_seconds"), default.lost_seconds, 1, 600),
+        )
+
+    def _journal_text(
+        self, place: Place | None, default: JournalText, *, one_line: bool = False
+    ) -> JournalText:
+        text = self._file.text(place, one_line=one_line)
+        if place is None or text is None:
+            return default
+        try:
+            return JournalText(text)
+        except ValueError as error:
+            self._wrong(place, str(error))
+            return default
+
+    def _journaled_services(
+        self, adapters: Place | None, journals: Mapping[str, AdapterSettings], services: Collection[str]
+    ) -> None:
+        """What stands as `journal.services` of each adapter has to be a service."""
+        for name, each in self._file.named(adapters):
+            place = self._file.section(each, None).get("journal")
+            journal = journals[name].journal if name in journals else None
+            if place is None or journal is None or journal.services is None:
+                continue
+            for at in self._file.items(self._file.section(place, None).get("services"), "[sales]"):
+                service = self._file.text(at, one_line=True)
+                if service is not None and service not in services:
+                    self._wrong(at, unknown("service", service, services))
 
     def _per_second(self, place: Place | None) -> float | None:
         if place is None:
@@ -982,6 +1238,9 @@ class _Reader:
                 quick_create=self._quick_create(section.get("quick_create"), adapters),
                 hours=hours.get(self._file.choice(section.get("hours"), "", "hours", hours)),
                 unknown=self._newcomers(section.get("unknown"), adapters),
+                service_level=None
+                if (level := section.get("service_level")) is None
+                else self._file.whole(level, ReportSettings().service_level, 1, MAX_SERVICE_LEVEL),
             )
         return services, {number: service for service in services.values() for number in service.numbers}
 
@@ -1043,6 +1302,21 @@ class _Reader:
         return Desk(
             self._file.yes_or_no(section.get("ready_without_desktop"), Desk().ready_without_desktop),
             named if "pause_reasons" in section.entries else Desk().pause_reasons,
+        )
+
+    def _reports(self, place: Place | None, hours: Iterable[OpeningHours | None]) -> ReportSettings:
+        section = self._file.section(place, ("time_zone", "service_level", "short", "agents"))
+        usual = ReportSettings()
+        zone = section.get("time_zone")
+        # Where all opening hours are told in one time zone, so are the reports.
+        told = {each.zone for each in hours if each is not None}
+        return ReportSettings(
+            (told.pop() if len(told) == 1 else usual.time_zone)
+            if zone is None
+            else read_zone(self._file, zone) or usual.time_zone,
+            self._file.whole(section.get("service_level"), usual.service_level, 1, MAX_SERVICE_LEVEL),
+            self._file.whole(section.get("short"), usual.short, 0, MAX_SERVICE_LEVEL),
+            self._file.yes_or_no(section.get("agents"), usual.agents),
         )
 
     def _links(self, place: Place | None, adapters: Collection[str]) -> Iterator[LinkTemplate]:
@@ -1111,20 +1385,147 @@ class _Reader:
             )
         return fallback or ""
 
-    def _webhooks(self, place: Place | None) -> Iterator[tuple[str, Webhook]]:
+    def _webhooks(
+        self, place: Place | None, services: Collection[str], adapters: Collection[str]
+    ) -> Iterator[tuple[str, Webhook]]:
         for name, each in self._file.named(place):
-            section = self._file.section(each, ("url", "secret", "events"))
+            section = self._file.section(each, ("url", "secret", "events", "allow", *_WANTED))
             example = "[call.routed, call.ended]"
             events = self._file.items(section.need("events", example), example, at_least_one=True)
+            url_place = section.need("url", '"https://crm.example/hook"')
+            url = self._url(url_place)
             yield (
                 name,
                 Webhook(
                     name,
-                    self._url(section.need("url", '"https://crm.example/hook"')),
-                    self._secret(section.need("secret", "{env: HOOK}")),
+                    url,
+                    tuple(self._secrets(section.need("secret", "{env: HOOK}"))),
                     tuple(dict.fromkeys(self._event(event) for event in events)),
+                    self._wanted(section, services, adapters, None),
+                    self._reach(url_place, url, section.get("allow")),
                 ),
             )
+
+    def _secrets(self, place: Place | None) -> Iterator[Secret]:
+        """One secret, or several of which the first is the newest."""
+        if place is None or not isinstance(place.node, ListNode):
+            yield self._signing(place)
+            return
+        for count, each in enumerate(
+            self._file.items(place, "[{env: NEW}, {env: OLD}]", at_least_one=True), 1
+        ):
+            if count == MAX_SECRETS + 1:
+                self._wrong(each, f"is one too many; at most {MAX_SECRETS} would be right")
+            yield self._signing(each)
+
+    def _signing(self, place: Place | None) -> Secret:
+        secret = self._secret(place)
+        if place is not None and secret.reveal():
+            try:
+                signing_key(secret.reveal())
+            except ValueError as error:
+                self._wrong(place, str(error))
+        return secret
+
+    def _notify(
+        self, place: Place | None, services: Collection[str], adapters: Collection[str]
+    ) -> Iterator[tuple[str, UrlEvents]]:
+        for name, each in self._file.named(place):
+            section = self._file.section(
+                each, (*URL_MOMENTS, "method", "headers", "prefix", "secret", "allow", *_WANTED)
+            )
+            if name in adapters:
+                self._wrong(each, f"{name} is an adapter already; another name would be right")
+            allow = section.get("allow")
+            reach = Reach(() if allow is None else self._networks(allow))
+            addresses: dict[str, tuple[AddressTemplate, ...]] = {}
+            for moment in URL_MOMENTS:
+                urls = section.get(moment)
+                if urls is None:
+                    continue
+                several = isinstance(urls.node, ListNode)
+                places = self._file.items(urls, "[URL, URL]", at_least_one=True) if several else [urls]
+                if len(places) > MAX_URLS:
+                    self._wrong(places[MAX_URLS], f"is one too many; at most {MAX_URLS} would be right")
+                templates = [self._template(at) for at in places]
+                addresses[moment] = tuple(template for template in templates if template is not None)
+                for at, template in zip(places, templates, strict=True):
+                    if template is not None:
+                        reach = Reach(tuple({*reach.allowed, *self._reach(at, template.url, allow).allowed}))
+            if not addresses:
+                self._wrong(each, f"has no address; one for {', '.join(URL_MOMENTS)} would be right")
+            secret = section.get("secret")
+            if secret is None and any("secret" in one.gaps for all_ in addresses.values() for one in all_):
+                self._wrong(
+                    each, "has {secret} in an address; `secret: {env: NAME}` beside it would be right"
+                )
+            yield (
+                name,
+                UrlEvents(
+                    name,
+                    addresses,
+                    self._file.choice(section.get("method"), "GET", "method", ("GET", "POST")),
+                    dict(self._sent_headers(section.get("headers"))),
+                    self._outside_line(section.get("prefix")),
+                    None if secret is None else self._secret(secret),
+                    self._wanted(section, services, adapters, frozenset({"inbound", "outbound"})),
+                    reach,
+                ),
+            )
+
+    def _template(self, place: Place) -> AddressTemplate | None:
+        url = self._url(place)
+        try:
+            return (
+                AddressTemplate(url, URL_WORDS, "https://crm.example/call?number={number}") if url else None
+            )
+        except ValueError as error:
+            self._wrong(place, str(error))
+            return None
+
+    def _sent_headers(self, place: Place | None) -> Iterator[tuple[str, Secret]]:
+        for name, each in self._file.section(place, None).entries.items():
+            if not _HEADER.fullmatch(name) or name.lower() in _OUR_HEADERS:
+                self._wrong(each, f"{quoted(name)} is no header of yours; such as X-Token would be right")
+            else:
+                yield name, self._secret(each)
+
+    def _wanted(
+        self,
+        section: Section,
+        services: Collection[str],
+        adapters: Collection[str],
+        directions: frozenset[str] | None,
+    ) -> Wanted:
+        def some(name: str, what: str, words: Collection[str]) -> frozenset[str] | None:
+            place = section.get(name)
+            if place is None:
+                return None
+            listed = self._file.items(place, f"[{next(iter(words), what)}]", at_least_one=True)
+            return frozenset(self._file.choice(each, "", what, words) for each in listed)
+
+        return Wanted(
+            some("services", "service", services),
+            some("directions", "direction", DIRECTIONS) or directions,
+            some("adapters", "adapter", adapters),
+        )
+
+    def _reach(self, place: Place | None, url: str, allow: Place | None) -> Reach:
+        allowed = () if allow is None else self._networks(allow)
+        host = urlsplit(url).hostname if url else None
+        if place is None or host is None:
+            return Reach(allowed)
+        if host == "localhost" and not allowed:
+            self._file.advise(
+                place,
+                'goes nowhere: a name leads to this machine only with `allow: ["127.0.0.0/8", "::1/128"]` beside it,'
+                " and 127.0.0.1 by itself",
+            )
+        try:
+            return reach_of(host, allowed)
+        except ValueError as error:
+            self._wrong(place, str(error))
+            return Reach(allowed)
 
     def _event(self, place: Place) -> str:
         return self._file.choice(place, "", "event", EVENT_TYPES)
@@ -1138,7 +1539,7 @@ class _Reader:
             whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
             whole = False
-        if not whole or " " in text:
+        if not whole or not text.isascii() or " " in text:
             self._wrong(place, "is not a web address; http:// or https://, a host and a path would be right")
         elif parts.username is not None or parts.password is not None:
             self._wrong(
@@ -1175,7 +1576,7 @@ class _Reader:
 
     def _index(self, place: Place | None, store: StoreSettings) -> PhoneIndexSettings:
         section = self._file.section(place, ("directory", "changes_seconds", "list_minutes", "full_hours"))
-        default = PhoneIndexSettings(store.sqlite.parent / "index")
+        default = PhoneIndexSettings(store.directory / "index")
         directory = self._file.text(section.get("directory"))
         return PhoneIndexSettings(
             default.directory if directory is None else self._file.base / directory,
@@ -1183,6 +1584,34 @@ class _Reader:
             60 * self._file.whole(section.get("list_minutes"), default.list_seconds // 60, 1, 10_080),
             3600 * self._file.whole(section.get("full_hours"), default.full_seconds // 3600, 1, 720),
         )
+
+    def _retention(self, place: Place | None) -> Retention:
+        section = self._file.section(place, ("at", *RETAINED))
+        at_place, at = section.get("at"), Retention().at
+        written = self._file.text(at_place)
+        if at_place is not None and written is not None:
+            if (found := re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", written)) is None:
+                self._wrong(at_place, 'is no time of the day; such as "03:30", in quotes, would be right')
+            else:
+                at = int(found[1]), int(found[2])
+        days = {
+            kind: self._file.whole(section.get(kind), 0, 1, MAX_DAYS) or None
+            for kind in ("calls", "numbers", "periods", "audit")
+        }
+        calls, numbers = days["calls"], days["numbers"]
+        if calls is not None and numbers is not None and numbers > calls:
+            self._wrong(
+                section.entries["numbers"], f"is longer than calls are kept; at most {calls} would be right"
+            )
+        longest = min((each for each in (calls, numbers) if each is not None), default=None)
+        for kind in TELLING:
+            days[kind] = self._file.whole(section.get(kind), longest or 0, 1, MAX_DAYS) or None
+            if longest is not None and (days[kind] or 0) > longest:
+                self._wrong(
+                    section.entries[kind],
+                    f"is longer than numbers are, which stand in them as well; at most {longest} would be right",
+                )
+        return Retention(at, **days)
 
     def _rejection(self, place: Place | None) -> str:
         if place is not None and isinstance(place.node, ScalarNode) and place.node.tag == "int":
@@ -1192,20 +1621,22 @@ class _Reader:
     def _phonebook(self, place: Place | None, adapters: Collection[str]) -> PhonebookSettings:
         section = self._file.section(place, ("title", "prefix", "adapters", "ldap", "xml"))
         default = PhonebookSettings()
-        prefix_place = section.get("prefix")
-        prefix = self._file.text(prefix_place) or ""
-        if prefix_place is not None and not re.fullmatch(r"[0-9*#]{1,4}", prefix):
-            self._wrong(prefix_place, 'is nothing that a phone dials first; such as "0" would be right')
         whose = section.get("adapters")
         listed = self._file.items(whose, "[directory]")
         names = [self._file.choice(each, "", "adapter", adapters) for each in listed]
         return PhonebookSettings(
             self._file.text(section.get("title"), one_line=True) or default.title,
-            prefix,
+            self._outside_line(section.get("prefix")),
             None if whose is None else frozenset(names),
             self._ldap_phonebook(section.get("ldap")),
             self._xml_phonebook(section.get("xml")),
         )
+
+    def _outside_line(self, place: Place | None) -> str:
+        prefix = self._file.text(place) or ""
+        if place is not None and not re.fullmatch(r"[0-9*#]{1,4}", prefix):
+            self._wrong(place, 'is nothing that a phone dials first; such as "0" would be right')
+        return prefix
 
     def _ldap_phonebook(self, place: Place | None) -> LdapPhonebook | None:
         if place is None:
@@ -1372,9 +1803,13 @@ _TOP: Final = (
     "hours",
     "services",
     "webhooks",
+    "notify",
+    "open_calls",
+    "outbox",
     "identify",
     "index",
     "answer_ms",
+    "language",
     "reservation",
     "call_control",
     "desk",
@@ -1382,6 +1817,8 @@ _TOP: Final = (
     "sensitive_keys",
     "log",
     "phonebook",
+    "retention",
+    "reports",
 )
 #: What may stand at any adapter, beside what its kind takes.
 _OF_ANY_KIND: Final = (
@@ -1394,8 +1831,17 @@ _OF_ANY_KIND: Final = (
     "breaker",
     "journal",
 )
-#: What the subject of a call in a CRM may have in braces.
-_SUBJECT: Final = ("call", "number", "agent", "service")
+_JOURNAL: Final = (
+    "directions",
+    "services",
+    "without",
+    "blocked",
+    "unknown",
+    "subject",
+    "text",
+    "language",
+    "lost_seconds",
+)
 _IDENTIFY: Final = (
     "budget_ms",
     "patience_ms",
@@ -1423,6 +1869,7 @@ _SERVICE: Final = (
     "card_lead_ms",
     "quick_create",
     "unknown",
+    "service_level",
 )
 
 _CALL_CONTROL: Final = (
@@ -1440,6 +1887,27 @@ _CALL_CONTROL: Final = (
 )
 
 
+#: Of which calls a notification is.
+_WANTED: Final = ("services", "directions", "adapters")
+_HEADER: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+#: Headers that the web client or `cti.calls.url_events` writes.
+_OUR_HEADERS: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "idempotency-key",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    }
+)
+#: What stands as the Asterisk of softphones' calls, and so is no name for one.
+NO_ASTERISK: Final = "softphone"
 _ASTERISK: Final = ("ami", "username", "secret", "login", "tls", "cdr", "recordings", "capable_phones")
 
 

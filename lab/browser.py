@@ -9,7 +9,9 @@ show and how they are used is told in `tests.browser.desk`."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import files
@@ -73,6 +75,18 @@ class Chromium:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._started.close()
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Stops the whole program meanwhile, as a computer that is asleep does."""
+        session = self._browser.new_browser_cdp_session()
+        processes = [each["id"] for each in session.send("SystemInfo.getProcessInfo")["processInfo"]]
+        session.detach()
+        with ExitStack() as stopped:
+            for process in processes:
+                os.kill(process, signal.SIGSTOP)
+                stopped.callback(os.kill, process, signal.SIGCONT)
+            yield
 
     @contextmanager
     def window(

@@ -16,9 +16,11 @@ from types import TracebackType
 from typing import Any
 
 from attrs import define, field, frozen
+from attrs.validators import in_
 
 from lab.asterisk import AsteriskInstance
 from lab.configuration import RegisteringPhone, StaticPhone
+from lab.crm.postgresql import Postgres
 from lab.daemon import ROOT, Daemon
 from lab.laboratory import Answers, Call, Lab, Phone
 from lab.scenarios import Behaviour
@@ -121,6 +123,7 @@ class Company:
     @ivar branches: further Asterisks by name, and the agents whose phones they have; where a call ends that nobody
         there takes, `reception-NAME` rings. Each is joined with the first (`PJSIP/…@peer-main`, `@peer-NAME`), and
         all have one daemon.
+    @ivar store: what the daemon's store is on; `postgresql` is a server of its own, `database`.
     """
 
     directory: Path
@@ -134,10 +137,12 @@ class Company:
     global_fallback: str = "last-resort,s,1"
     more_extensions: str = ""
     branches: Mapping[str, Sequence[AnAgent]] = field(factory=dict)
+    store: str = field(default="sqlite", validator=in_(("sqlite", "postgresql")))
     lab: Lab = field(init=False)
     pbxes: dict[str, AsteriskInstance] = field(factory=dict, init=False)
     daemon: Daemon = field(init=False)
     phones: dict[str, Phone] = field(factory=dict, init=False)
+    database: Postgres | None = field(default=None, init=False)
 
     def __enter__(self) -> Company:
         self.lab = Lab(self.directory).__enter__()
@@ -155,6 +160,8 @@ class Company:
             if hasattr(self, "daemon"):
                 self.daemon.stop()
         finally:
+            if self.database is not None:
+                self.database.stop()
             self.lab.__exit__(kind, error, trace)
 
     def _furnish(self) -> None:
@@ -164,6 +171,10 @@ class Company:
             self._furnish_asterisk(name, agents, f"reception-{name}", agi_port)
         secrets = {_secret_variable(name): pbx.ami_secret for name, pbx in self.pbxes.items()}
         more: dict[str, Any] = {} if self.command is None else {"command": self.command}
+        if self.store == "postgresql":
+            self.database = Postgres(self.directory / "postgresql", port=self.lab.free_port())
+            self.database.start()
+            self.database.database("cti")
         self.daemon = Daemon(
             directory=self.directory / "daemon",
             settings=self._settings(http_port, agi_port),
@@ -213,7 +224,9 @@ class Company:
         }
         return {
             "region": "DE",
-            "store": {"sqlite": "cti.db"},
+            "store": {"sqlite": "cti.db"}
+            if self.database is None
+            else {"postgresql": self.database.url("cti")},
             "fastagi": {"listen": f"127.0.0.1:{agi_port}"},
             "http": {"listen": f"127.0.0.1:{http_port}", "url": DESKTOP, "requests_per_minute": 1_000_000},
             "asterisks": {

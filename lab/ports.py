@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from attrs import define, field
 
@@ -78,6 +80,16 @@ class PortBlock:
     def release(self) -> None:
         """Gives the block back."""
         self._claim.close()
+
+
+@contextmanager
+def a_port() -> Iterator[int]:
+    """A port that is nobody else's meanwhile, also while nobody listens on it yet."""
+    block = PortBlock.claim()
+    try:
+        yield block.take()
+    finally:
+        block.release()
 
 
 def is_free(port: int) -> bool:

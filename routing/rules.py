@@ -167,7 +167,8 @@ class Service:
     What follows is for the agents' desktop, and decides nothing: the `title` that is shown; `wrap_up`, the seconds to
     write a call up; `dispositions`, by id the label in each language, `""` for any; `disposition`, `optional` or
     `required`; `open_card`, one of `OPEN_CARD`; `card_lead_ms`, how long a call waits for the card to be painted.
-    `unknown`: what becomes of callers whom nobody knows.
+    `unknown`: what becomes of callers whom nobody knows. `service_level`: the seconds within which a call should be
+    answered, None where that is as everywhere.
     """
 
     name: str
@@ -186,6 +187,7 @@ class Service:
     quick_create: QuickCreate | None = None
     hours: IOpeningHours | None = field(default=None, repr=False)
     unknown: Newcomers | None = None
+    service_level: int | None = None
 
     @property
     def disposition_required(self) -> bool:

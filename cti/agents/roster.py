@@ -131,9 +131,12 @@ class Roster:
             agent.record.idle_since = now
         if wish != agent.record.wish or reason != agent.record.reason:
             agent.record.wish_since = now
+        other_reason = (agent.record.wish, before) == (wish, wish) and agent.record.reason != reason
         agent.record.wish = str(wish)
         agent.record.reason = reason
         self._refresh(agent, before)
+        if other_reason:
+            self._changed(self._view(agent))
         return agent.record
 
     def choose_phone(self, id: str, phone: str | None) -> AgentRecord:

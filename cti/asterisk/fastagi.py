@@ -311,6 +311,8 @@ class AgiSession(Protocol):
                 self._deadline = self._clock.seconds() + self._factory.command_timeout
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        # And with it its socket, which `finish` would look for.
+        self._all_left = False
         self._over(AgiHangup("the connection is gone"))
         self._factory.closed(self)
 

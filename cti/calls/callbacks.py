@@ -162,6 +162,33 @@ class Callbacks:
         self._keep(again)
         self._put(unit, again)
 
+    def erase(self, numbers: Collection[str], is_party: Callable[[object, object], bool]) -> Unit | None:
+        """Know nothing any more of who has these numbers, or is such a party; None if nothing was known.
+
+        The unit tells the desktops, with nothing of whom in it; the store's own rows are left to who erases them.
+        """
+        theirs = [
+            record
+            for record in self._latest.values()
+            if record.number in numbers
+            or (record.party is not None and is_party(record.party.get("adapter"), record.party.get("id")))
+        ]
+        self._closed_in = {
+            call: kept
+            for call, records in self._closed_in.items()
+            if (kept := [record for record in records if record.number not in numbers])
+        }
+        if not theirs:
+            return None
+        unit = self._calls.unit()
+        for record in theirs:
+            self._forget(record)
+            gone = evolve(
+                record, number="", party=None, note=None, call=None, state="cancelled", changed=self._now()
+            )
+            self._tell(unit, gone)
+        return unit
+
     # What people make of them.
 
     def count(self, agent: str) -> int:
@@ -283,6 +310,9 @@ class Callbacks:
 
     def _put(self, unit: Unit, record: CallbackRecord, before: CallbackRecord | None = None) -> None:
         unit.put_callback(record)
+        self._tell(unit, record, before)
+
+    def _tell(self, unit: Unit, record: CallbackRecord, before: CallbackRecord | None = None) -> None:
         unit.emit(
             "callback.changed",
             record.changed,

@@ -145,6 +145,9 @@ class Inbound:
         try:
             unit = self._open(asked, call)
             identified = await self._identify(asked, call)
+            if call.unwritten is not unit:
+                # News of the call, such as a resync's, have taken it along: what follows goes behind it.
+                unit = self._calls.unit()
             facts = self._facts(asked, call, identified)
             asked = evolve(asked, assigned=assigned_to(call, asked.at))
             decision = asked.assigned or asked.refusal or decision_for(asked.service, facts)
@@ -246,6 +249,8 @@ class Inbound:
         if asked.service is not None:
             call.record.service, call.record.mode = asked.service.name, str(asked.service.mode)
         channel = call.channels[asked.request.pbx, asked.request.uniqueid]
+        if asked.request.last == "NOANSWER":
+            self._tracker.was_not_taken(unit, asked.request.pbx, asked.request.uniqueid, call)
         self._tracker.let_go(unit, call, call.ask(unit, asked.at, channel, asked.request.last))
         # If the caller leaves before the decision, this is written before the end of the call.
         call.unwritten = unit
@@ -380,8 +385,9 @@ class Inbound:
     async def _log_and_show(self, asked: Asked, call: LiveCall, unit: Unit) -> None:
         """Durable, and on the agents' screens, before Asterisk hears of it. Raises `LogTooSlow`."""
         left = asked.at + self._answer_within - self._clock.seconds()
-        call.unwritten = None
-        written = self._calls.commit(unit)
+        if call.unwritten is unit:
+            call.unwritten = None
+        written = self._calls.commit_for_caller(unit)
         try:
             await in_time(written, max(left, 0.001), self._clock)
         except StoreError as error:

@@ -1,20 +1,20 @@
 """Tells the CRM of each call with one of its parties: one record for each, brought up to date until all is said.
 
 What is told is the call as it stands in the store when it is told, so that news that waited together are told once.
-Order, retries and giving up are the outbox's; how a CRM keeps it is its adapter's.
+Order, retries and giving up are the outbox's; how a CRM keeps it is its adapter's; what it reads, `journal_entry`'s.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, Protocol, cast
+from typing import Final, TypeVar, cast
 
 import orjson
 
 from adapters.base import (
     AdapterBusy,
+    AdapterDenied,
     AdapterError,
     Capability,
     IAdapter,
@@ -24,40 +24,22 @@ from adapters.base import (
     PartyRef,
     Written,
 )
-from cti.calls.outbox import DeliveryFailed
+from cti.calls.journal_entry import Teller, other_side, party_of
+from cti.calls.outbox import DeliveryFailed, DeliveryPostponed
 from cti.settings import JournalSettings
-from cti.store.base import CallDetail, IStore, StoreError
-from cti.store.records import CallRecord, Delivery, JournalRecord
-from routing.rules import Service
+from cti.store.base import CallDetail, IStore, StoreError, Subscription, Unit
+from cti.store.records import CallRecord, Delivery, JournalRecord, JournalTry
 
-#: What of a call a CRM is told of; whatever it was, it is told how the call stands then.
+T = TypeVar("T")
+
+#: What of a call a CRM is told of that takes it before it is over; whatever it was, it is told how the call stands.
 JOURNAL_EVENTS: Final = frozenset(
-    {
-        "call.ringing",
-        "call.connected",
-        "call.transferred",
-        "call.ended",
-        "call.missed",
-        "call.updated",
-        # Somebody has become known, or another one, after all.
-        "card.updated",
-    }
+    {"call.ringing", "call.connected", "call.transferred", "call.ended", "call.updated"}
 )
+#: And one that takes it only then.
+LATE_EVENTS: Final = frozenset({"call.ended", "call.updated"})
 #: Calls of which it is remembered what was told last, so that the same is not told twice.
 REMEMBERED: Final = 10_000
-
-_MISSED: Final = frozenset({"missed", "abandoned"})
-_KINDS: Final = {"inbound": "Incoming call", "outbound": "Outgoing call", "internal": "Internal call"}
-_OUTCOMES: Final = {
-    "missed": "nobody answered",
-    "abandoned": "the caller left before anybody was rung",
-    "voicemail": "went to the voicemail",
-    "self_service": "went to an announcement",
-    "rejected": "was rejected",
-    "busy": "busy",
-    "failed": "did not come about",
-    "fallback": "went the company's own way",
-}
 
 
 def destination(adapter: str) -> str:
@@ -65,22 +47,32 @@ def destination(adapter: str) -> str:
     return f"crm:{adapter}"
 
 
-def journaling(adapters: Mapping[str, IAdapter], settings: Mapping[str, JournalSettings | None]) -> list[str]:
-    """The adapters whose CRM is told of calls: those that can be, and are not told not to be."""
-    return [
-        name
+def journaling(
+    adapters: Mapping[str, IAdapter], settings: Mapping[str, JournalSettings | None]
+) -> Mapping[str, Subscription]:
+    """The adapters whose CRM is told of calls, those that can be and are not told not to be, and of which events."""
+    return {
+        name: subscription(cast(IJournal, adapter), wanted)
         for name, adapter in adapters.items()
-        if Capability.JOURNAL in adapter.capabilities and settings.get(name) is not None
-    ]
+        if Capability.JOURNAL in adapter.capabilities and (wanted := settings.get(name)) is not None
+    }
 
 
-class People(Protocol):
-    """Of the agents, what a journal says of them."""
+def subscription(adapter: IJournal, settings: JournalSettings) -> Subscription:
+    """Of most calls a CRM is told nothing, as they are with nobody whom it knows: then nothing is kept for it."""
+    name, of_unknown = adapter.name, settings.unknown and adapter.journals_unknown
 
-    def name_of(self, agent: str) -> str: ...
+    def concerns(event: bytes) -> bool:
+        data = orjson.loads(b"{" + event)
+        if data.get("changed") == ["wrap_up"]:
+            return False
+        if "party" not in data:
+            # It is another one, and whose it was is not said.
+            return True
+        party = data["party"]
+        return of_unknown if party is None else party.get("adapter") == name
 
-    def user_of(self, agent: str, adapter: str) -> str | None:
-        """Which of the CRM's users the agent is."""
+    return Subscription(JOURNAL_EVENTS if adapter.journals_early else LATE_EVENTS, concerns)
 
 
 class Journal:
@@ -93,185 +85,158 @@ class Journal:
         adapters: Callable[[], Mapping[str, IAdapter]],
         settings: Callable[[], JournalSettings | None],
         store: IStore,
-        people: People,
-        services: Callable[[str], Service | None],
-        display: Callable[[str | None], str | None],
-        recording_url: Callable[[str], str | None],
+        teller: Teller,
+        blocked: Callable[[str], bool],
         now: Callable[[], float],
+        steady: Callable[[], float],
     ) -> None:
-        """`display`: a number as people here write it. `recording_url`: where a call is heard, None for nowhere."""
+        """`blocked(number)`: whether the lists turn it away. `steady`: seconds, of a clock that nobody sets."""
         self._name = name
         self._adapters = adapters
         self._settings = settings
         self._store = store
-        self._people = people
-        self._services = services
-        self._display = display
-        self._recording_url = recording_url
+        self._teller = teller
+        self._blocked = blocked
         self._now = now
+        self._steady = steady
+        self._began = steady()
         self._told: OrderedDict[str, JournalEntry] = OrderedDict()
+        self._tried: OrderedDict[str, float] = OrderedDict()
 
     async def send(self, delivery: Delivery) -> None:
         adapter, settings = self._adapters().get(self._name), self._settings()
         if adapter is None or settings is None or Capability.JOURNAL not in adapter.capabilities:
             return
-        if delivery.call is None or not self._concerns(delivery.data):
+        if delivery.call is None:
             return
         try:
             detail = await self._store.call(delivery.call)
         except StoreError as error:
             raise DeliveryFailed(str(error)) from error
-        if detail is not None:
-            await self._tell(cast(IJournal, adapter), detail, settings)
-
-    def _concerns(self, event: bytes) -> bool:
-        """Whether the event can be of a call with one of our parties; most calls are of nobody's whom a CRM knows."""
-        data = orjson.loads(event)
-        return "party" not in data or (data["party"] or {}).get("adapter") == self._name
-
-    async def _tell(self, adapter: IJournal, detail: CallDetail, settings: JournalSettings) -> None:
-        before = [each for each in detail.journal if each.adapter == self._name]
-        entry = self.entry(detail, settings)
-        if entry.party is None and not before:
+        if detail is None:
             return
-        if entry.direction == "internal" and not settings.internal:
-            return
-        over = entry.state in (JournalState.ENDED, JournalState.MISSED)
-        if not adapter.journals_early and (not over or before):
-            return
-        if self._told.get(entry.key) == entry:
-            return
-        known = [Written(each.type, each.id, each.url) for each in before]
         try:
-            written = await adapter.journal(entry, known)
+            await self._tell(cast(IJournal, adapter), detail, settings)
         except AdapterBusy as error:
             raise DeliveryFailed(str(error), error.retry_after) from error
         except AdapterError as error:
             raise DeliveryFailed(str(error)) from error
-        await self._keep(entry, written)
 
-    async def _keep(self, entry: JournalEntry, written: Sequence[Written]) -> None:
+    async def _tell(self, adapter: IJournal, detail: CallDetail, settings: JournalSettings) -> None:
+        call = detail.call
+        before = [each for each in detail.journal if each.adapter == self._name]
+        tried = [each for each in detail.tries if each.adapter == self._name]
+        known = [Written(each.type, each.id, each.url) for each in before]
+        party = party_of(call, self._name)
+        unknown = call.party is None and settings.unknown and adapter.journals_unknown
+        was = _whose(before) or _whose(tried)
+        was = None if was == party else was
+        entry = self._teller.entry(self._name, detail, settings, was)
+        if party is None and not unknown:
+            if before or tried:
+                # It was nobody's here after all.
+                await self._wait_for_lost(adapter, call.id, tried, settings)
+                await self._keep(call.id, await adapter.withdraw(entry, known), None)
+                self._told.pop(call.id, None)
+            return
+        if self._left_out(call, settings):
+            return
+        over = entry.state in (JournalState.ENDED, JournalState.MISSED)
+        if not over and not adapter.journals_early:
+            return
+        if before and was is None and not adapter.journals_changes:
+            return
+        if self._told.get(entry.key) == entry:
+            return
+        if not before or was is not None:
+            # What was somebody else's may be made anew.
+            await self._wait_for_lost(adapter, call.id, tried, settings)
+            await self._try(adapter, call.id, party)
+        try:
+            written = await adapter.journal(entry, known)
+        except (AdapterBusy, AdapterDenied):
+            # It has not taken it, and need not be waited for.
+            await self._failed_surely(call.id)
+            raise
+        if tried or not before or _whose(before) != party or set(written) != set(known):
+            await self._keep(call.id, written, party)
+        _remember(self._told, entry.key, entry)
+
+    def _left_out(self, call: CallRecord, settings: JournalSettings) -> bool:
+        """Whether a rule says that this CRM is not told of the call."""
+        number = other_side(call) or ""
+        return (
+            call.direction not in settings.directions
+            or (settings.services is not None and call.service not in settings.services)
+            or number in settings.without
+            or (not settings.blocked and self._blocked(number))
+        )
+
+    async def _wait_for_lost(
+        self, adapter: IJournal, call: str, tried: Sequence[JournalTry], settings: JournalSettings
+    ) -> None:
+        """What a CRM was asked for and has not answered may still be done: only later is it found, if it was."""
+        lost, now = settings.lost_seconds, self._now()
+        if not tried or adapter.journals_by_key:
+            return
+        left = max(each.at for each in tried) + lost - now
+        # The clock may have been set forward since; what is not known to be ours was tried before we began.
+        left = max(left, self._tried.get(call, self._began) + lost - self._steady())
+        if left <= 0:
+            return
+        if left > lost:
+            # The clock was set back: when it was tried is not known any more.
+            left = lost
+            await self._try(adapter, call, _whose(tried))
+        raise DeliveryPostponed("an earlier try may still be on its way", left)
+
+    async def _try(self, adapter: IJournal, call: str, party: PartyRef | None) -> None:
+        """Note that the CRM is asked for a record, so that a server that is killed now knows it."""
+        if not adapter.journals_by_key:
+            unit = self._store.unit()
+            unit.put_journal_try(JournalTry(call, self._name, self._now(), *_kept(party)))
+            _remember(self._tried, call, self._steady())
+            await self._commit(unit)
+
+    async def _failed_surely(self, call: str) -> None:
+        unit = self._store.unit()
+        unit.remove_journal_try(call, self._name)
+        await self._commit(unit)
+
+    async def _keep(self, call: str, written: Sequence[Written], party: PartyRef | None) -> None:
         at = self._now()
         unit = self._store.unit()
         unit.put_journal(
-            entry.key,
+            call,
             self._name,
             [
-                JournalRecord(entry.key, self._name, each.type, each.id, each.url, at)
+                JournalRecord(call, self._name, each.type, each.id, each.url, at, *_kept(party))
                 for each in dict.fromkeys(written)
             ],
         )
+        # It is told again if that fails, and finds what it has written by the call's key.
+        await self._commit(unit)
+
+    async def _commit(self, unit: Unit) -> None:
         try:
             await self._store.commit(unit, at_leisure=True)
         except StoreError as error:
-            # It is told again, and finds what it has written by the call's key.
             raise DeliveryFailed(str(error)) from error
-        self._told[entry.key] = entry
-        self._told.move_to_end(entry.key)
-        if len(self._told) > REMEMBERED:
-            self._told.popitem(last=False)
-
-    def entry(self, detail: CallDetail, settings: JournalSettings) -> JournalEntry:
-        """The call as it stands, for this CRM."""
-        call = detail.call
-        ours = call.party is not None and call.party.get("adapter") == self._name
-        agent = call.agent or _offered_to(detail)
-        other = call.from_number if call.direction == "inbound" else call.to_number
-        return JournalEntry(
-            key=call.id,
-            state=_state(call),
-            direction=call.direction,
-            started=_utc(call.started),
-            ended=None if call.ended is None else _utc(call.ended),
-            party=PartyRef(call.party["type"], call.party["id"]) if call.party is not None and ours else None,
-            number=other if other is not None and other.startswith("+") else "",
-            user=None if agent is None else self._people.user_of(agent, self._name),
-            duration=_between(call.started, call.ended),
-            talk=_between(call.answered, call.ended),
-            subject=self._subject(call, settings.subject),
-            text="\n".join(self._lines(call)),
-            disposition=self._disposition(call),
-            recording=None if call.recording is None else self._recording_url(call.id),
-        )
-
-    def _subject(self, call: CallRecord, template: str) -> str:
-        words = {
-            "call": _headline(call),
-            "number": self._number(call),
-            "agent": "" if call.agent is None else self._people.name_of(call.agent),
-            "service": self._title(call),
-        }
-        for name, word in words.items():
-            template = template.replace(f"{{{name}}}", word)
-        return template
-
-    def _lines(self, call: CallRecord) -> Sequence[str]:
-        title, number = self._title(call), self._number(call)
-        if call.direction == "inbound":
-            lines = [f"From {number}" + (f" to {title}" if title else "")]
-        else:
-            lines = [f"To {number}"]
-        who = "" if call.agent is None else self._people.name_of(call.agent)
-        if call.answered is not None:
-            waited = _span(call.answered - call.started)
-            lines.append(f"{who or 'Somebody'} talked after {waited}" if call.direction == "inbound" else who)
-        elif call.ended is not None and call.outcome is not None:
-            lines.append(_OUTCOMES.get(call.outcome, call.outcome).capitalize())
-        if call.notes:
-            lines.append(call.notes)
-        return [line for line in lines if line]
-
-    def _number(self, call: CallRecord) -> str:
-        if call.direction == "inbound":
-            return self._display(call.from_number) or call.from_raw or "a caller without a number"
-        return self._display(call.to_number) or call.to_raw
-
-    def _title(self, call: CallRecord) -> str:
-        service = None if call.service is None else self._services(call.service)
-        return (service.title if service is not None else None) or call.service or ""
-
-    def _disposition(self, call: CallRecord) -> str:
-        service = None if call.service is None else self._services(call.service)
-        labels = {} if service is None else service.dispositions.get(call.disposition or "", {})
-        return next(iter(labels.values()), call.disposition or "")
 
 
-def _headline(call: CallRecord) -> str:
-    kind = _KINDS.get(call.direction, "Call")
-    if call.ended is None:
-        return f"{kind}, ringing" if call.answered is None else f"{kind}, going on"
-    if call.outcome == "answered" and call.answered is not None:
-        return f"{kind}, {_span(call.ended - call.answered)}"
-    return "Missed call" if _is_missed(call) else f"{kind}, {_OUTCOMES.get(call.outcome or '', 'over')}"
+def _remember(memory: OrderedDict[str, T], key: str, value: T) -> None:
+    memory.pop(key, None)
+    memory[key] = value
+    if len(memory) > REMEMBERED:
+        memory.popitem(last=False)
 
 
-def _state(call: CallRecord) -> JournalState:
-    if call.ended is None:
-        return JournalState.RINGING if call.answered is None else JournalState.CONNECTED
-    return JournalState.MISSED if _is_missed(call) else JournalState.ENDED
+def _kept(party: PartyRef | None) -> tuple[str | None, str | None]:
+    return (None, None) if party is None else (party.type.value, party.id)
 
 
-def _is_missed(call: CallRecord) -> bool:
-    return call.direction == "inbound" and call.outcome in _MISSED
-
-
-def _offered_to(detail: CallDetail) -> str | None:
-    """The one agent who was rung last, if it was one alone."""
-    agents: Any = detail.segments[-1].agents if detail.segments else ()
-    return agents[0] if len(agents) == 1 else None
-
-
-def _utc(at: float) -> datetime:
-    # CRMs know seconds, and the same has to be the same when it is told again.
-    return datetime.fromtimestamp(int(at), UTC)
-
-
-def _between(begin: float | None, end: float | None) -> float:
-    return 0.0 if begin is None or end is None else round(max(0.0, end - begin), 1)
-
-
-def _span(seconds: float) -> str:
-    """`0:05`, `12:40`, `1:02:03`."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def _whose(records: Sequence[JournalRecord | JournalTry]) -> PartyRef | None:
+    for each in records:
+        if each.party_type is not None and each.party_id is not None:
+            return PartyRef(each.party_type, each.party_id)
+    return None

@@ -201,6 +201,16 @@ class LiveCall:
         """The segment that is open now and that we decided on."""
         return next((one for one in self._open if one.rule is not None), None)
 
+    def offered_to(self, agent: str, at: float) -> SegmentRecord | None:
+        """The offer that made this agent's phone ring: the open one, or which was open at that time.
+
+        The dialplan may ask once more before AMI tells of a phone that was busy at once.
+        """
+        decided = [one for one in self.segments if one.rule is not None and agent in one.agents]
+        return next(
+            (one for one in reversed(decided) if one.ended is None or one.offered <= at <= one.ended), None
+        )
+
     @property
     def tried(self) -> frozenset[str]:
         """The agents who were offered this call and did not take it."""
@@ -234,14 +244,7 @@ class LiveCall:
 
     def brief(self) -> dict[str, Any]:
         """The call as it stands in every event of it."""
-        record = self.record
-        return {
-            "id": record.id,
-            "direction": record.direction,
-            "from": record.from_number,
-            "to": record.to_number,
-            "service": record.service,
-        }
+        return brief_of(self.record)
 
     def comes_over(self, pbx: str, device: str, agent: str | None) -> bool:
         """Whether a channel with our id, which nobody at this Asterisk dialled, brings the call from another one."""
@@ -332,7 +335,7 @@ class LiveCall:
 
     def revive(self) -> None:
         """The call was taken for dead, and asks."""
-        self.record.ended = self.record.outcome = None
+        self.record.ended = self.record.outcome = self.record.closed_by = None
         self.record.state = str(State.ASKED)
 
     # What channels do.
@@ -453,7 +456,7 @@ class LiveCall:
                 losers += self._give_up(unit, at, other, "no_answer", "answered_elsewhere")
         first = self.record.answered is None
         if first:
-            self.record.answered = at
+            self.record.answered = max(at, self.record.started)
         another = channel.agent is not None and channel.agent != self.record.agent
         if another and not (self.ours and self.record.agent):
             self.record.agent = channel.agent
@@ -571,6 +574,12 @@ class LiveCall:
             return ()
         return self._give_up(unit, at, segment, result, result)
 
+    def left_asking(self, unit: Unit, at: float, result: str) -> Sequence[str]:
+        """The caller left during a question that came to nothing; the offer before it had ended so."""
+        agents = self.end_offer(unit, at, result)
+        self._turn(Turn.ASK)
+        return agents
+
     def hung_up(self, unit: Unit, at: float, channel: ChannelRecord, cause: int | None) -> None:
         """A channel is gone. The call itself ends with the last of them, by `end`."""
         if channel.ended is not None:
@@ -602,12 +611,15 @@ class LiveCall:
         """
         if self.over:
             return ()
+        # A clock that was set meanwhile makes no call end before it began.
+        at = max(at, self.latest)
         result = result or SEGMENT_RESULTS.get(self.dialstatus or "CANCEL", "failed")
         agents = self._close_segments(unit, at, result)
+        asked = self.state is State.ASKED
         self._turn(Turn.END)
         record = self.record
         record.ended = at
-        record.outcome = self._outcome()
+        record.outcome = self._outcome(asked)
         unit.put_call(record)
         for row in self.segments:
             unit.put_segment(row)
@@ -738,8 +750,8 @@ class LiveCall:
                 agents=(agent,),
             )
 
-    def _outcome(self) -> str:
-        """The contract's outcomes, the first that holds."""
+    def _outcome(self, asked: bool) -> str:
+        """The contract's outcomes, the first that holds. `asked`: a question was open when the caller left."""
         record = self.record
         if record.answered is not None:
             return "answered"
@@ -752,7 +764,7 @@ class LiveCall:
             return LAST_RESORTS[self.action]
         if self.action is None and any(channel.role == "other" for channel in self.channels.values()):
             return "fallback"
-        if last in ("busy", "failed"):
+        if last in ("busy", "failed") and not asked:
             return last
         return "abandoned"
 
@@ -776,7 +788,19 @@ class LiveCall:
             "wait": round((answered or ended) - record.started, 3),
             "talk": round(ended - answered, 3) if answered is not None else 0.0,
             "hangup_cause": record.hangup_cause,
+            "closed_by": record.closed_by,
         }
+
+
+def brief_of(record: CallRecord) -> dict[str, Any]:
+    """A call as it stands in every event of it."""
+    return {
+        "id": record.id,
+        "direction": record.direction,
+        "from": record.from_number,
+        "to": record.to_number,
+        "service": record.service,
+    }
 
 
 def _last_action(detail: CallDetail) -> str | None:

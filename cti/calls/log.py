@@ -1,14 +1,15 @@
 """The calls that live now, and the one way by which anything about a call becomes durable."""
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from typing import Any, Final
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from cti.agents.roster import AgentView
-from cti.calls.life import LiveCall
+from cti.calls.life import LiveCall, State
 from cti.logs import get_logger
 from cti.store.base import IStore, StoreError, Unit
 from cti.store.records import CallRecord, Key, StoredEvent
@@ -40,6 +41,8 @@ class CallLog:
         self._clock = clock
         self._ended = ended
         self._on_news: list[Callable[[Unit, LiveCall], None]] = []
+        self._agents_also: Callable[[Unit, float, AgentView], None] | None = None
+        self._agents_lost: Callable[[Collection[str]], None] | None = None
         self._news: dict[str, tuple[float, AgentView]] = {}
         self._calls: dict[str, LiveCall] = {}
         self._channels: dict[Key, LiveCall] = {}
@@ -49,6 +52,14 @@ class CallLog:
     def on_news(self, also: Callable[[Unit, LiveCall], None]) -> None:
         """Before news of a call are written, `also` may add to them what else becomes true with them."""
         self._on_news.append(also)
+
+    def on_agents(
+        self,
+        also: Callable[[Unit, float, AgentView], None],
+        lost: Callable[[Collection[str]], None],
+    ) -> None:
+        """What `also` adds becomes true with an agent's news; `lost` hears whose could not be written."""
+        self._agents_also, self._agents_lost = also, lost
 
     def restore(self) -> list[LiveCall]:
         """Take up the calls that were open when the server stopped."""
@@ -111,6 +122,10 @@ class CallLog:
             if call.record.pbx == pbx or any(channel.pbx == pbx for channel in call.living)
         ]
 
+    def open(self) -> list[LiveCall]:
+        """All of them; a copy, so that they may end meanwhile."""
+        return list(self._calls.values())
+
     def __len__(self) -> int:
         return len(self._calls)
 
@@ -122,8 +137,20 @@ class CallLog:
 
         `at_leisure`: nobody waits for it, and it may take a moment longer.
         """
-        self._tell_news(unit)
-        return self.store.commit(unit, at_leisure=at_leisure)
+        return self._commit(unit, lambda: self.store.commit(unit, at_leisure=at_leisure))
+
+    def commit_for_caller(self, unit: Unit) -> "Deferred[Sequence[StoredEvent]]":
+        """The same for what a caller waits for: not for long, as `IStore.commit_for_caller` says."""
+        return self._commit(unit, lambda: self.store.commit_for_caller(unit))
+
+    def _commit(
+        self, unit: Unit, write: Callable[[], "Deferred[Sequence[StoredEvent]]"]
+    ) -> "Deferred[Sequence[StoredEvent]]":
+        told = self._tell_news(unit)
+        written = write()
+        if told and self._agents_lost is not None:
+            written.addErrback(self._told_nobody, told, self._agents_lost)
+        return written
 
     def agent_changed(self, view: AgentView) -> None:
         """An agent's state became another. It is told with whatever is written next, or by itself."""
@@ -142,6 +169,8 @@ class CallLog:
             return Deferred.fromCoroutine(self._write_end(call, unit))
         earlier, call.unwritten = call.unwritten, None
         if earlier is not None:
+            # One in the making has no row of the call yet, and a channel of no call would be taken for a logged one.
+            earlier.put_call(call.record)
             self.commit(earlier, at_leisure=True).addErrback(self._refused, call, earlier)
         written = self.commit(unit, at_leisure=True)
         return written.addCallbacks(lambda _: True, self._not_written, errbackArgs=(call,))
@@ -157,6 +186,9 @@ class CallLog:
             for attempt in range(_ATTEMPTS):
                 try:
                     if call.unwritten is not None:
+                        # It is not over before its end is written.
+                        living = evolve(call.record, state=str(State.ASKED), ended=None, outcome=None)
+                        call.unwritten.put_call(living)
                         await self.commit(call.unwritten, at_leisure=True)
                         call.unwritten = None
                     await self.commit(unit, at_leisure=True)
@@ -195,7 +227,7 @@ class CallLog:
         if self._news:
             self.commit(self.unit(), at_leisure=True).addErrback(self._news_lost)
 
-    def _tell_news(self, unit: Unit) -> None:
+    def _tell_news(self, unit: Unit) -> Collection[str]:
         for at, view in self._news.values():
             unit.emit(
                 "agent.state",
@@ -203,7 +235,18 @@ class CallLog:
                 {"agent": view.id, "name": view.name, "state": view.state, "reason": view.reason},
                 agents=(view.id,),
             )
+            if self._agents_also is not None:
+                self._agents_also(unit, at, view)
+        told = tuple(self._news)
         self._news.clear()
+        return told
+
+    @staticmethod
+    def _told_nobody(
+        failure: Failure, agents: Collection[str], lost: Callable[[Collection[str]], None]
+    ) -> Failure:
+        lost(agents)
+        return failure
 
     def _news_lost(self, failure: Failure) -> None:
         _only_store_errors(failure)

@@ -15,9 +15,10 @@ from adapters.base import AdapterError, NewParty, Party
 from cti.agents.roster import Roster
 from cti.calls.inbound import brief_party, party_facts
 from cti.calls.late_cards import LateCards
-from cti.calls.life import LiveCall
+from cti.calls.life import LiveCall, brief_of
 from cti.calls.log import CallLog
 from cti.calls.parties import NoCreator, Parties
+from cti.calls.present import etag_of
 from cti.calls.services import Services
 from cti.calls.writing_up import WritingUp
 from cti.identify.identification import Identification, Outcome
@@ -25,7 +26,7 @@ from cti.identify.identifier import Identifier, owners_among
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.reactors import DelayedCall
-from cti.store.base import StoreError, Unit
+from cti.store.base import CallFilter, StoreError, Unit
 from cti.store.records import NewcomerRecord
 from routing.rules import AT_ANSWER, Newcomers as Wanted
 
@@ -154,9 +155,29 @@ class Newcomers:
         unit.put_newcomer(evolve(newcomer, state="done", party=brief))
         if brief is not None:
             unit.take_party_of(newcomer.number, newcomer.began, brief)
+            await self._tell_of_ended(unit, newcomer)
         await self._commit(unit)
         for call in self._calls_of(newcomer):
             self._late_cards.identified(call, found)
+
+    async def _tell_of_ended(self, unit: Unit, newcomer: NewcomerRecord) -> None:
+        """Their calls that are over have a party now, and nobody else says so."""
+        where = CallFilter(since=newcomer.began, number=newcomer.number, direction="inbound")
+        try:
+            calls, _ = await self._calls.store.calls(where, _AT_ONCE)
+        except StoreError as error:
+            log.error("which calls an unknown caller made is not known", why=str(error))
+            return
+        living = {call.id for call in self._calls_of(newcomer)}
+        for record in calls:
+            if record.party is None and record.id not in living:
+                unit.emit(
+                    "call.updated",
+                    self._clock.seconds(),
+                    {"call": brief_of(record), "changed": ["party"], "etag": etag_of(record)},
+                    call=record.id,
+                    agents=() if record.agent is None else (record.agent,),
+                )
 
     async def _find_or_make(self, newcomer: NewcomerRecord, number: Number) -> Identification:
         """Who it is by now, whoever has taken them in meanwhile; else they are made. Raises what adapters do."""

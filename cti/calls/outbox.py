@@ -7,17 +7,17 @@ the store, so nothing is lost when the server ends at any moment.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.application.service import Service
 from twisted.internet import defer
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from cti.logs import get_logger
 from cti.reactors import Clock, DelayedCall
-from cti.store.base import IStore, StoreError
-from cti.store.records import Delivery, StoredEvent
+from cti.store.base import IStore, StoreError, Unit
+from cti.store.records import AttemptRecord, Delivery, StoredEvent
 
 _log = get_logger(__name__)
 
@@ -36,21 +36,32 @@ LONGEST_ERROR = 500  # characters kept of what went wrong
 class DeliveryFailed(Exception):
     """The destination did not take it. The text holds no secrets; it is shown to people.
 
-    `retry_after`: seconds for which the destination wants to be left alone.
+    `retry_after`: seconds for which the destination wants to be left alone. `status`: what a web server answered.
     """
 
-    def __init__(self, text: str, retry_after: float | None = None) -> None:
+    def __init__(self, text: str, retry_after: float | None = None, status: int | None = None) -> None:
         super().__init__(text)
         self.retry_after = retry_after
+        self.status = status
+
+
+class DeliveryPostponed(Exception):
+    """It has to wait for so many `seconds`, whatever becomes of others: its destination is not at fault."""
+
+    def __init__(self, text: str, seconds: float) -> None:
+        super().__init__(text)
+        self.seconds = seconds
 
 
 class Sender(Protocol):
     """One destination."""
 
-    async def send(self, delivery: Delivery) -> None:
+    async def send(self, delivery: Delivery) -> int | None:
         """Hand it over; returns once the destination has taken it, else raises `DeliveryFailed`.
 
-        The same delivery may come again, with the same key, even when it was taken before. May be cancelled.
+        Raises `DeliveryPostponed` if it is not to be tried now. What is returned is the status of a web server's
+        answer, None where none was asked. The same delivery may come again, with the same key, even when it was
+        taken before. May be cancelled.
         """
 
 
@@ -62,18 +73,32 @@ class _Route:
     sender: Sender
     on_their_way: "dict[int, Deferred[None]]" = field(factory=dict)
     failures: int = 0  # in a row
+    error: str | None = None  # of the last of them
     not_before: float = 0.0
     timer: DelayedCall | None = None
+    look: "Deferred[None] | None" = None  # at the store, for what is due
+    look_again: bool = False
+    ended_meanwhile: set[int] = field(factory=set)
+
+
+@frozen
+class DestinationState:
+    """How a destination takes what it is sent: failures in a row, what the last one said, when it is tried again."""
+
+    failures: int
+    error: str | None
+    not_before: float
 
 
 class Outbox(Service):
-    """Delivers what waits in `store` to `destinations` while it runs.
+    """Delivers what waits in `store` to `destinations` while it runs and leads.
 
     `clock` gives seconds since the epoch, `jitter` numbers from 0 to 1 (exclusive), which lengthen each pause
     by up to a half. After a failed attempt a delivery waits 1, 2, 4 ... s, up to `longest_pause`; while a
     destination fails it is probed with one delivery at a time, `probe_pause` apart, whichever is due. A
     delivery older than `give_up` seconds at a failure is dead: logged as an error, kept in the outbox, and its
-    call's next one has its turn.
+    call's next one has its turn. `observe` hears of each attempt: at which destination, and whether it was
+    `delivered`, `failed`, or given up (`dead`).
     """
 
     def __init__(
@@ -90,9 +115,10 @@ class Outbox(Service):
         probe_pause: float = PROBE_PAUSE,
         give_up: float = GIVE_UP_SECONDS,
         drain: float = DRAIN_SECONDS,
+        observe: Callable[[str, str], object] | None = None,
     ) -> None:
         self._store = store
-        self._routes = [_Route(name, sender) for name, sender in destinations.items()]
+        self._routes = {name: _Route(name, sender) for name, sender in destinations.items()}
         self._reactor = reactor
         self._clock = clock
         self._jitter = jitter
@@ -102,6 +128,7 @@ class Outbox(Service):
         self._probe_pause = probe_pause
         self._give_up = give_up
         self._drain = drain
+        self._observe = observe
         self._listening = False
         self._woken: DelayedCall | None = None
         self._draining = False
@@ -112,19 +139,42 @@ class Outbox(Service):
         if not self._listening:
             self._listening = True
             self._store.on_events(self._events_came)
+            # A command may have had something tried again.
+            self._store.on_foreign_change(self.look)
+            self._store.on_leading(self.look)
         self._wake()
+
+    def use(self, destinations: Mapping[str, Sender], give_up: float) -> None:
+        """These are the destinations from now on, and all of them are tried at once.
+
+        What is on its way goes on; what waits for one that is gone, waits in the store.
+        """
+        for name in self._routes.keys() - destinations.keys():
+            self._set_timer(self._routes.pop(name), None)
+        for name, sender in destinations.items():
+            route = self._routes.setdefault(name, _Route(name, sender))
+            route.sender, route.not_before = sender, 0.0
+        self._give_up = give_up
+        self.look()
+
+    def state(self) -> Mapping[str, DestinationState]:
+        """How each destination does at present."""
+        return {
+            name: DestinationState(route.failures, route.error, route.not_before)
+            for name, route in self._routes.items()
+        }
 
     def stopService(self) -> "Deferred[None]":
         """Deliver what can be delivered now, for `drain` seconds at most; the rest waits in the store."""
         super().stopService()  # type: ignore[no-untyped-call]
         if self._woken is not None and self._woken.active():
             self._woken.cancel()
-        for route in self._routes:
+        for route in self._routes.values():
             self._set_timer(route, None)
         drained: Deferred[None] = Deferred()
         self._drained = drained
         self._draining = True
-        for route in self._routes:
+        for route in self._routes.values():
             self._send_due(route)
         end = self._reactor.callLater(self._drain, self._stop_attempts)
 
@@ -139,49 +189,88 @@ class Outbox(Service):
 
     def _stop_attempts(self) -> None:
         self._draining = False
-        for route in self._routes:
+        for route in self._routes.values():
+            if route.look is not None:
+                route.look.cancel()
             for attempt in list(route.on_their_way.values()):
                 attempt.cancel()
 
     def _report_drained(self) -> None:
-        if self._drained is not None and not any(route.on_their_way for route in self._routes):
+        if self._drained is not None and not any(
+            route.on_their_way or route.look for route in self._routes.values()
+        ):
             drained, self._drained = self._drained, None
             self._draining = False
             drained.callback(None)
 
     def _events_came(self, events: Sequence[StoredEvent]) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """There may be something to deliver that was not due before."""
         # Not at once: several groups may come in one turn, and who committed should go on first.
         if self.running and self._woken is None:
             self._woken = self._reactor.callLater(0, self._wake)
 
     def _wake(self) -> None:
         self._woken = None
-        for route in self._routes:
+        for route in self._routes.values():
             self._send_due(route)
 
     def _send_due(self, route: _Route) -> None:
-        """Begin as many attempts as are due and allowed, and set the clock for the next ones."""
-        if not self.running and (not self._draining or route.failures):
+        """Begin as many attempts as are due and allowed, and set the clock for the next ones.
+
+        One look at a time: whoever comes while one is taken has another one taken after it.
+        """
+        if route.look is not None:
+            route.look_again = True
             return
-        limit = 1 if route.failures else self._concurrent
-        free = limit - len(route.on_their_way)
-        if free <= 0:
-            return  # The end of any attempt comes back here.
+        route.look = look = Deferred.fromCoroutine(self._look_at(route))
+        look.addBoth(self._looked, route)
+
+    async def _look_at(self, route: _Route) -> None:
+        limit = self._allowed(route)
         now = self._clock()
+        if limit <= len(route.on_their_way):
+            return  # The end of any attempt comes back here.
         if now < route.not_before:
             self._set_timer(route, route.not_before - now)
             return
+        route.ended_meanwhile.clear()
         try:
-            for delivery in self._store.due(route.name, now, limit):
-                if delivery.id not in route.on_their_way and free > 0:
-                    free -= 1
-                    self._begin(route, delivery)
-            due = self._store.next_due(route.name, now)
+            found = await maybeDeferred(self._store.due, route.name, now, limit)
+            due = await maybeDeferred(self._store.next_due, route.name, now)
         except StoreError as error:
             _log.warning("outbox.store", error=str(error))
-            due = now + STORE_PAUSE
-        if self.running:
+            found, due = [], now + STORE_PAUSE
+        for delivery in found:
+            # What has ended since it was asked for may stand there as it was before.
+            known = delivery.id in route.on_their_way or delivery.id in route.ended_meanwhile
+            if not known and len(route.on_their_way) < self._allowed(route):
+                self._begin(route, delivery)
+        if self.running and self._routes.get(route.name) is route:
             self._set_timer(route, None if due is None else due - now)
+
+    def _allowed(self, route: _Route) -> int:
+        """How many attempts may be on their way there at present."""
+        if self._routes.get(route.name) is not route or (not self.running and not self._draining):
+            return 0
+        if not self._store.leads:
+            # Another server on this database delivers: what comes from two may come twice, and out of order.
+            return 0
+        if route.failures:
+            return 1 if self.running else 0
+        return self._concurrent
+
+    def _looked(self, result: object, route: _Route) -> None:
+        route.look = None
+        if isinstance(result, Failure) and not isinstance(result.value, CancelledError):
+            _log.error("outbox.look", destination=route.name, error=repr(result.value))
+        if route.look_again:
+            route.look_again = False
+            self._reactor.callLater(0, self._go_on, route)
+        else:
+            self._report_drained()
 
     def _set_timer(self, route: _Route, delay: float | None) -> None:
         if route.timer is not None and route.timer.active():
@@ -195,9 +284,11 @@ class Outbox(Service):
 
     def _ended(self, result: object, route: _Route, delivery: Delivery) -> None:
         del route.on_their_way[delivery.id]
+        if route.look is not None:
+            route.ended_meanwhile.add(delivery.id)
         if isinstance(result, Failure) and not isinstance(result.value, CancelledError):
             _log.error("outbox.broke_off", destination=route.name, key=delivery.key, error=repr(result.value))
-        # Later, since an attempt may end within `_send_due`, which is not made to be entered twice.
+        # Later, since an attempt may end while the look that began it goes on.
         self._reactor.callLater(0, self._go_on, route)
 
     def _go_on(self, route: _Route) -> None:
@@ -205,13 +296,17 @@ class Outbox(Service):
         self._report_drained()
 
     async def _attempt(self, route: _Route, delivery: Delivery) -> None:
-        retry_after = None
+        began = self._clock()
+        status, retry_after, postponed = None, None, None
         try:
             sending = Deferred.fromCoroutine(route.sender.send(delivery))
             sending.addTimeout(SEND_SECONDS, self._reactor)  # type: ignore[arg-type]
-            await sending
+            status = await sending
+            error = None
         except DeliveryFailed as failure:
-            error, retry_after = str(failure), failure.retry_after
+            error, status, retry_after = str(failure)[:LONGEST_ERROR], failure.status, failure.retry_after
+        except DeliveryPostponed as later:
+            error, postponed = str(later), later.seconds
         except defer.TimeoutError:
             error = f"no end of the attempt within {SEND_SECONDS:g} s"
         except CancelledError:
@@ -219,20 +314,29 @@ class Outbox(Service):
         except Exception as broken:  # noqa: BLE001 - an error in a sender must not lose the event
             # Its kind only: the text may hold secrets.
             error = f"the sender broke: {type(broken).__name__}"
-        else:
-            if route.failures:
-                _log.info("outbox.recovered", destination=route.name, after_failures=route.failures)
-            route.failures = 0
-            route.not_before = 0.0
-            await self._note(lambda: self._store.delivered(delivery, self._clock()))
+        took = round(max(0.0, self._clock() - began), 3)
+        attempt = AttemptRecord(delivery.id, delivery.attempts + 1, began, took, status, error)
+        if postponed is not None:
+            due = self._clock() + postponed
+            await self._note(lambda unit: unit.put_failed(attempt, due))
             return
-        await self._failed(route, delivery, error[:LONGEST_ERROR], retry_after)
+        if error is not None:
+            await self._failed(route, delivery, attempt, error, retry_after)
+            return
+        if route.failures:
+            _log.info("outbox.recovered", destination=route.name, after_failures=route.failures)
+        route.failures, route.error, route.not_before = 0, None, 0.0
+        self._tell(route, "delivered")
+        await self._note(lambda unit: unit.put_delivered(attempt))
 
-    async def _failed(self, route: _Route, delivery: Delivery, error: str, retry_after: float | None) -> None:
+    async def _failed(
+        self, route: _Route, delivery: Delivery, attempt: AttemptRecord, error: str, retry_after: float | None
+    ) -> None:
         now = self._clock()
         if not route.failures:
             _log.warning("outbox.failing", destination=route.name, error=error)
         route.failures += 1
+        route.error = error
         left_alone = min(max(retry_after or 0.0, 0.0), LONGEST_RETRY_AFTER)
         pause = max(self._pause(delivery.attempts, self._longest_pause), left_alone)
         probe = max(self._pause(route.failures - 1, self._probe_pause), left_alone)
@@ -245,23 +349,30 @@ class Outbox(Service):
                 key=delivery.key,
                 type=delivery.type,
                 call=delivery.call,
-                attempts=delivery.attempts + 1,
+                attempts=attempt.number,
                 error=error,
             )
-        await self._note(lambda: self._store.failed(delivery, error, now + pause, dead=dead))
+        self._tell(route, "dead" if dead else "failed")
+        await self._note(lambda unit: unit.put_failed(attempt, None if dead else now + pause))
+
+    def _tell(self, route: _Route, outcome: str) -> None:
+        if self._observe is not None:
+            self._observe(route.name, outcome)
 
     def _pause(self, failures: int, longest: float) -> float:
         base = min(self._first_pause * 2.0 ** min(failures, 30), longest / 1.5)
         return base * (1 + self._jitter() / 2)
 
-    async def _note(self, write: "Callable[[], Deferred[None]]") -> None:
+    async def _note(self, write: Callable[[Unit], None]) -> None:
         """Write down what became of an attempt, however long the store cannot.
 
         Ended before that, the server makes the attempt again when it comes back.
         """
         while True:
+            unit = self._store.unit()
+            write(unit)
             try:
-                await write()
+                await self._store.commit(unit)
                 return
             except StoreError as error:
                 _log.warning("outbox.store", error=str(error))

@@ -60,6 +60,9 @@ CALL_COLUMNS: Final[tuple[str, ...]] = (
 
 #: What stands as a party's `match` once an agent has said that it is them.
 CHOSEN: Final = "chosen"
+# What a spreadsheet takes for a formula; numbers are left alone, telephone numbers with their + among them.
+_FORMULA: Final = re.compile(r"[=@\t\r]|[+-](?![\d .]*\Z)")
+_SUSPECT: Final = frozenset("=@\t\r+-")
 _PARTY: Final = ("adapter", "type", "id", "name", "url")
 _MOMENT = re.compile(
     r"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:?\d\d)?)?", re.ASCII
@@ -69,9 +72,9 @@ _MOMENT = re.compile(
 def iso(at: float) -> str:
     """Seconds since the epoch as ISO 8601 in UTC with milliseconds: `2026-02-03T09:15:00.250Z`."""
     milliseconds = round(at * 1000)
-    whole = datetime.fromtimestamp(milliseconds // 1000, UTC)
     # Not by %Y, which leaves out the zeros of a year before 1000.
-    return f"{whole.replace(tzinfo=None).isoformat()}.{milliseconds % 1000:03d}Z"
+    whole = datetime.fromtimestamp(milliseconds // 1000, UTC).isoformat()[:19]
+    return f"{whole}.{milliseconds % 1000:03d}Z"
 
 
 def agent_json(view: AgentView) -> dict[str, Any]:
@@ -157,6 +160,7 @@ def call_json(call: CallRecord) -> dict[str, Any]:
         "to_raw": call.to_raw,
         "uniqueid": call.uniqueid,
         "linkedid": call.linkedid,
+        "closed_by": call.closed_by,
     }
 
 
@@ -219,10 +223,22 @@ def call_detail_json(detail: CallDetail) -> dict[str, Any]:
 
 def call_row(call: CallRecord) -> tuple[str | int | float | None, ...]:
     """The cells of one call in the order of `CALL_COLUMNS`; a party is its name, or its id without one."""
-    values = call_json(call)
+    return call_cells(call_json(call))
+
+
+def call_cells(values: Mapping[str, Any]) -> tuple[str | int | float | None, ...]:
+    """The same of a call that is JSON already."""
     party = values["party"]
-    values["party"] = None if party is None else party["name"] or party["id"]
-    return tuple(values[column] for column in CALL_COLUMNS)
+    name = None if party is None else party["name"] or party["id"]
+    return tuple(name if column == "party" else values[column] for column in CALL_COLUMNS)
+
+
+def harmless(cell: object) -> object:
+    """A cell of a CSV file, with a ' in front of a text that a spreadsheet would run as a formula."""
+    # Looking at one character first halves what an export takes for it.
+    if isinstance(cell, str) and cell[:1] in _SUSPECT and _FORMULA.match(cell):
+        return f"'{cell}"
+    return cell
 
 
 def _party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:

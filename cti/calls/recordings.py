@@ -64,6 +64,30 @@ def file_of(record: CallRecord, part: int | None) -> str:
     return _name(record.id, parts if part is None else part)
 
 
+def all_of(recording: str | None) -> list[str]:
+    """The names of all recordings of the call whose last one is called this."""
+    last = _FILE.fullmatch(recording or "")
+    return [] if last is None else [_name(last[1], part) for part in range(1, int(last[2] or 1) + 1)]
+
+
+def remove(place: Place, recording: str | None) -> int:
+    """Delete all recordings of the call whose last one is called this; how many there were. Blocks.
+
+    Raises `RecordingAway` where only a web server has them, `OSError`.
+    """
+    files = all_of(recording)
+    if files and place.directory is None:
+        raise RecordingAway("only the PBX itself can delete recordings that are fetched from its web server")
+    removed = 0
+    for file in files:
+        try:
+            os.unlink(os.path.join(str(place.directory), file))
+            removed += 1
+        except FileNotFoundError:
+            pass
+    return removed
+
+
 def _name(call: str, part: int) -> str:
     return f"{call}.wav" if part == 1 else f"{call}-{part}.wav"
 

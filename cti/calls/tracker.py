@@ -14,11 +14,12 @@ dialplan's hangup handler left in AstDB under `cti/ended/UNIQUEID`. Events that 
 made may arrive after it; they are old news then, and every method of a call takes old news without harm.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.python.failure import Failure
 
 from cti.agents.roster import Roster
@@ -30,6 +31,7 @@ from cti.calls.log import CallLog
 from cti.calls.meeting import CONFERENCE, HOLDING, half_of, meeting
 from cti.calls.writing_up import WritingUp
 from cti.logs import get_logger
+from cti.numbers import NumberKind
 from cti.store.base import StoreError, Unit
 from cti.store.records import ChannelRecord, Key
 
@@ -56,6 +58,8 @@ CONNECTED_LEASE: Final = 75.0
 SWEEP: Final = 30.0
 #: Seconds between two looks for the end of a call that nobody asked about, once a strange channel has ended.
 LOOK: Final = 2.0
+#: Seconds without a channel at Asterisk after which a call that began, or gained one, is over.
+GONE: Final = 300.0
 #: Seconds that a call which we start ourselves may be without a channel.
 EXPECTED: Final = 90.0
 #: How many ends of channels that were not ours are remembered, for a question that arrives after the end.
@@ -63,6 +67,8 @@ _STRANGERS: Final = 2000
 #: What the dialplan says (UserEvent) on the channel that leads to another Asterisk of ours, before it is dialled.
 _TO_A_PEER: Final = "CtiPeer"
 _ENDED_FAMILY: Final = "cti/ended"
+#: Ends that are taken in at the same time.
+_AT_ONCE: Final = 8
 #: Channels that stand in for another one until a masquerade.
 _SURROGATE: Final = ("Surrogate/", "AsyncGoto/")
 #: Channels of Asterisk's own in a bridge: a conference's announcer and recorder, and the like.
@@ -73,7 +79,8 @@ _NO_PERSON: Final = ("CBAnn/", "CBRec/", "Announcer/", "Recorder/")
 class EndedRecord:
     """What the dialplan's hangup handler knew. Times are epoch seconds, whole ones: AstDB's come from EPOCH.
 
-    `way`: `outbound` of a call that began in cti-outbound. `channel`: the name of the caller's.
+    `way`: `outbound` of a call that began in cti-outbound. `channel`: the name of the caller's. `asking`: the
+    question during which the caller left, empty where they did not; `last`: DIALSTATUS when the last one was asked.
     """
 
     uniqueid: str
@@ -88,6 +95,8 @@ class EndedRecord:
     cause: int | None
     action: str
     attempt: int
+    asking: str
+    last: str
     dialstatus: str
     talked: float | None
 
@@ -109,6 +118,8 @@ class EndedRecord:
             cause=_whole(given.get("cause", "")),
             action=given.get("action", ""),
             attempt=_whole(given.get("attempt", "")) or 0,
+            asking=given.get("asking", ""),
+            last=given.get("last", ""),
             dialstatus=given.get("dialstatus", ""),
             talked=_seconds(given.get("talked", "")),
         )
@@ -140,7 +151,6 @@ class Tracker:
         self._make_unasked = unasked
         self._writing_up = writing_up
         self._strangers: dict[Key, None] = {}
-        self._nameless: dict[Key, None] = {}
         self._expected: dict[str, float] = {}
         self._to_look: set[str] = set()
         self._being_recorded: set[tuple[str, str]] = set()
@@ -165,6 +175,7 @@ class Tracker:
             "DeviceStateChange": self._device_state,
         }
         self._amis: dict[str, AmiClient] = {}
+        self._in_step: dict[str, float] = {}
 
     def on_event(self, pbx: str, event: Event) -> None:
         """One event of one Asterisk, in the order in which it sent them."""
@@ -233,13 +244,75 @@ class Tracker:
     def lease_ran_out(self, unit: Unit, agent: str, call: str) -> None:
         """An agent was held for longer than anybody can say why: an offer to them is over, and its card goes.
 
-        Not while AMI is away: they may be talking, and the dialplan's word at the end will say so.
+        Not before we are in step with Asterisk: they may be talking, and the dialplan's word at the end will say so.
         """
         live = self._calls.get(call)
-        if live is None or not self._amis.keys() >= {live.record.pbx, *(one.pbx for one in live.living)}:
+        if live is None or not self._in_step.keys() >= {live.record.pbx, *(one.pbx for one in live.living)}:
             return
         if live.offer is not None and agent in live.offer.agents:
             self.let_go(unit, live, live.end_offer(unit, self._now(), "lost"))
+
+    # Phones that no Asterisk of ours carries. Each tells whether it is durable.
+
+    def phone_rang(self, call: LiveCall, channel: ChannelRecord, at: float) -> "Deferred[bool]":
+        """Its phone rings."""
+        unit = self._calls.unit()
+        call.rang(unit, at, channel)
+        return self._calls.write(call, unit)
+
+    def phone_answered(self, call: LiveCall, channel: ChannelRecord, at: float) -> "Deferred[bool]":
+        """Its phone was picked up."""
+        unit = self._calls.unit()
+        self._answered(unit, call, channel, at)
+        return self._calls.write(call, unit)
+
+    def phone_hung_up(self, call: LiveCall, at: float) -> "Deferred[bool]":
+        """All of it is over."""
+        unit = self._calls.unit()
+        for channel in call.living:
+            self._gone(unit, call, channel, max(at, call.latest), None)
+        return self._calls.write(call, unit)
+
+    # Calls that never ended.
+
+    def close_old(self, longest: Callable[[LiveCall], float]) -> None:
+        """Close the calls that began longer ago than that (seconds), but for those that an Asterisk says live.
+
+        Nobody knows when they ended: their end is the last moment at which they were there.
+        """
+        for call in self._calls.open():
+            # Negative after the clock was set back: then it is not old.
+            old = self._now() - call.record.started > longest(call)
+            if not old or call.id in self._expected or any(map(self._is_listed, call.living)):
+                continue
+            unit = self._calls.unit()
+            call.record.closed_by = "age"
+            for channel in call.living:
+                call.hung_up(unit, max(call.latest, channel.began), channel, None)
+                if channel.agent is not None:
+                    self.let_go(unit, call, [channel.agent])
+            self._end(unit, call, call.latest, "lost")
+            log.warning("a call that never ended is closed by its age", call=call.id, pbx=call.record.pbx)
+            self._write(call, unit)
+
+    def hold_on(self, pbx: str) -> None:
+        """Nobody at this place says whether calls live: their agents stay held while they are open."""
+        for call in self._calls.of_pbx(pbx):
+            self._confirm(call)
+
+    def _is_listed(self, channel: ChannelRecord) -> bool:
+        return channel.pbx in self._amis and self._mirrors[channel.pbx].get(channel.uniqueid) is not None
+
+    def _gone_from(self, pbx: str) -> list[LiveCall]:
+        """The calls here of which no Asterisk has a channel, and has had none for some while."""
+        return [
+            call
+            for call in self._calls.of_pbx(pbx)
+            if call.id not in self._expected
+            and all(channel.pbx in self._amis for channel in call.living)
+            and not any(map(self._is_listed, call.living))
+            and max([call.latest, *(channel.began for channel in call.living)]) + GONE < self._now()
+        ]
 
     # Events.
 
@@ -461,7 +534,7 @@ class Tracker:
             and not any(channel.role == "caller" for channel in call.channels.values())
         )
         comes_over = undialled and call.comes_over(pbx, device_of(name), agent)
-        offer = call.offer
+        offer = None if agent is None else call.offered_to(agent, at)
         channel = ChannelRecord(
             pbx=pbx,
             uniqueid=uniqueid,
@@ -469,7 +542,7 @@ class Tracker:
             device=device_of(name),
             role="caller" if calls or comes_over else "agent" if agent else "other",
             began=at,
-            segment=offer.number if offer is not None and agent in offer.agents else None,
+            segment=None if offer is None else offer.number,
             agent=agent,
             name=name,
         )
@@ -647,8 +720,6 @@ class Tracker:
             else:
                 # It may have passed our dialplan, and then left something, though nobody was asked in time.
                 self._to_look.add(channel.pbx)
-                if call.record.from_kind == "unavailable":
-                    _remember(self._nameless, channel.key)
 
     # After an outage.
 
@@ -661,11 +732,16 @@ class Tracker:
     def down(self, pbx: str) -> None:
         """AMI to this Asterisk is away: what it said of phones is not to be relied on."""
         self._amis.pop(pbx, None)
+        self._in_step.pop(pbx, None)
         self._mirrors[pbx].forget_all()
         self._roster.forget_devices(pbx)
 
-    async def resync(self, pbx: str, ami: AmiClient, since: float) -> None:
-        """Make our picture Asterisk's again. `since`: when AMI was lost, the best guess for ends nobody saw."""
+    async def resync(self, pbx: str, ami: AmiClient, since: float) -> "Collection[EndedRecord]":
+        """Make our picture Asterisk's again. `since`: when AMI was lost, the best guess for ends nobody saw.
+
+        Events wait until this has returned: an end told before the lists would be that of a call of which nobody
+        knows yet that it was answered. What the dialplan left of ends is returned, for `collect`.
+        """
         for entry in await ami.list_action("DeviceStateList", complete="DeviceStateListComplete"):
             self._device_state(pbx, entry, since)
         self._roster.has_told(pbx)
@@ -687,13 +763,17 @@ class Tracker:
         for call, living in before:
             if not call.over:
                 closed += self._compare(pbx, call, living, listed, ended, since)
+        self._in_step[pbx] = self._now()
         log.info(
             "in step with Asterisk", pbx=pbx, channels=len(listed), open_before=len(before), closed=closed
         )
-        await self._collect(pbx, ended.values())
+        return ended.values()
 
-    async def sweep(self, pbx: str, ami: AmiClient) -> None:
-        """The calls of an Asterisk that we hear live on; ends that nobody told us of are collected."""
+    async def sweep(self, pbx: str, ami: AmiClient, *, in_step: bool = False) -> None:
+        """The calls of an Asterisk that we hear live on; ends that nobody told us of are collected.
+
+        `in_step`: our list of its channels is whole, and a call without one there is over.
+        """
         self._to_look.discard(pbx)
         for call in self._calls.of_pbx(pbx):
             self._confirm(call)
@@ -703,7 +783,12 @@ class Tracker:
                 del self._expected[id]
             elif until <= self._now():
                 self.not_made(expected, "no channel of it came")
-        await self._collect(pbx, await self._ended_records(ami))
+        ended = {record.uniqueid: record for record in await self._ended_records(ami)}
+        for call in self._gone_from(pbx) if in_step else ():
+            living = [channel for channel in call.living if channel.pbx == pbx]
+            if self._compare(pbx, call, living, {}, ended, self._now()):
+                log.warning("a call of which Asterisk has no channel is closed", call=call.id, pbx=pbx)
+        await self.collect(pbx, ended.values())
 
     async def _look_into_bridges(self, pbx: str, ami: AmiClient, listed: Iterable[Event]) -> None:
         """Who has come together while we did not hear, and calls that nobody asked about."""
@@ -765,11 +850,18 @@ class Tracker:
         for channel in call.living:
             # Those that came while we were away as well.
             entry = listed.get(channel.uniqueid) if channel.pbx == pbx else None
-            if entry is not None and entry.get("BridgeId") and channel.role != "caller":
+            if entry is None or channel.role == "caller":
+                continue
+            # Who has talked is in no bridge any more, a moment before the end.
+            if entry.get("BridgeId") or entry.get("ChannelStateDesc") == "Up":
                 self._answered(unit, call, channel, self._now())
+            elif entry.get("ChannelStateDesc") == "Ringing":
+                call.rang(unit, self._now(), channel)
         if call.living:
             self._confirm(call)
         else:
+            if word is None:
+                call.record.closed_by = "asterisk"
             last = max((channel.ended or since for channel in call.channels.values()), default=since)
             self._end(unit, call, last, None if word is not None else "lost")
         self._write(call, unit)
@@ -786,19 +878,34 @@ class Tracker:
             return
         offer = call.offer
         if offer is not None and (known.action != "dial" or known.attempt > offer.attempt):
-            # The dialplan asked once more, or never got the whole answer, and took its fallback.
-            asked_again = known.attempt > offer.attempt
-            self._went_elsewhere(
-                unit, call, known.ended or self._now(), "no_answer" if asked_again else "failed"
-            )
+            # The dialplan asked once more, or never got the whole answer.
+            result = "abandoned" if known.asking else "failed"
+            if known.attempt > offer.attempt:
+                result = SEGMENT_RESULTS.get(known.last, "no_answer")
+                if known.last == "NOANSWER":
+                    self._rang_unseen(unit, pbx, call, known.uniqueid, known.ended)
+            at = known.ended or self._now()
+            if known.asking:
+                self.let_go(unit, call, call.left_asking(unit, at, result))
+                return
+            self._went_elsewhere(unit, call, at, result)
         call.dialstatus = known.dialstatus or None
-        offer = call.offer
+        if not known.dialstatus:
+            # They left before anything was dialled.
+            return
+        if call.offer is not None and known.dialstatus in ("NOANSWER", "CANCEL"):
+            self._rang_unseen(unit, pbx, call, known.uniqueid, known.ended)
+            return
         leg = self._leg(pbx, call, known)
         if known.dialstatus == "ANSWER" and call.record.answered is None and known.ended is not None:
             answered = known.ended - (known.talked or 0.0)
             self._answered(unit, call, leg, max(answered, call.record.started))
-        elif offer is not None and known.dialstatus in ("NOANSWER", "CANCEL"):
-            call.rang(unit, offer.offered, leg)
+
+    def was_not_taken(self, unit: Unit, pbx: str, uniqueid: str, call: LiveCall) -> None:
+        """Dial says that nobody took the offer in time: what we have not watched from its beginning has rung."""
+        offer = call.offer
+        if offer is not None and self._in_step.get(pbx, math.inf) > offer.offered:
+            self._rang_unseen(unit, pbx, call, uniqueid, self._now())
 
     def _went_elsewhere(self, unit: Unit, call: LiveCall, at: float, result: str) -> None:
         """The offer that stands in the log as open did not get the call: the fallback did."""
@@ -819,6 +926,20 @@ class Tracker:
                 return channel
         agent = offer.agents[0] if offer is not None and len(offer.agents) == 1 else None
         return self._made_up(call, (pbx, f"{known.uniqueid}/unseen"), known.ended, agent, segment)
+
+    def _rang_unseen(self, unit: Unit, pbx: str, call: LiveCall, uniqueid: str, ended: float | None) -> None:
+        """A phone of the offer has rung, of several any; it is made up where no event told of one."""
+        offer = call.offer
+        if offer is None or offer.ringing is not None:
+            return
+        known = (
+            one for one in call.channels.values() if one.segment == offer.number and one.agent is not None
+        )
+        rung = next(known, None)
+        if rung is None:
+            agent = next(iter(offer.agents), None)
+            rung = self._made_up(call, (pbx, f"{uniqueid}/rung"), ended, agent, offer.number)
+        call.rang(unit, offer.offered, rung)
 
     @staticmethod
     def _made_up(
@@ -850,30 +971,53 @@ class Tracker:
             if entry.name == "DBGetTreeResponse"
         ]
 
-    async def _collect(self, pbx: str, ended: Collection[EndedRecord]) -> None:
-        """Give calls that we never saw their record, and clear away what has been taken in."""
-        for record in ended:
-            live = self._calls.of_channel(pbx, record.uniqueid)
-            key = pbx, record.uniqueid
-            if live is not None and not live.over:
-                # Its Hangup is on the way over AMI; if it is not, the next resync says so.
-                continue
-            if key in self._being_recorded or self._calls.is_ending(*key):
-                # A resync and a sweep may both be at it, or the store away.
-                continue
-            # Whether a number may be shown is in AstDB, too, where a channel was gone before it could be asked.
-            nameless = key in self._nameless
-            if live is None and (nameless or self._calls.store.call_by_channel(*key) is None):
-                self._being_recorded.add(key)
-                try:
+    async def collect(self, pbx: str, ended: Collection[EndedRecord]) -> None:
+        """Give calls that we never saw their record, and clear away what has been taken in.
+
+        Several at a time, as a CRM is asked who each of them was.
+        """
+        left = iter(ended)
+
+        async def some() -> None:
+            for record in left:
+                await self._take_ended(pbx, record)
+
+        await gatherResults(
+            [Deferred.fromCoroutine(some()) for _ in range(min(len(ended), _AT_ONCE))], consumeErrors=True
+        )
+
+    async def _take_ended(self, pbx: str, record: EndedRecord) -> None:
+        live = self._calls.of_channel(pbx, record.uniqueid)
+        key = pbx, record.uniqueid
+        if live is not None and not live.over:
+            # Its Hangup is on the way over AMI; if it is not, the next resync says so.
+            return
+        # Several channels of a call may be there; each after the first finds the call in the log.
+        busy = {key, ("", record.call or record.uniqueid)}
+        if busy & self._being_recorded or self._calls.is_ending(*key) or key in self._deleted:
+            # A resync and a sweep may both be at it, or the store away.
+            return
+        # Whether a number may be shown is in AstDB, too, where a channel was gone before it could be asked.
+        if live is None:
+            self._being_recorded |= busy
+            try:
+                logged = self._calls.store.call_by_channel(*key)
+                if logged is None or await self._lacks_its_caller(logged, key):
                     await self._unseen(pbx, record)
-                except StoreError as error:
-                    log.error("a call that went by without us waits for the next sweep", why=str(error))
-                    continue
-                finally:
-                    self._being_recorded.discard(key)
-            self._nameless.pop(key, None)
-            self._delete_ended(pbx, record.uniqueid)
+            except StoreError as error:
+                log.error("a call that went by without us waits for the next sweep", why=str(error))
+                return
+            finally:
+                self._being_recorded -= busy
+        self._delete_ended(pbx, record.uniqueid)
+
+    async def _lacks_its_caller(self, logged: str, caller: Key) -> bool:
+        """Whether the log does not say who called: the channel, or the server, was gone before it could be asked."""
+        detail = await self._calls.store.call(logged)
+        if detail is None:
+            return False
+        call = detail.call
+        return (call.pbx, call.uniqueid) == caller and call.from_kind == NumberKind.UNAVAILABLE
 
     def _delete_ended(self, pbx: str, uniqueid: str) -> None:
         """Clear away what the hangup handler left; where that fails, the next sweep does it."""

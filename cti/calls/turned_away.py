@@ -1,6 +1,6 @@
 """The lists of numbers that are blocked and ignored: those of the configuration, and those that people add."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from attrs import field, frozen
@@ -24,24 +24,24 @@ class NotListed(Exception):
 
 @frozen
 class Lists:
-    """Both lists at one moment. `ignored`: nobody looks for them."""
+    """Both lists at one moment. `ignored`: nobody looks for them; `blocked`: they are turned away."""
 
     settings: Identify = field(factory=Identify)
     kept: Sequence[ListedNumber] = ()
     ignored: NumberList = field(init=False)
-    _blocked: NumberList = field(init=False)
+    blocked: NumberList = field(init=False)
 
     @ignored.default
     def _all_ignored(self) -> NumberList:
         return NumberList([*self.settings.ignored, *self._of(IGNORED)])
 
-    @_blocked.default
+    @blocked.default
     def _all_blocked(self) -> NumberList:
         return NumberList([*self.settings.blocked, *self._of(BLOCKED)])
 
     def refusal(self, caller: Number) -> Decision | None:
         """The decision for who is blocked, whatever the rules say; None for everybody else."""
-        if caller.e164 is None or caller.e164 not in self._blocked:
+        if caller.e164 is None or caller.e164 not in self.blocked:
             return None
         action, target = Action.REJECT, self.settings.reject
         if self.settings.announce is not None:
@@ -70,6 +70,10 @@ class TurnedAway:
     def restore(self, kept: Iterable[ListedNumber]) -> None:
         """Those of the store."""
         self.lists = Lists(self.lists.settings, tuple(kept))
+
+    def forget(self, numbers: Collection[str]) -> None:
+        """These are somebody's who is erased."""
+        self.restore(each for each in self.lists.kept if each.pattern not in numbers)
 
     def listed(self, list: str) -> tuple[Sequence[str], Sequence[ListedNumber]]:
         """What stands on this list: in the configuration, and in the store."""

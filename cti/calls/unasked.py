@@ -16,11 +16,13 @@ from cti.asterisk.channels import Channel
 from cti.calls.inbound import brief_party, name_caller, new_record, party_facts
 from cti.calls.life import LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
+from cti.calls.present import etag_of
 from cti.calls.services import AMI_ERRORS, Services
 from cti.identify.identification import Identification
 from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
+from cti.store.base import Unit
 from cti.store.records import CallRecord, ChannelRecord
 
 log = get_logger("cti.calls.unasked")
@@ -147,11 +149,20 @@ class Unasked:
             call.record.party = brief_party(party_facts(identified))
         unit = self._calls.unit()
         unit.put_call(call.record)
+        if call.over and call.record.party is not None:
+            tell_party(unit, call)
         self._calls.write(call, unit)
 
     @staticmethod
     def _not_identified(failure: Failure, call: LiveCall) -> None:
         log.error("nobody found out who is at the other end", call=call.id, exception=failure.getTraceback())
+
+
+def tell_party(unit: Unit, call: LiveCall) -> None:
+    """Who it was has become known after the end, whose event could not say so: CRMs are told by this one."""
+    at = call.record.ended or call.record.started
+    body = {"call": call.brief(), "changed": ["party"], "etag": etag_of(call.record)}
+    unit.emit("call.updated", at, body, call=call.id)
 
 
 def _caller(call: LiveCall, pbx: str, dialler: Channel) -> ChannelRecord:

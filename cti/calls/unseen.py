@@ -13,10 +13,11 @@ from cti.calls.life import LiveCall, State, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord
+from cti.calls.unasked import tell_party
 from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
-from cti.store.records import CallRecord, ChannelRecord
+from cti.store.records import ChannelRecord
 
 log = get_logger("cti.calls.unseen")
 
@@ -40,11 +41,11 @@ class Unseen:
 
     async def record(self, pbx: str, known: EndedRecord) -> None:
         """Log this call now, and tell everybody that it ended; fires when it is durable."""
-        logged = known.call or self._calls.store.call_by_channel(pbx, known.uniqueid)
+        logged = self._calls.store.call_by_channel(pbx, known.uniqueid) or known.call
         detail = await self._calls.store.call(logged) if logged is not None else None
         if detail is not None:
             if (detail.call.pbx, detail.call.uniqueid) == (pbx, known.uniqueid):
-                await self._add_caller(detail.call, known)
+                await self._add_caller(LiveCall.restored(detail), known)
             else:
                 await self._add_channel(pbx, known, detail.call.id)
             return
@@ -77,12 +78,14 @@ class Unseen:
         record.identify_ms = identified.ms
         record.hangup_cause = known.cause
         record.party = brief_party(party_facts(identified))
-        call = LiveCall(record, action=None if ours else "fallback", dialstatus=known.dialstatus or None)
+        # Who left while the question was asked has been sent nowhere.
+        sent = "fallback" if not ours and not known.asking else None
+        call = LiveCall(record, action=sent, dialstatus=known.dialstatus or None)
         call.channels[pbx, known.uniqueid] = ChannelRecord(
             pbx, known.uniqueid, call.id, device, "caller", started, agent=agent, cause=known.cause
         )
         unit = self._calls.unit()
-        if known.dialstatus:
+        if known.dialstatus and not known.asking:
             leg = ChannelRecord(pbx, f"{known.uniqueid}/unseen", call.id, "", "other", started)
             call.add_channel(unit, leg)
             if known.dialstatus == "ANSWER":
@@ -95,9 +98,9 @@ class Unseen:
         hidden = _WITHHELD if known.presentation.startswith("prohib") else None
         return self._services().plan.parse(known.caller or None, presentation=hidden)
 
-    async def _add_caller(self, record: CallRecord, known: EndedRecord) -> None:
+    async def _add_caller(self, call: LiveCall, known: EndedRecord) -> None:
         """A call that is in the log, but nobody could say in time whether its caller's number may be kept."""
-        caller = self._caller(known)
+        record, caller = call.record, self._caller(known)
         if record.from_kind != NumberKind.UNAVAILABLE or caller.kind is NumberKind.UNAVAILABLE:
             return
         name_caller(record, caller)
@@ -106,6 +109,8 @@ class Unseen:
         record.party = brief_party(party_facts(identified))
         unit = self._calls.unit()
         unit.put_call(record)
+        if record.party is not None:
+            tell_party(unit, call)
         await self._calls.commit(unit)
 
     async def _add_channel(self, pbx: str, known: EndedRecord, call: str) -> None:

@@ -196,7 +196,12 @@ class WritingUp:
         unit.emit(
             "call.updated",
             self._now(),
-            {"call": writing.call.brief(), "changed": ["wrap_up"], "etag": etag_of(writing.call.record)},
+            {
+                "call": writing.call.brief(),
+                "party": writing.call.record.party,
+                "changed": ["wrap_up"],
+                "etag": etag_of(writing.call.record),
+            },
             call=writing.record.call,
             agents=(writing.record.agent,),
         )

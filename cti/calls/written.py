@@ -154,10 +154,12 @@ class Written:
             unit.put_card(card)
         if "disposition" in changed:
             self._worklist(unit, record, service)
+        # Of a party that is another one now, two CRMs have to hear: it is left out.
+        party = {} if "party" in changed else {"party": record.party}
         unit.emit(
             "call.updated",
             self._now(),
-            {"call": call.brief(), "changed": list(changed), "etag": etag_of(record)},
+            {"call": call.brief(), **party, "changed": list(changed), "etag": etag_of(record)},
             call=call.id,
             agents=agents_of(record, call.segments),
         )

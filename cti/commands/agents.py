@@ -107,7 +107,7 @@ def remove_agent(arguments: Namespace) -> int:
 def import_agents(arguments: Namespace) -> int:
     file = arguments.file
     settings = configuration(arguments)
-    entries = read_agents(Path("/dev/stdin" if file == "-" else file), settings.adapters)
+    entries = read_agents(Path("/dev/stdin" if file == "-" else file), settings.crms)
     counts = {"added": 0, "updated": 0, "unchanged": 0}
 
     def change(agents: People) -> None:
@@ -145,7 +145,7 @@ def export_agents(arguments: Namespace) -> int:
 
 def _check_and_change(arguments: Namespace, entry: AgentEntry, change: Callable[[People], None]) -> None:
     settings = configuration(arguments)
-    wrong = [text for _, text in problems_of(entry, settings.adapters)]
+    wrong = [text for _, text in problems_of(entry, settings.crms)]
     if wrong:
         raise CommandFailed("; ".join(wrong))
     change_people(settings, change)

@@ -4,6 +4,8 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 
+import orjson
+
 from cti.calls.present import CALL_COLUMNS, call_json, call_row
 from cti.commands import CommandFailed, WrongUse
 from cti.commands.configuration import configuration, reading
@@ -35,12 +37,13 @@ def list_calls(arguments: Namespace) -> int:
     where = _filter(arguments, settings)
     with reading(settings) as reader:
         if reader is None:
-            raise CommandFailed(
-                f"there is no call log yet: {settings.store.sqlite} is made when `cti serve` first runs"
-            )
-        found = _Found(reader, where, arguments.limit)
+            raise CommandFailed("there is no call log yet: the store is made when `cti serve` first runs")
+        found = _Found(reader, where, sys.maxsize if arguments.all else arguments.limit)
         if arguments.format == "json":
             _write_json(found)
+        elif arguments.format == "jsonl":
+            for call in found:
+                sys.stdout.write(orjson.dumps(call_json(call)).decode() + "\n")
         elif arguments.format == "csv":
             write_csv(CALL_COLUMNS, map(call_row, found))
         else:

@@ -35,6 +35,7 @@ def check(arguments: Namespace) -> int:
         "adapters": {name: adapter.kind for name, adapter in settings.adapters.items()},
         "asterisks": list(settings.asterisks),
         "webhooks": list(settings.webhooks),
+        "notify": list(settings.notify),
         "agents": known,
     }
     for each in settings.advice:

@@ -1,7 +1,6 @@
 """How commands come by the configuration and by the store that it names."""
 
 import os
-import sqlite3
 import sys
 import time
 from argparse import Namespace
@@ -11,12 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from adapters.base import AdapterKindError, IAdapterKind, load_adapter_kinds
+from cti.calls.subscriptions import subscriptions
 from cti.commands import CommandFailed, WrongConfiguration, WrongUse
+from cti.secret import SecretError, read_secret
 from cti.settings import Settings, SettingsError, load_settings
 from cti.store.base import StoreError
+from cti.store.opening import Place as Database, open_for_command, open_for_reading
 from cti.store.queries import Reader
 from cti.store.records import AgentRecord
-from cti.store.sqlite import BUSY_SECONDS, CommandStore, open_store_for_command
+from cti.store.threaded import CommandStore
 from cti.yaml_file import YamlFile
 
 _FROM: Final = "CTI_CONFIG"
@@ -92,7 +94,7 @@ def reading(settings: Settings) -> Iterator[Reader | None]:
     Raises `CommandFailed`, for what goes wrong in the block with the store, too.
     """
     try:
-        reader = _open_for_reading(settings.store.sqlite)
+        reader = open_for_reading(settings.store.place)
         try:
             yield reader
         finally:
@@ -105,44 +107,20 @@ def reading(settings: Settings) -> Iterator[Reader | None]:
 @contextmanager
 def writing(settings: Settings) -> Iterator[CommandStore]:
     """The store to write to, made if there is none. Raises `CommandFailed` as `reading` does."""
-    destinations = {name: frozenset(hook.events) for name, hook in settings.webhooks.items()}
     try:
-        with open_store_for_command(
-            settings.store.sqlite, destinations=destinations, clock=time.time
+        with open_for_command(
+            settings.store.place, destinations=subscriptions(settings), clock=time.time
         ) as store:
             yield store
     except StoreError as error:
         raise CommandFailed(str(error)) from error
 
 
-def _open_for_reading(path: Path) -> Reader | None:
-    try:
-        if path.stat().st_size == 0:
-            return None
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StoreError(f"the database {path} cannot be read: {error.strerror}") from error
-    try:
-        # rw, because a reader of a write-ahead log takes part in its locking; ro where that is not allowed.
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)
-    except sqlite3.Error as error:
-        raise StoreError(f"the database {path} cannot be opened: {error}") from error
-    try:
-        connection.execute("PRAGMA query_only = ON")
-        return Reader(connection)
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, sqlite3.Error | StoreError):
-            raise StoreError(f"{path}: {error}") from error
-        raise
-
-
 def _stored_agents(path: Path) -> Collection[AgentRecord]:
     """The agents in the store that a file names which has problems, as far as that can be found out."""
     database = _named_store(path)
     try:
-        reader = None if database is None else _open_for_reading(database)
+        reader = None if database is None else open_for_reading(database)
         if reader is None:
             return ()
         try:
@@ -155,8 +133,13 @@ def _stored_agents(path: Path) -> Collection[AgentRecord]:
         return ()
 
 
-def _named_store(path: Path) -> Path | None:
+def _named_store(path: Path) -> Database | None:
     file = YamlFile(path)
     store = file.section(file.section(file.open(), None).get("store"), None)
+    if (url := store.get("postgresql")) is not None:
+        try:
+            return read_secret(file.plain(url), base=file.base, environ=os.environ).reveal()
+        except SecretError:
+            return None
     name = file.text(store.get("sqlite"))
     return None if name is None else file.base / name

@@ -1,7 +1,6 @@
 """How commands write: tables and times for people on stdout, JSON and CSV for programs, remarks on stderr."""
 
 import csv
-import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -10,12 +9,10 @@ from typing import Any, Final
 
 import orjson
 
-from cti.calls.present import moment
+from cti.calls.present import harmless, moment
 from cti.commands import WrongUse
 
 _CELL_LIMIT: Final = 40
-# What a spreadsheet takes for a formula; numbers are left alone, telephone numbers with their + among them.
-_FORMULA: Final = re.compile(r"[=@\t\r]|[+-](?![\d .]*\Z)")
 
 
 def say(text: str) -> None:
@@ -53,7 +50,7 @@ def write_csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(head)
     for row in rows:
-        writer.writerow([_harmless(cell) for cell in row])
+        writer.writerow([harmless(cell) for cell in row])
 
 
 def printable(text: str) -> str:
@@ -95,7 +92,3 @@ def _width(text: str) -> int:
         0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1
         for each in text
     )
-
-
-def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from cti.agents.roster import Roster
 from cti.settings import Settings
 from cti.store.queries import Reader
-from cti.store.records import AgentRecord, AuditRecord
+from cti.store.records import AgentRecord, AuditRecord, Json
 
 
 def people(reader: Reader | None, settings: Settings) -> Sequence[AgentRecord]:
@@ -46,10 +46,10 @@ def roster_of(reader: Reader | None, settings: Settings) -> Roster:
     return roster
 
 
-def noted(action: str, object: str) -> AuditRecord:
+def noted(action: str, object: str | None, detail: Json | None = None) -> AuditRecord:
     """What is written down of a change by who typed this command, as the system knows them."""
     try:
         who = getpass.getuser()
     except (KeyError, OSError):
         who = str(os.getuid())
-    return AuditRecord(time.time(), who, "command", action, object)
+    return AuditRecord(time.time(), who, "command", action, object, detail)

@@ -39,7 +39,7 @@ FILES: Final = 20_000
 #: Objects made before the garbage collector looks, and how many of its rounds make one of the next generation.
 GC_THRESHOLDS: Final = (50_000, 20, 50)
 #: What of the configuration is taken over only by a restart.
-_FIXED: Final = ("region", "store", "fastagi", "http", "asterisks", "webhooks", "answer_ms", "reservation")
+_FIXED: Final = ("region", "store", "fastagi", "http", "asterisks", "answer_ms", "reservation")
 
 
 def serve(arguments: Namespace) -> int:
@@ -50,9 +50,10 @@ def serve(arguments: Namespace) -> int:
     logs.forward_twisted()
     _log_what_nobody_catches()
 
-    from twisted.internet import epollreactor
+    # Here, because importing it makes no other reactor possible.
+    from cti import steady_reactor
 
-    epollreactor.install()  # type: ignore[no-untyped-call]
+    steady_reactor.install()
     from twisted.internet import reactor
 
     return _Process(CtiService(settings, reactor), settings, path, arguments.log_format, reactor).run()

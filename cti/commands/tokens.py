@@ -1,5 +1,6 @@
 """`cti token`: who may use the API. A token is shown once, when it is made; the store keeps only its digest."""
 
+import re
 import secrets
 import time
 from argparse import Namespace
@@ -14,11 +15,12 @@ from cti.commands.configuration import configuration, reading, writing
 from cti.commands.output import local, printable, write_json, write_table
 from cti.commands.people import noted, people
 from cti.store.records import TokenRecord
-from cti.web.tokens import AGENT, ROLES, mint_token
+from cti.web.tokens import AGENT, ROLES, SOFTPHONE, mint_token
 from routing.words import quoted, unknown
 
 _DAY: Final = 86_400.0
 _NAME_LIMIT: Final = 100
+_EXTENSION: Final = re.compile(r"[A-Za-z0-9._+@-]{1,64}", re.ASCII)
 
 
 def add_token(arguments: Namespace) -> int:
@@ -33,6 +35,7 @@ def add_token(arguments: Namespace) -> int:
     if role == AGENT and agent is None:
         raise WrongUse("a token with the role agent belongs to somebody: say --agent ID")
     scopes = _scopes(arguments.scope)
+    _check_softphone(role, scopes, arguments.extension)
     now = time.time()
     token, digest = mint_token()
     with writing(settings) as store:
@@ -45,7 +48,8 @@ def add_token(arguments: Namespace) -> int:
             )
         unit = store.unit()
         expires = None if arguments.days is None else now + arguments.days * _DAY
-        record = TokenRecord(secrets.token_hex(4), name, role, digest, now, agent, expires, None, scopes)
+        id, extension = secrets.token_hex(4), arguments.extension
+        record = TokenRecord(id, name, role, digest, now, agent, expires, None, scopes, extension)
         unit.put_token(record)
         unit.add_audit(noted("token.added", name))
         store.commit_now(unit)
@@ -104,6 +108,20 @@ def _scopes(given: Sequence[str] | None) -> Sequence[str] | None:
     return sorted(set(given))
 
 
+def _check_softphone(role: str, scopes: Sequence[str] | None, extension: str | None) -> None:
+    """A softphone's token is good for its one extension, and for nothing else."""
+    softphone = scopes is not None and SOFTPHONE in scopes
+    if not softphone and extension is None:
+        return
+    if scopes != [SOFTPHONE] or extension is None or role != AGENT:
+        raise WrongUse(
+            "a softphone's token is made by --role agent --agent ID --scope softphone --extension EXTENSION,"
+            " without other scopes"
+        )
+    if _EXTENSION.fullmatch(extension) is None:
+        raise WrongUse("an extension has 1 to 64 letters, digits and . _ + - @, such as 21")
+
+
 def _named(word: str, tokens: Iterable[TokenRecord], now: float) -> TokenRecord:
     """The token with this id, or else the valid one with this name. Raises `CommandFailed`."""
     listed = list(tokens)
@@ -134,6 +152,7 @@ def _json(token: TokenRecord, now: float) -> dict[str, object]:
         "role": token.role,
         "agent": token.agent,
         "scopes": token.scopes,
+        "extension": token.extension,
         "state": _state(token, now),
         "created": iso(token.created),
         "expires": at(token.expires),

@@ -14,7 +14,7 @@ from cti.commands.configuration import configuration, reading, writing
 from cti.commands.output import local, say, write_json, write_table
 from cti.commands.people import noted, people
 from cti.store.records import UserRecord
-from cti.store.sqlite import CommandStore
+from cti.store.threaded import CommandStore
 from cti.web.passwords import LONGEST, kept_of, wrong_with
 from cti.web.users import user_json, user_name, wrong_with_user
 from routing.words import quoted, unknown

@@ -4,7 +4,7 @@ Pure; who keeps the lists, and what becomes of a blocked caller, is left to othe
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 #: The lists, as the API and the store name them.
@@ -36,9 +36,17 @@ class NumberList:
             if wrong_with_pattern(pattern) is not None:
                 raise ValueError(f"a pattern {wrong_with_pattern(pattern)}")
             (prefixes if pattern.endswith("*") else numbers).add(pattern.removesuffix("*"))
-        self._numbers: Collection[str] = frozenset(numbers)
-        self._prefixes: Collection[str] = frozenset(prefixes)
+        self._numbers = frozenset(numbers)
+        self._prefixes = frozenset(prefixes)
         self._lengths = sorted({len(prefix) for prefix in prefixes})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, NumberList):
+            return NotImplemented
+        return (self._numbers, self._prefixes) == (other._numbers, other._prefixes)
+
+    def __hash__(self) -> int:
+        return hash((self._numbers, self._prefixes))
 
     def __contains__(self, number: object) -> bool:
         """Whether this number (E.164, or None) is on the list; a look-up for each length of prefix."""

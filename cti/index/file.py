@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 from attrs import field, frozen
 
-from adapters.base import ListedParty, Party, PartyRef
+from adapters.base import ListedParty, Party, PartyRef, PartyType
 from adapters.party import COMPANIES
 from cti.numbers import NumberPlan, stem_of_switchboard, stems
 
@@ -236,6 +236,16 @@ class IndexFile:
         except _WRONG as error:
             raise _failed(error, f"{self.path.name} cannot be written") from error
 
+    def erase(self, numbers: Iterable[str], ids: Iterable[str]) -> int:
+        """Remove who has one of these numbers or ids, to their last byte; how many. Blocks; raises `IndexFailed`."""
+        refs = {party.ref for number in numbers for party in self.find(number)}
+        refs |= {PartyRef(type, id) for type in PartyType for id in ids}
+        before = int(self._about["parties"])
+        self.update((), refs, {})
+        if self._writer is not None:
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return before - int(self._about["parties"])
+
     def close(self) -> None:
         self._closed = True
         for connection in (self._writer, self._reader):
@@ -370,6 +380,7 @@ def _open(path: Path, wait_ms: int) -> sqlite3.Connection:
     connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
     connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA secure_delete = ON")
     return connection
 
 

@@ -6,14 +6,16 @@ what is written.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 
+from cti.store.counts import Count
 from cti.store.records import (
     AgentRecord,
     AskedOnce,
+    AttemptRecord,
     AuditRecord,
     CallbackRecord,
     CallRecord,
@@ -22,12 +24,17 @@ from cti.store.records import (
     ChoiceRecord,
     DecisionRecord,
     Delivery,
+    ErasureRecord,
     GapRecord,
     HeardRecord,
     JournalRecord,
+    JournalTry,
     Json,
+    LifeRecord,
     ListedNumber,
     NewcomerRecord,
+    OutboxRecord,
+    PeriodRecord,
     ReservationRecord,
     SegmentRecord,
     SessionRecord,
@@ -36,10 +43,35 @@ from cti.store.records import (
     UserRecord,
     WrapUpRecord,
 )
+from cti.store.rows import Row, Statement
+
+if TYPE_CHECKING:
+    from cti.store.queries import Reader
+
+T = TypeVar("T")
+
+
+@frozen
+class Subscription:
+    """Which events a destination gets: those of these types, and of them those that `concerns` it.
+
+    `concerns` is asked in the writing thread, and given the event's JSON from behind its number.
+    """
+
+    types: frozenset[str]
+    concerns: Callable[[bytes], bool] | None = None
+
+
+#: What each destination of the outbox gets: some of the events of these types, or all of them.
+Destinations = Mapping[str, Subscription | frozenset[str]]
 
 
 class StoreError(Exception):
     """The store could not do it; the text says what and what would help."""
+
+
+class RecordRefused(StoreError):
+    """The database works, and does not take this record: it would refuse it again."""
 
 
 class StoreFull(StoreError):
@@ -69,7 +101,10 @@ class Unit(Protocol):
 
     def put_newcomer(self, newcomer: NewcomerRecord) -> None: ...
     def put_journal(self, call: str, adapter: str, records: Sequence[JournalRecord]) -> None:
-        """These are what there is of the call in this CRM now, and nothing else."""
+        """These are what there is of the call in this CRM now, and nothing else; no try is open any more."""
+
+    def put_journal_try(self, tried: JournalTry) -> None: ...
+    def remove_journal_try(self, call: str, adapter: str) -> None: ...
 
     def put_segment(self, segment: SegmentRecord) -> None: ...
     def put_channel(self, channel: ChannelRecord) -> None: ...
@@ -98,6 +133,19 @@ class Unit(Protocol):
 
     def remove_unwritten(self, call: str) -> None: ...
     def put_callback(self, callback: CallbackRecord) -> None: ...
+    def put_period(self, period: PeriodRecord) -> None:
+        """The agent is in this state from `began` on, and in no other any more."""
+
+    def end_period(self, agent: str, at: float) -> None:
+        """Nobody says from then on what state the agent is in."""
+
+    def put_life(self, life: LifeRecord) -> None: ...
+    def put_owner_answered(self, call: str) -> None:
+        """The first who answered this call is who the CRM says owns the caller."""
+
+    def put_answered_by(self, call: str, agent: str, number: str, started: float) -> None:
+        """Note whether the first who answered is who talked last, before that, with this number."""
+
     def put_heard(self, heard: HeardRecord) -> None: ...
     def put_gap(self, gap: GapRecord) -> None: ...
     def put_token(self, token: TokenRecord) -> None: ...
@@ -124,6 +172,22 @@ class Unit(Protocol):
         """Only if there is none of this name."""
 
     def add_audit(self, entry: AuditRecord) -> None: ...
+    def put_erasure(self, erasure: ErasureRecord) -> None: ...
+    def do(self, statement: Statement, values: Row) -> None:
+        """One of the statements of `cti.store.personal`."""
+
+    def put_delivered(self, attempt: AttemptRecord) -> None:
+        """The delivery was taken: the next one of its lane has its turn."""
+
+    def put_failed(self, attempt: AttemptRecord, due: float | None) -> None:
+        """The delivery was not taken, and is due again then; None: it is given up, and the next has its turn."""
+
+    def retry_delivery(self, delivery: int, at: float) -> None:
+        """It is due at once, whatever became of it, and before those of its lane that came after it."""
+
+    def drop_delivery(self, delivery: int, at: float) -> None:
+        """It is not to be delivered any more; the next one of its lane has its turn."""
+
     def emit(
         self,
         type: str,
@@ -172,6 +236,31 @@ class CallbackFilter:
 
 
 @frozen
+class OutboxFilter:
+    """Filters of the outbox; None means any. `since` and `until` are of when a delivery was made.
+
+    `ids`: these, a few hundred at most.
+    """
+
+    destination: str | None = None
+    state: str | None = None
+    call: str | None = None
+    type: str | None = None
+    since: float | None = None
+    until: float | None = None
+    ids: Sequence[int] | None = None
+
+
+@frozen
+class DeliveryDetail:
+    """One delivery with the event that it carries and its latest attempts, in order."""
+
+    delivery: OutboxRecord
+    event: StoredEvent
+    attempts: Sequence[AttemptRecord]
+
+
+@frozen
 class CallDetail:
     """One call with all that belongs to it, in order."""
 
@@ -183,6 +272,7 @@ class CallDetail:
     events: Sequence[StoredEvent]
     deliveries: Sequence[Mapping[str, Any]]
     journal: Sequence[JournalRecord] = ()
+    tries: Sequence[JournalTry] = ()
 
 
 class IStore(Protocol):
@@ -193,6 +283,9 @@ class IStore(Protocol):
 
     def stop(self) -> "Deferred[None]":
         """Write what was handed in, then close."""
+
+    def noted(self, writer: str) -> int:
+        """The number of the latest unit of a spool that is in the database; 0 if none is."""
 
     def writing(self) -> str | None:
         """What keeps the store from writing at present; None when it writes, or would if it were asked to."""
@@ -209,11 +302,23 @@ class IStore(Protocol):
         stops the waiting, not the writing. Fails with `StoreError`.
         """
 
+    def commit_for_caller(self, unit: Unit) -> "Deferred[Sequence[StoredEvent]]":
+        """`commit` for a unit that a caller waits for: with a spool, it is durable there where the database is slow,
+        and its events come later.
+        """
+
     def on_events(self, listener: Callable[[Sequence[StoredEvent]], None]) -> None:
         """Call `listener` in the reactor, in commit order, with each batch of events once durable."""
 
     def on_foreign_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` when another process (the command line) has written to the database."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this server does what one of several on a database has to do for all of them."""
+
+    def on_leading(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when this server leads from now on, as the one that did is gone."""
 
     # Reading; calls that may take long return Deferreds, small ones answer at once.
     def agents(self) -> Sequence[AgentRecord]: ...
@@ -270,10 +375,23 @@ class IStore(Protocol):
         """
 
     def call(self, id: str) -> "Deferred[CallDetail | None]": ...
+    def read(self, question: "Callable[[Reader], T]") -> "Deferred[T]":
+        """Put a question that may take long, in a thread."""
+
+    def erasures(self) -> Sequence[ErasureRecord]:
+        """Those that are not done; in a healthy server there are none, or one."""
+
     def gaps(
         self, since: float | None, until: float | None, limit: int, after: str | None = None
     ) -> "Deferred[tuple[Sequence[GapRecord], str | None]]":
         """A page of the gaps that overlap this time, newest first, and the cursor of the next one."""
+
+    def counted(self, count: Count, since: float, until: float) -> "Deferred[Sequence[Row]]":
+        """The rows of a count (`cti.store.counts`) over this time."""
+
+    def open_periods(self) -> Sequence[PeriodRecord]: ...
+    def last_life(self) -> LifeRecord | None:
+        """The server that said last that it is there."""
 
     def events_after(self, seq: int, limit: int, agent: str | None = None) -> Sequence[StoredEvent]:
         """The next events after a number, in order; with an agent's id, of those that are meant for them."""
@@ -288,10 +406,20 @@ class IStore(Protocol):
     def next_due(self, destination: str, now: float) -> float | None:
         """When the first delivery that may not be tried yet (at `now`) may be; None when there is none."""
 
-    def delivered(self, delivery: Delivery, at: float) -> "Deferred[None]": ...
-    def failed(self, delivery: Delivery, error: str, due: float, *, dead: bool) -> "Deferred[None]": ...
+    def outbox(
+        self, where: OutboxFilter, limit: int, after: str | None = None
+    ) -> "Deferred[tuple[Sequence[OutboxRecord], str | None]]":
+        """A page, newest first, as `calls`."""
+
+    def delivery(self, id: int) -> "Deferred[DeliveryDetail | None]": ...
     def count_pending(self) -> "Deferred[Mapping[str, tuple[int, float | None]]]":
         """What `pending` says, counted in a thread: after a long outage there is much to count."""
 
     def pending(self) -> Mapping[str, tuple[int, float | None]]:
         """Per destination: how many wait, and when the oldest was created."""
+
+    def count_dead(self) -> "Deferred[Mapping[str, int]]":
+        """Per destination: how many deliveries were given up and wait for somebody to decide."""
+
+    def subscribe(self, destinations: Destinations) -> None:
+        """Who gets which events from now on; before `start`, what it was made with counts."""

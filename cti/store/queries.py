@@ -7,13 +7,17 @@ import hashlib
 import sqlite3
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import product
 from operator import itemgetter
 from typing import Any
 
 import orjson
+from attrs import evolve
 
-from cti.store.base import CallbackFilter, CallDetail, CallFilter, StoreError
+from cti.store.base import CallbackFilter, CallDetail, CallFilter, DeliveryDetail, OutboxFilter, StoreError
+from cti.store.counts import Count
+from cti.store.personal import Listing
 from cti.store.records import (
     AgentRecord,
     AskedOnce,
@@ -22,10 +26,14 @@ from cti.store.records import (
     CallRecord,
     ChoiceRecord,
     Delivery,
+    ErasureRecord,
     GapRecord,
     Json,
+    LifeRecord,
     ListedNumber,
     NewcomerRecord,
+    OutboxRecord,
+    PeriodRecord,
     ReservationRecord,
     SessionRecord,
     StoredEvent,
@@ -36,6 +44,7 @@ from cti.store.records import (
 from cti.store.rows import (
     AGENTS,
     ASKED_ONCE,
+    ATTEMPTS,
     AUDIT,
     CALLBACKS,
     CALLS,
@@ -43,10 +52,14 @@ from cti.store.rows import (
     CHANNELS,
     CHOICES,
     DECISIONS,
+    ERASURES,
     GAPS,
     JOURNAL,
+    JOURNAL_TRIES,
+    LIVES,
     NEWCOMERS,
     NUMBER_LISTS,
+    PERIODS,
     RESERVATIONS,
     SEGMENTS,
     SESSIONS,
@@ -63,7 +76,7 @@ _REMEMBERED = 20
 
 # Whom a call was offered to stands in its segments, as JSON.
 _OFFERED = (
-    "agent IS NOT ? AND EXISTS (SELECT 1 FROM segments, json_each(segments.agents) AS offered"
+    "(agent IS NULL OR agent <> ?) AND EXISTS (SELECT 1 FROM segments, json_each(segments.agents) AS offered"
     " WHERE segments.call = calls.id AND offered.value = ?)"
 )
 
@@ -75,8 +88,12 @@ _MAY_SEE = (
 
 _EVENT = "seq, type, at, call, agents, body"
 _DELIVERY = (
-    "SELECT o.id, o.destination, e.call, o.seq, o.key, e.type, e.body, o.created, o.attempts, o.due"
-    " FROM outbox AS o JOIN events AS e ON e.seq = o.seq"
+    "SELECT o.id, o.destination, e.call, o.seq, o.key, e.type, e.body,"
+    " COALESCE(o.again, o.created), o.attempts, o.due FROM outbox AS o JOIN events AS e ON e.seq = o.seq"
+)
+_OUTBOX = (
+    "SELECT o.id, o.destination, o.seq, e.call, e.type, o.key, o.state, o.created, o.attempts, o.due, o.finished,"
+    " o.error FROM outbox AS o JOIN events AS e ON e.seq = o.seq"
 )
 _LOG = ("seq", "destination", "type", "key", "state", "created", "attempts", "due", "finished", "error")
 
@@ -86,7 +103,13 @@ class Reader:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        (self.store_id,) = self._all("SELECT id FROM store")[0]
+        _ = self.store_id  # what is no database of ours is refused here
+
+    @cached_property
+    def store_id(self) -> str:
+        """The database's own random name."""
+        id: str = self._all("SELECT id FROM store")[0][0]
+        return id
 
     def close(self) -> None:
         self._connection.close()
@@ -103,6 +126,10 @@ class Reader:
 
     def agents(self) -> Sequence[AgentRecord]:
         return [AGENTS.load(row) for row in self._all(f"SELECT {AGENTS.columns} FROM agents ORDER BY id")]
+
+    def noted(self, writer: str) -> int:
+        rows = self._all("SELECT number FROM writers WHERE writer = ?", (writer,))
+        return rows[0][0] if rows else 0
 
     def reservations(self) -> Sequence[ReservationRecord]:
         rows = self._all(f"SELECT {RESERVATIONS.columns} FROM reservations ORDER BY agent, call")
@@ -176,6 +203,17 @@ class Reader:
         page = [GAPS.load(row) for row in rows[:limit]]
         return page, self._cursor(page[-1].since, page[-1].pbx) if len(rows) > limit else None
 
+    def counted(self, count: Count, since: float, until: float) -> Sequence[Row]:
+        return self._all(*count.statement(since, until))
+
+    def open_periods(self) -> Sequence[PeriodRecord]:
+        rows = self._all(f"SELECT {PERIODS.columns} FROM periods WHERE ended IS NULL ORDER BY agent")
+        return [PERIODS.load(row) for row in rows]
+
+    def last_life(self) -> LifeRecord | None:
+        rows = self._all(f"SELECT {LIVES.columns} FROM lives ORDER BY seen DESC LIMIT 1")
+        return LIVES.load(rows[0]) if rows else None
+
     def listed_numbers(self) -> Sequence[ListedNumber]:
         rows = self._all(f"SELECT {NUMBER_LISTS.columns} FROM number_lists ORDER BY list, pattern")
         return [NUMBER_LISTS.load(row) for row in rows]
@@ -248,7 +286,8 @@ class Reader:
         elif where.owner is not None:
             terms.append(("owner = ?", (where.owner,)))
         if where.for_agent is not None:
-            marks = ", ".join("?" * len(where.groups))
+            # PostgreSQL has no empty list.
+            marks = ", ".join("?" * len(where.groups)) or "NULL"
             terms.append((f"{_MAY_SEE} IN ({marks}))))", (where.for_agent, where.for_agent, *where.groups)))
         if after is not None:
             terms.append(("(created, id) < (?, ?)", self._position(after)))
@@ -289,6 +328,9 @@ class Reader:
                 )
             ],
             journal=[JOURNAL.load(row) for row in rows(JOURNAL.columns, "journal", "adapter, type, id")],
+            tries=[
+                JOURNAL_TRIES.load(row) for row in rows(JOURNAL_TRIES.columns, "journal_tries", "adapter")
+            ],
         )
 
     def calls(
@@ -399,12 +441,90 @@ class Reader:
         due: float | None = rows[0][0]
         return due
 
+    def outbox(
+        self, where: OutboxFilter, limit: int, after: str | None = None
+    ) -> tuple[Sequence[OutboxRecord], str | None]:
+        """As `IStore.outbox`: the id is where a page begins, since it rises with the time."""
+        terms: list[tuple[str, Row]] = [("1 = 1", ())]
+        for column in ("o.destination", "o.state", "e.call", "e.type"):
+            value = getattr(where, column.partition(".")[2])
+            if value is not None:
+                terms.append((f"{column} = ?", (value,)))
+        if where.ids is not None:
+            terms.append((f"o.id IN ({', '.join('?' * len(where.ids))})", where.ids))
+        if where.since is not None:
+            terms.append(("o.created >= ?", (where.since,)))
+        if where.until is not None:
+            terms.append(("o.created < ?", (where.until,)))
+        if after is not None:
+            terms.append(("o.id < ?", (int(self._position(after)[0]),)))
+        rows = self._all(
+            f"{_OUTBOX} WHERE {' AND '.join(term for term, _ in terms)} ORDER BY o.id DESC LIMIT ?",
+            [*(value for _, values in terms for value in values), limit + 1],
+        )
+        page = [OutboxRecord(*row) for row in rows[:limit]]
+        return page, self._cursor(float(page[-1].id), "") if len(rows) > limit else None
+
+    def delivery(self, id: int) -> DeliveryDetail | None:
+        rows = self._all(f"{_OUTBOX} WHERE o.id = ?", (id,))
+        if not rows:
+            return None
+        record = OutboxRecord(*rows[0])
+        (event,) = self._all(f"SELECT {_EVENT} FROM events WHERE seq = ?", (record.seq,))
+        attempts = self._all(
+            f"SELECT {ATTEMPTS.columns} FROM outbox_attempts WHERE delivery = ? ORDER BY number", (id,)
+        )
+        return DeliveryDetail(record, event_of(event), [ATTEMPTS.load(row) for row in attempts])
+
+    def dead(self) -> Mapping[str, int]:
+        """As `IStore.count_dead`."""
+        return dict(
+            self._all("SELECT destination, COUNT(*) FROM outbox WHERE state = 'dead' GROUP BY destination")
+        )
+
     def pending(self) -> Mapping[str, tuple[int, float | None]]:
         rows = self._all(
             "SELECT destination, COUNT(*), MIN(created) FROM outbox"
             " WHERE state = 'waiting' GROUP BY destination"
         )
         return {destination: (count, oldest) for destination, count, oldest in rows}
+
+    # What is kept of people, and for how long.
+
+    def page_of(self, listing: Listing, after: Row | None, limit: int) -> Sequence[Row]:
+        """The next rows of a table, behind the key `after`."""
+        return self._all(*listing.page(after, limit))
+
+    def undelivered(self, first: int, last: int) -> int | None:
+        """The first of these events that some destination has not got yet, whether it waits or was given up."""
+        rows = self._all(
+            "SELECT MIN(seq) FROM outbox WHERE seq >= ? AND seq <= ? AND state IN ('waiting', 'dead')",
+            (first, last),
+        )
+        seq: int | None = rows[0][0]
+        return seq
+
+    def purged(self, kind: str) -> float | None:
+        rows = self._all("SELECT until FROM purged WHERE kind = ?", (kind,))
+        return rows[0][0] if rows else None
+
+    def erasures(self) -> Sequence[ErasureRecord]:
+        return self._erasures("WHERE state <> 'done'")
+
+    def all_erasures(self, limit: int) -> Sequence[ErasureRecord]:
+        """The newest ones, done or not."""
+        return self._erasures("", limit)
+
+    def erasure(self, id: str) -> ErasureRecord | None:
+        rows = self._erasures("WHERE id = ?", 1, id)
+        return rows[0] if rows else None
+
+    def _erasures(self, where: str, limit: int = 1000, *values: Any) -> Sequence[ErasureRecord]:
+        rows = self._all(
+            f"SELECT {ERASURES.columns} FROM erasures {where} ORDER BY id DESC LIMIT ?", (*values, limit)
+        )
+        found = [ERASURES.load(row) for row in rows]
+        return [evolve(each, directory=bool(each.directory)) for each in found]
 
 
 def _user(row: Row) -> UserRecord:
@@ -424,9 +544,5 @@ def data_of(seq: int, body: str) -> bytes:
     return b'{"seq":%d,' % seq + body.encode()
 
 
-def events_between(connection: sqlite3.Connection, after: int, last: int) -> list[StoredEvent]:
-    """The events numbered above `after` up to `last`."""
-    rows = connection.execute(
-        f"SELECT {_EVENT} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq", (after, last)
-    )
-    return [event_of(row) for row in rows]
+#: The events numbered above one number up to another.
+EVENTS_BETWEEN = f"SELECT {_EVENT} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq"

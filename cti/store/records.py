@@ -55,6 +55,7 @@ class CallRecord:
     notes: str | None = None
     disposition: str | None = None
     recording: str | None = None
+    closed_by: str | None = None
 
 
 @define
@@ -261,7 +262,10 @@ class NewcomerRecord:
 
 @frozen
 class JournalRecord:
-    """A record of a call in the CRM of this adapter: of which `type`, and by which `id`, is the CRM's to say."""
+    """A record of a call in the CRM of this adapter: of which `type`, and by which `id`, is the CRM's to say.
+
+    `at`: when that was written down, which is when it was made, or became another party's.
+    """
 
     call: str
     adapter: str
@@ -269,6 +273,42 @@ class JournalRecord:
     id: str
     url: str | None
     at: float
+    # Whose it is; None of those written before that was kept.
+    party_type: str | None = None
+    party_id: str | None = None
+
+
+@frozen
+class JournalTry:
+    """A CRM was asked at this time to make its first record of a call, and has not answered so far."""
+
+    call: str
+    adapter: str
+    at: float
+    party_type: str | None = None
+    party_id: str | None = None
+
+
+@frozen
+class PeriodRecord:
+    """A time in which an agent was in one state: never `logged_out`. `ended` is None while it goes on.
+
+    `reason`: of a pause.
+    """
+
+    agent: str
+    began: float
+    state: str
+    reason: str | None = None
+    ended: float | None = None
+
+
+@frozen
+class LifeRecord:
+    """A time in which a server ran: since when, and when it said so last."""
+
+    began: float
+    seen: float
 
 
 @frozen
@@ -307,6 +347,7 @@ class TokenRecord:
     expires: float | None = None
     revoked: float | None = None
     scopes: Sequence[str] | None = None
+    extension: str | None = None
 
 
 @frozen
@@ -368,6 +409,22 @@ class AskedOnce:
 
 
 @frozen
+class ErasureRecord:
+    """Somebody who is taken out of everything. `state`: `asked`, `waiting` (for calls of theirs to end), `done`.
+
+    `subject` says who it is, until it is done. `directory`: out of embedded directories as well.
+    """
+
+    id: str
+    asked: float
+    state: str = "asked"
+    subject: Json | None = None
+    directory: bool = False
+    done: float | None = None
+    report: Json | None = None
+
+
+@frozen
 class StoredEvent:
     """An event after its commit: numbered, and as the bytes (JSON, one line) that every reader gets.
 
@@ -387,7 +444,8 @@ class StoredEvent:
 class Delivery:
     """A row of the outbox: one event on its way to one destination.
 
-    `key` is the idempotency key, the same at each try; `data` the event's bytes.
+    `key` is the idempotency key, the same at each try; `data` the event's bytes. `created`: what its age counts from,
+    which is when it was made, or when somebody had it tried again.
     """
 
     id: int
@@ -400,3 +458,40 @@ class Delivery:
     created: float
     attempts: int
     due: float
+
+
+@frozen
+class OutboxRecord:
+    """The same as people see it, over or not. `state`: waiting, delivered, dead (given up by
+    age), dropped by somebody.
+
+    `due`: when it may be tried; None for one that is over, or behind another one of its call.
+    """
+
+    id: int
+    destination: str
+    seq: int
+    call: str | None
+    type: str
+    key: str
+    state: str
+    created: float
+    attempts: int
+    due: float | None
+    finished: float | None
+    error: str | None
+
+
+@frozen
+class AttemptRecord:
+    """One attempt at a delivery: when it began, the seconds that it `took`, and what came of it.
+
+    `status`: what a web server answered, if it was asked; `error`: what went wrong, None if it was taken.
+    """
+
+    delivery: int
+    number: int
+    at: float
+    took: float
+    status: int | None
+    error: str | None

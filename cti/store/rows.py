@@ -6,7 +6,7 @@ here is understood by SQLite and, but for the parameters' marks, by PostgreSQL.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from time import gmtime, strftime
 from typing import Any, Generic, TypeVar
 
@@ -14,9 +14,11 @@ import attrs
 import orjson
 from attrs import define, field
 
+from cti.store.counts import LONGEST_PERIOD
 from cti.store.records import (
     AgentRecord,
     AskedOnce,
+    AttemptRecord,
     AuditRecord,
     CallbackRecord,
     CallRecord,
@@ -24,12 +26,16 @@ from cti.store.records import (
     ChannelRecord,
     ChoiceRecord,
     DecisionRecord,
+    ErasureRecord,
     GapRecord,
     HeardRecord,
     JournalRecord,
+    JournalTry,
     Json,
+    LifeRecord,
     ListedNumber,
     NewcomerRecord,
+    PeriodRecord,
     ReservationRecord,
     SegmentRecord,
     SessionRecord,
@@ -53,16 +59,25 @@ Execute = Callable[[str, Row], object]
 
 
 class Statement:
-    """A change of one table, as SQL for each number of rows that can be done at once."""
+    """A change of one table, as SQL for each number of rows that can be done at once.
 
-    def __init__(self, table: str, texts: Sequence[tuple[int, str]]) -> None:
+    `key`: which values say what row is changed. PostgreSQL changes none twice in one statement.
+    """
+
+    def __init__(self, table: str, texts: Sequence[tuple[int, str]], key: Sequence[int] = ()) -> None:
         self.table = table
         self._texts = texts
+        self._key = itemgetter(*key) if key else None
+
+    @property
+    def single(self) -> str:
+        """The statement for one row."""
+        return self._texts[-1][1]
 
     def run(self, execute: Execute, rows: Sequence[Row]) -> None:
         done = 0
         for size, sql in self._texts:
-            while len(rows) - done >= size:
+            while len(rows) - done >= size and self._differ(rows[done : done + size]):
                 values = rows[done] if size == 1 else list(chain.from_iterable(rows[done : done + size]))
                 try:
                     execute(sql, values)
@@ -70,16 +85,23 @@ class Statement:
                     execute(sql, [clean_text(value) if isinstance(value, str) else value for value in values])
                 done += size
 
+    def _differ(self, rows: Sequence[Row]) -> bool:
+        return len(rows) == 1 or self._key is None or len(set(map(self._key, rows))) == len(rows)
 
-def inserting(table: str, columns: Sequence[str], conflict: str = "") -> Statement:
+
+def inserting(table: str, columns: Sequence[str], conflict: str = "", key: Sequence[int] = ()) -> Statement:
     head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
     row = f"({', '.join('?' * len(columns))})"
-    return Statement(table, [(size, head + ", ".join([row] * size) + conflict) for size in GROUPS])
+    return Statement(table, [(size, head + ", ".join([row] * size) + conflict) for size in GROUPS], key)
 
 
 def alone(table: str, sql: str) -> Statement:
     """A statement that does one row at a time."""
     return Statement(table, [(1, sql)])
+
+
+#: Of the names of columns, those that are words of SQL.
+_RESERVED = frozenset({"user"})
 
 
 class Table(Generic[R]):
@@ -96,16 +118,20 @@ class Table(Generic[R]):
         once: Sequence[str] = (),
     ) -> None:
         """`once`: columns that are written with a new row, and never over one that is there."""
-        fields = [attribute.name for attribute in attrs.fields(record)]  # type: ignore[arg-type]
+        names = [attribute.name for attribute in attrs.fields(record)]  # type: ignore[arg-type]
+        fields = [f'"{name}"' if name in _RESERVED else name for name in names]
         self.record = record
         self.columns = ", ".join(fields)
-        self._values = attrgetter(*fields)
-        self._json = [fields.index(column) for column in json]
+        self._values = attrgetter(*names)
+        self._json = [names.index(column) for column in json]
         columns = [*fields, *extra]
         updates = ", ".join(
             f"{column} = excluded.{column}" for column in columns if column not in (*key, *once)
         )
-        self.upsert = inserting(name, columns, f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {updates}")
+        conflict = f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {updates}"
+        self.upsert = inserting(
+            name, columns, conflict, [columns.index(each) for each in key if each in columns]
+        )
 
     def values(self, record: R) -> list[Any]:
         values = list(self._values(record))
@@ -153,7 +179,15 @@ GAPS = Table("gaps", GapRecord, key=["pbx", "since"])
 NUMBER_LISTS = Table("number_lists", ListedNumber, key=["list", "pattern"])
 CHOICES = Table("choices", ChoiceRecord, key=["number", "adapter", "type", "id"])
 JOURNAL = Table("journal", JournalRecord, key=["call", "adapter", "type", "id"])
+JOURNAL_TRIES = Table("journal_tries", JournalTry, key=["call", "adapter"])
 NEWCOMERS = Table("newcomers", NewcomerRecord, key=["adapter", "number"], json=["party"])
+ERASURES = Table("erasures", ErasureRecord, key=["id"], json=["subject", "report"])
+PERIODS = Table("periods", PeriodRecord, key=["agent", "began"])
+LIVES = Table("lives", LifeRecord, key=["began"])
+
+ATTEMPTS = Table("outbox_attempts", AttemptRecord, key=["delivery", "number"])
+#: Attempts that are kept of one delivery, for who wants to know why it does not arrive.
+KEPT_ATTEMPTS = 20
 
 AUDIT = Table("audit", AuditRecord, key=["id"], json=["detail"])
 ADD_AUDIT = inserting("audit", AUDIT.columns.split(", "))
@@ -174,7 +208,30 @@ ADD_NEWCOMER = inserting(
     "newcomers", NEWCOMERS.columns.split(", "), " ON CONFLICT (adapter, number) DO NOTHING"
 )
 FORGET_JOURNAL = alone("journal", "DELETE FROM journal WHERE call = ? AND adapter = ?")
+FORGET_TRY = alone("journal_tries", "DELETE FROM journal_tries WHERE call = ? AND adapter = ?")
 UNLIST_NUMBER = alone("number_lists", "DELETE FROM number_lists WHERE list = ? AND pattern = ?")
+# What nobody closed in time is not known to have gone on.
+END_PERIOD = alone(
+    "periods",
+    "UPDATE periods SET ended = CASE WHEN ? < began THEN began"
+    f" WHEN ? > began + {LONGEST_PERIOD} THEN began + {LONGEST_PERIOD} ELSE ? END"
+    " WHERE agent = ? AND ended IS NULL",
+)
+# Of who called before, in either direction, the one who talked with them last.
+_TALKED_BEFORE = (
+    "(SELECT started, agent FROM (SELECT started, agent, answered FROM calls AS before"
+    " WHERE before.{side} = ? AND before.started < ? ORDER BY before.started DESC, before.id DESC LIMIT 20)"
+    " AS latest WHERE answered IS NOT NULL AND agent IS NOT NULL ORDER BY started DESC LIMIT 1)"
+)
+KNEW_AS_OWNER = alone("calls", "UPDATE calls SET knew = 'owner' WHERE id = ?")
+KNEW_FROM_BEFORE = alone(
+    "calls",
+    "UPDATE calls SET knew = 'last_agent' WHERE id = ? AND ? = (SELECT agent FROM (SELECT started, agent FROM "
+    + _TALKED_BEFORE.format(side="from_number")
+    + " AS called UNION ALL SELECT started, agent FROM "
+    + _TALKED_BEFORE.format(side="to_number")
+    + " AS were_called) AS both_ways ORDER BY started DESC LIMIT 1)",
+)
 WRAP_UP_CALL = alone("calls", "UPDATE calls SET wrap_up = COALESCE(wrap_up, 0) + ? WHERE id = ?")
 WRAP_UP_SEGMENT = alone("segments", "UPDATE segments SET wrap_up = ? WHERE call = ? AND number = ?")
 REMOVE_WRAP_UP = alone("wrap_ups", "DELETE FROM wrap_ups WHERE agent = ?")
@@ -193,9 +250,55 @@ REMOVE_RESERVATION = alone("reservations", "DELETE FROM reservations WHERE agent
 REMOVE_USER = alone("users", "DELETE FROM users WHERE name = ?")
 TOUCH_SESSION = alone("sessions", "UPDATE sessions SET used = ? WHERE digest = ?")
 END_SESSION = alone("sessions", "DELETE FROM sessions WHERE digest = ?")
-END_SESSIONS = alone("sessions", "DELETE FROM sessions WHERE user = ?")
+END_SESSIONS = alone("sessions", 'DELETE FROM sessions WHERE "user" = ?')
 FORGET_SESSIONS = alone("sessions", "DELETE FROM sessions WHERE expires < ? OR used < ?")
 PUT_KEY = alone("keys", "INSERT INTO keys (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING")
+
+# The outbox. Of each lane the first that waits has a due time, and the others have none: that keeps the order.
+_BEFORE_IT = (
+    "SELECT 1 FROM outbox AS earlier WHERE earlier.destination = outbox.destination"
+    " AND earlier.lane = outbox.lane AND earlier.state = 'waiting' AND earlier.id < outbox.id"
+)
+FIRST_OF_LANE = (
+    f"UPDATE outbox SET due = created WHERE seq > ? AND state = 'waiting' AND NOT EXISTS ({_BEFORE_IT})"
+)
+_DONE = alone(
+    "outbox",
+    "UPDATE outbox SET state = ?, finished = ?, due = NULL, attempts = attempts + 1,"
+    " error = COALESCE(?, error) WHERE id = ? AND state = 'waiting'",
+)
+_RELEASE = alone(
+    "outbox",
+    "UPDATE outbox SET due = ? WHERE due IS NULL AND id ="
+    " (SELECT MIN(waits.id) FROM outbox AS waits JOIN outbox AS done"
+    " ON waits.destination = done.destination AND waits.lane = done.lane"
+    " WHERE done.id = ? AND waits.state = 'waiting')",
+)
+# Who has had an earlier one tried again meanwhile has put it in front.
+_AGAIN = alone(
+    "outbox",
+    f"UPDATE outbox SET due = CASE WHEN EXISTS ({_BEFORE_IT}) THEN NULL ELSE ? END,"
+    " attempts = attempts + 1, error = ? WHERE id = ? AND state = 'waiting'",
+)
+_RETRY = alone(
+    "outbox",
+    "UPDATE outbox SET state = 'waiting', again = ?, finished = NULL, error = NULL, due ="
+    f" CASE WHEN EXISTS ({_BEFORE_IT}) THEN NULL ELSE ? END WHERE id = ?",
+)
+_STEP_BACK = alone(
+    "outbox",
+    "UPDATE outbox SET due = NULL WHERE state = 'waiting' AND due IS NOT NULL AND id > ?"
+    " AND destination = (SELECT front.destination FROM outbox AS front WHERE front.id = ?)"
+    " AND lane = (SELECT front.lane FROM outbox AS front WHERE front.id = ?)",
+)
+_DROP = alone(
+    "outbox",
+    "UPDATE outbox SET state = 'dropped', finished = ?, due = NULL WHERE id = ? AND state IN ('waiting', 'dead')",
+)
+_ADD_ATTEMPT = inserting(
+    "outbox_attempts", ATTEMPTS.columns.split(", "), " ON CONFLICT (delivery, number) DO NOTHING"
+)
+_FORGET_ATTEMPTS = alone("outbox_attempts", "DELETE FROM outbox_attempts WHERE delivery = ? AND number <= ?")
 
 
 def run_in_groups(execute: Execute, rows: Iterable[tuple[Statement, Row]]) -> None:
@@ -265,7 +368,14 @@ class RowUnit:
 
     def put_journal(self, call: str, adapter: str, records: Sequence[JournalRecord]) -> None:
         self.rows.append((FORGET_JOURNAL, (call, adapter)))
+        self.rows.append((FORGET_TRY, (call, adapter)))
         self.rows += [(JOURNAL.upsert, JOURNAL.values(record)) for record in records]
+
+    def put_journal_try(self, tried: JournalTry) -> None:
+        self.rows.append((JOURNAL_TRIES.upsert, JOURNAL_TRIES.values(tried)))
+
+    def remove_journal_try(self, call: str, adapter: str) -> None:
+        self.rows.append((FORGET_TRY, (call, adapter)))
 
     def put_segment(self, segment: SegmentRecord) -> None:
         self.rows.append((SEGMENTS.upsert, SEGMENTS.values(segment)))
@@ -320,6 +430,22 @@ class RowUnit:
     def put_callback(self, callback: CallbackRecord) -> None:
         self.rows.append((CALLBACKS.upsert, CALLBACKS.values(callback)))
 
+    def put_period(self, period: PeriodRecord) -> None:
+        self.end_period(period.agent, period.began)
+        self.rows.append((PERIODS.upsert, PERIODS.values(period)))
+
+    def end_period(self, agent: str, at: float) -> None:
+        self.rows.append((END_PERIOD, (at, at, at, agent)))
+
+    def put_life(self, life: LifeRecord) -> None:
+        self.rows.append((LIVES.upsert, LIVES.values(life)))
+
+    def put_owner_answered(self, call: str) -> None:
+        self.rows.append((KNEW_AS_OWNER, (call,)))
+
+    def put_answered_by(self, call: str, agent: str, number: str, started: float) -> None:
+        self.rows.append((KNEW_FROM_BEFORE, (call, agent, number, started, number, started)))
+
     def put_heard(self, heard: HeardRecord) -> None:
         self.rows.append((HEARD.upsert, HEARD.values(heard)))
 
@@ -367,6 +493,42 @@ class RowUnit:
 
     def add_audit(self, entry: AuditRecord) -> None:
         self.rows.append((ADD_AUDIT, AUDIT.values(entry)))
+
+    def put_erasure(self, erasure: ErasureRecord) -> None:
+        *values, done, report = ERASURES.values(erasure)
+        self.rows.append((ERASURES.upsert, [*values[:-1], int(erasure.directory), done, report]))
+
+    def do(self, statement: Statement, values: Row) -> None:
+        self.rows.append((statement, values))
+
+    def put_delivered(self, attempt: AttemptRecord) -> None:
+        self._over(attempt, "delivered")
+
+    def put_failed(self, attempt: AttemptRecord, due: float | None) -> None:
+        if due is None:
+            self._over(attempt, "dead")
+            return
+        self.rows.append((_AGAIN, (due, attempt.error, attempt.delivery)))
+        self._add_attempt(attempt)
+
+    def _over(self, attempt: AttemptRecord, state: str) -> None:
+        at = attempt.at + attempt.took
+        self.rows.append((_DONE, (state, at, attempt.error, attempt.delivery)))
+        self.rows.append((_RELEASE, (at, attempt.delivery)))
+        self._add_attempt(attempt)
+
+    def _add_attempt(self, attempt: AttemptRecord) -> None:
+        self.rows.append((_ADD_ATTEMPT, ATTEMPTS.values(attempt)))
+        if attempt.number > KEPT_ATTEMPTS:
+            self.rows.append((_FORGET_ATTEMPTS, (attempt.delivery, attempt.number - KEPT_ATTEMPTS)))
+
+    def retry_delivery(self, delivery: int, at: float) -> None:
+        self.rows.append((_RETRY, (at, at, delivery)))
+        self.rows.append((_STEP_BACK, (delivery, delivery, delivery)))
+
+    def drop_delivery(self, delivery: int, at: float) -> None:
+        self.rows.append((_DROP, (at, delivery)))
+        self.rows.append((_RELEASE, (at, delivery)))
 
     def emit(
         self,

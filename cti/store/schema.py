@@ -13,14 +13,21 @@ from importlib.resources import files
 from cti.store.base import StoreError
 
 
-def migrations() -> list[tuple[int, str]]:
-    """(version, SQL) of each migration, in order; versions count from 1 without holes."""
-    found = []
-    for entry in files("cti.store").joinpath("migrations").iterdir():
-        match = re.fullmatch(r"([0-9]{4})-.+\.sql", entry.name)
-        if match:
-            found.append((int(match[1]), entry.read_text(encoding="utf-8")))
-    return sorted(found)
+def migrations(database: str = "sqlite") -> list[tuple[int, str]]:
+    """(version, SQL) of each migration of a database, in order; versions count from 1 without holes.
+
+    `NNNN-name.sql` is what all databases understand; what only one does, and is done after that, stands in
+    `NNNN-name.DATABASE.sql`.
+    """
+    found: dict[int, list[str]] = {}
+    for entry in sorted(
+        files("cti.store").joinpath("migrations").iterdir(),
+        key=lambda each: (each.name.count("."), each.name),
+    ):
+        match = re.fullmatch(r"([0-9]{4})-[a-z-]+(?:\.([a-z]+))?\.sql", entry.name)
+        if match and match[2] in (None, database):
+            found.setdefault(int(match[1]), []).append(entry.read_text(encoding="utf-8"))
+    return [(version, "\n".join(scripts)) for version, scripts in sorted(found.items())]
 
 
 def statements(script: str) -> Iterator[str]:
@@ -47,10 +54,7 @@ def migrate(connection: sqlite3.Connection, steps: list[tuple[int, str]] | None 
     try:
         version = _version(connection)
         if version > newest:
-            raise StoreError(
-                f"the database has schema {version}, this program knows schemas up to {newest}:"
-                " run the version of Cordboard that wrote it, or a newer one"
-            )
+            raise StoreError(too_new(version, newest))
         if version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
             raise StoreError("the file is another program's database: name one of its own in `store`")
         for number, script in steps:
@@ -63,6 +67,14 @@ def migrate(connection: sqlite3.Connection, steps: list[tuple[int, str]] | None 
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def too_new(version: int, newest: int) -> str:
+    """What is said of a schema that this program does not know."""
+    return (
+        f"the database has schema {version}, this program knows schemas up to {newest}:"
+        " run the version of Cordboard that wrote it, or a newer one"
+    )
 
 
 def _version(connection: sqlite3.Connection) -> int:

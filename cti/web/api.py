@@ -4,7 +4,7 @@ Routing, authorisation, checking and `/openapi.json` all come from `ROUTES`; how
 """
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import orjson
@@ -24,8 +24,24 @@ from cti.calls.present import (
 from cti.event_types import EVENT_TYPES
 from cti.metrics import CONTENT_TYPE
 from cti.store.base import CallFilter
-from cti.web import call_control, callbacks, desk, directory, doors, numbers, openapi, page, search
+from cti.web import (
+    call_control,
+    callbacks,
+    desk,
+    directory,
+    doors,
+    numbers,
+    openapi,
+    outbox,
+    page,
+    privacy,
+    reports,
+    search,
+    softphones,
+)
+from cti.web.download import Download
 from cti.web.events import Reader
+from cti.web.export import CallExport, CallsAsCsv, CallsAsLines
 from cti.web.pages import CURSOR, limit, not_given_out
 from cti.web.problems import Problem
 from cti.web.routing_table import Answer, Asked, Parameter, Route, json_answer, own_agent
@@ -56,22 +72,38 @@ async def metrics(services: Services, _asked: Asked) -> Answer:
 
 
 async def calls(services: Services, asked: Asked) -> Answer:
-    query = asked.query
-    where = CallFilter(
-        since=_time(query.get("since")),
-        until=_time(query.get("until")),
-        number=_number(services, query.get("number")),
-        agent=_agent_filter(asked.identity, query.get("agent")),
-        party=query.get("party"),
-        direction=query.get("direction"),
-        outcome=query.get("outcome"),
-    )
+    query, where = asked.query, _which(services, asked)
     try:
         found, following = await services.calls.calls(where, query["limit"], query.get("cursor"))
     except ValueError as error:
         raise not_given_out(error) from error
     shown = [with_display(call_json(call), services.numbers.display) for call in found]
     return json_answer({"calls": shown, "next": following})
+
+
+async def calls_as_csv(services: Services, asked: Asked) -> None:
+    await _export(services, asked, CallsAsCsv)
+
+
+async def calls_as_lines(services: Services, asked: Asked) -> None:
+    await _export(services, asked, CallsAsLines)
+
+
+async def _export(services: Services, asked: Asked, form: type[CallsAsCsv] | type[CallsAsLines]) -> None:
+    """The whole of it, bit by bit and no faster than it is taken."""
+    where, role = _which(services, asked), asked.identity.role
+    masked = partial(services.masking.masked, role) if services.masking.hides(role) else None
+    request = asked.http
+    with services.exports.one() as closed:
+        export = CallExport(services.calls, where, form(masked), services.in_thread, services.clock, closed)
+        await export.begin()
+        request.setHeader("Content-Type", form.MEDIA_TYPE)  # type: ignore[no-untyped-call]
+        if request.method == b"HEAD":
+            # What nobody gets need not be read.
+            export.close()
+            request.finish()  # type: ignore[no-untyped-call]
+        else:
+            Download(request, export, services.clock).start()
 
 
 async def call(services: Services, asked: Asked) -> Answer:
@@ -157,6 +189,20 @@ _STAFF: Final = frozenset({AGENT, SUPERVISOR, ADMIN})
 _SEQ: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": _LAST_SEQ}
 _BAD: Final = "something in the request is not as described here"
 
+_WHICH_CALLS: Final = (
+    Parameter("since", TIME, "calls that started then or later; a time or a date, UTC without a zone"),
+    Parameter("until", TIME, "calls that started before"),
+    Parameter("number", NUMBER, "on either side; a telephone number or an internal one"),
+    Parameter("agent", TEXT, "the id of an agent who talked, or was offered the call"),
+    Parameter("party", TEXT, "a party's id"),
+    Parameter("direction", SCHEMAS["Call"]["properties"]["direction"], "which way"),
+    Parameter(
+        "outcome",
+        {"type": "string", "enum": [*SCHEMAS["Call"]["properties"]["outcome"]["enum"][:-1]]},
+        "what came of it",
+    ),
+)
+
 ROUTES: Final[tuple[Route, ...]] = (
     *page.ROUTES,
     Route("GET", "/openapi.json", description, "This document"),
@@ -196,25 +242,28 @@ ROUTES: Final[tuple[Route, ...]] = (
         "An agent gets the calls that they talked in or were offered.",
         roles=_EVERYBODY,
         audited=True,
-        query=(
-            Parameter(
-                "since", TIME, "calls that started then or later; a time or a date, UTC without a zone"
-            ),
-            Parameter("until", TIME, "calls that started before"),
-            Parameter("number", NUMBER, "on either side; a telephone number or an internal one"),
-            Parameter("agent", TEXT, "the id of an agent who talked, or was offered the call"),
-            Parameter("party", TEXT, "a party's id"),
-            Parameter("direction", SCHEMAS["Call"]["properties"]["direction"], "which way"),
-            Parameter(
-                "outcome",
-                {"type": "string", "enum": [*SCHEMAS["Call"]["properties"]["outcome"]["enum"][:-1]]},
-                "what came of it",
-            ),
-            limit(500),
-            CURSOR,
-        ),
+        query=(*_WHICH_CALLS, limit(500), CURSOR),
         answers=("application/json", named("CallPage")),
         problems={422: _BAD},
+    ),
+    *(
+        Route(
+            "GET",
+            f"/api/v1/calls.{ending}",
+            handler,
+            f"The whole call log, newest first, as {what}",
+            "Sent while it is read, as fast as it is taken. A connection that is closed before the end has not sent"
+            " all. No limit but the times asked for.",
+            roles=frozenset({SUPERVISOR, ADMIN, CRM}),
+            audited=True,
+            query=_WHICH_CALLS,
+            answers=(form.MEDIA_TYPE, STRING),
+            problems={422: _BAD, 503: "too many at once"},
+        )
+        for ending, what, form, handler in (
+            ("csv", "CSV", CallsAsCsv, calls_as_csv),
+            ("jsonl", "lines of JSON", CallsAsLines, calls_as_lines),
+        )
     ),
     Route(
         "GET",
@@ -299,12 +348,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         problems={422: _BAD, 503: "too many streams"},
     ),
     *search.ROUTES,
+    *softphones.ROUTES,
     *call_control.ROUTES,
     *desk.ROUTES,
     *doors.ROUTES,
     *callbacks.ROUTES,
     *numbers.ROUTES,
     *directory.ROUTES,
+    *privacy.ROUTES,
+    *reports.ROUTES,
+    *outbox.ROUTES,
 )
 
 
@@ -321,6 +374,19 @@ def _health(components: Mapping[str, Component]) -> Answer:
 
 def _agent_json(view: AgentView) -> dict[str, Any]:
     return agent_json(view) | {"why_not": view.why_not, "phone": view.phone}
+
+
+def _which(services: Services, asked: Asked) -> CallFilter:
+    query = asked.query
+    return CallFilter(
+        since=_time(query.get("since")),
+        until=_time(query.get("until")),
+        number=_number(services, query.get("number")),
+        agent=_agent_filter(asked.identity, query.get("agent")),
+        party=query.get("party"),
+        direction=query.get("direction"),
+        outcome=query.get("outcome"),
+    )
 
 
 def _agent_filter(who: Identity, wanted: str | None) -> str | None:

@@ -1,13 +1,14 @@
 """Sending what is read bit by bit, no faster than the client takes it. What is sent is opened by others."""
 
-from typing import Final
+from typing import Final, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 
-from cti.calls.recordings import Reading, RecordingError
+from cti.calls.recordings import RecordingError
 from cti.logs import get_logger
 from cti.reactors import Clock
+from cti.store.base import StoreError
 from cti.web.transport import Request
 
 #: A client that takes nothing for so long is gone.
@@ -16,10 +17,19 @@ PATIENCE_SECONDS: Final = 60.0
 _log = get_logger(__name__)
 
 
+class IReading(Protocol):
+    """What is sent."""
+
+    async def piece(self) -> bytes:
+        """The next piece; none when that was all."""
+
+    def close(self) -> None: ...
+
+
 class Download:
     """One answer on its way (a push producer of Twisted's)."""
 
-    def __init__(self, request: Request, reading: Reading, clock: Clock) -> None:
+    def __init__(self, request: Request, reading: IReading, clock: Clock) -> None:
         self._request = request
         self._reading = reading
         self._clock = clock
@@ -42,8 +52,8 @@ class Download:
 
     def _broken_off(self, failure: Failure) -> None:
         error = failure.value
-        if isinstance(error, RecordingError):
-            _log.warning("a recording broke off", why=str(error))
+        if isinstance(error, RecordingError | StoreError):
+            _log.warning("a download broke off", why=str(error))
         elif not isinstance(error, CancelledError | DeferredTimeout):
             _log.error("a download failed", exception=failure.getTraceback())
         if not self._request.gone:

@@ -102,6 +102,8 @@ class Route:
     answer holds a secret: answers are kept.
     `audited`: whether it is written down who asked; None: where it changes something. `unwritten`: parameters that
     are not written down then.
+    `token_in_query`: the parameter `token` may bring one that is a softphone's, and goes before a session, which a
+    browser sends unasked.
     `scope`: the group of routes that a token may be limited to; without it, it follows from method and path.
     """
 
@@ -125,6 +127,7 @@ class Route:
     problems: Mapping[int, str] = field(factory=dict)
     etag: bool = False
     idempotent: bool = False
+    token_in_query: bool = False
 
     @property
     def changes(self) -> bool:

@@ -138,7 +138,7 @@ class Site(http.HTTPFactory):
         route, values = self._table.find(method, path)
         request.route = route.path
         address = _address(request, self._services.options.behind_proxy)
-        who = self._authorise(request, route, address)
+        who = self._authorise(request, route, address, query)
         if who is not None:
             self._count(who)
         request.role = None if who is None else who.role
@@ -181,7 +181,9 @@ class Site(http.HTTPFactory):
                 "a change is not in the audit", action=action, by=asked.identity.name, error=str(error)
             )
 
-    def _authorise(self, request: Request, route: Route, address: Address | None) -> Identity | None:
+    def _authorise(
+        self, request: Request, route: Route, address: Address | None, query: str
+    ) -> Identity | None:
         if route.roles is None:
             return None
         given = request.requestHeaders.getRawHeaders("Authorization")
@@ -189,6 +191,8 @@ class Site(http.HTTPFactory):
         id = session_id(request, secure)
         if given:
             who = self._by_token(given, address)
+        elif route.token_in_query and (tokens := [text for name, text in _pairs(query) if name == "token"]):
+            who = self._by_query(tokens, address)
         elif id is not None:
             who = self._by_session(request, id, secure)
         elif route.without_token is not None and route.without_token(self._services, address):
@@ -226,7 +230,19 @@ class Site(http.HTTPFactory):
             raise Problem(
                 401, "send one header Authorization: Bearer TOKEN", headers={"WWW-Authenticate": _REALM}
             )
-        who = self._services.tokens.identify(found[1])
+        return self._identified(found[1], address)
+
+    def _by_query(self, given: Sequence[str], address: Address | None) -> Identity:
+        who = self._identified(given[0] if len(given) == 1 else "", address)
+        if who.extension is None:
+            # URLs are kept by browsers and proxies: what is good for more than one phone has no place there.
+            raise Problem(
+                403, "only a softphone's token may stand in a URL; send a header", kind="token-in-url"
+            )
+        return who
+
+    def _identified(self, token: str, address: Address | None) -> Identity:
+        who = self._services.tokens.identify(token)
         if who is None:
             self._count_failure(address)
             raise Problem(

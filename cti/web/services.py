@@ -1,6 +1,6 @@
 """What the web needs of the rest of the server, as interfaces; `service.py` plugs in who fulfils them."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Protocol
 
@@ -11,11 +11,14 @@ from adapters.directory import DirectoryAdapter
 from cti.agents.roster import AgentView
 from cti.calls.callbacks import Callbacks
 from cti.calls.control import Asker, Done
+from cti.calls.deliveries import Deliveries
 from cti.calls.desk import Desk
 from cti.calls.finder import Finder
+from cti.calls.notifications import Trial
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
 from cti.calls.recordings import Reading
+from cti.calls.softphone import Softphone, Told
 from cti.calls.turned_away import TurnedAway
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
@@ -24,11 +27,18 @@ from cti.identify.identification import Identification
 from cti.links import LinkTemplate
 from cti.metrics import Metrics
 from cti.numbers import Number
+from cti.privacy.erasing import gathered
+from cti.privacy.erasures import Erasures
+from cti.privacy.pages import IKept
+from cti.privacy.traces import Subject
 from cti.reactors import Clock
+from cti.reports.desk import ReportDesk
+from cti.settings import ReportSettings
 from cti.store.base import CallDetail, CallFilter, Unit
 from cti.store.records import AskedOnce, AuditRecord, CallRecord, GapRecord, StoredEvent, UserRecord
 from cti.web.audit import Audit
 from cti.web.events import EventHub
+from cti.web.export import Exports
 from cti.web.login import Login
 from cti.web.masking import Masking
 from cti.web.sessions import Sessions
@@ -119,6 +129,13 @@ class IRecordings(Protocol):
     async def open(self, record: CallRecord, part: int | None = None) -> Reading: ...
 
 
+class ISoftphones(Protocol):
+    """Takes in what softphones tell. Raises or fails with `TooMuchTold`, fails with `StoreError`."""
+
+    def tell(self, phone: Softphone, told: Told) -> "Deferred[str | None]":
+        """Fires with the call's id once it is durable; None: there is no such call."""
+
+
 @frozen
 class Desktop:
     """What stands behind the agents' desktop, part by part."""
@@ -130,6 +147,18 @@ class Desktop:
     callbacks: Callbacks
     parties: Parties
     finder: Finder
+
+
+@frozen
+class Privacy:
+    """What is kept of people. `purge` removes what is too old, or only counts it."""
+
+    store: IKept
+    erasures: Erasures
+    purge: Callable[[bool], Awaitable[Mapping[str, int]]]
+
+    def gathered(self, subject: Subject) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        return gathered(self.store, subject)
 
 
 @frozen
@@ -171,7 +200,7 @@ class Options:
     `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `url`: our own address, as browsers know
     it, where somebody has said it. `metrics_allow`: networks that read `/metrics` without a token, beside loopback.
     `requests_per_minute`: of each who asks, `searches_per_minute`: those of them that look somebody up. `links`: the
-    ways from cards into other systems, at this moment.
+    ways from cards into other systems, `reports`: how they are counted, both at this moment.
     """
 
     behind_proxy: bool = False
@@ -182,6 +211,7 @@ class Options:
     requests_per_minute: int = 1200
     searches_per_minute: int = 60
     links: Callable[[], Sequence[LinkTemplate]] = tuple
+    reports: Callable[[], ReportSettings] = ReportSettings
 
 
 @frozen
@@ -196,9 +226,13 @@ class Services:
     control: IControl
     desktop: Desktop
     recordings: IRecordings
+    deliveries: Deliveries
+    try_destination: Callable[[str], Awaitable[Trial]]
+    softphones: ISoftphones
     turned_away: TurnedAway
     explain: Callable[[DryRun], Awaitable[Mapping[str, Any]]]
     health: IHealth
+    privacy: Privacy
     metrics: Metrics
     hub: EventHub
     tokens: Tokens
@@ -207,10 +241,12 @@ class Services:
     login: Login
     audit: Audit
     clock: Clock
-    in_thread: Callable[[Callable[[], bytes]], "Deferred[bytes]"]
+    in_thread: Callable[[Callable[[], Any]], "Deferred[Any]"]
+    reports: ReportDesk
     options: Options = field(factory=Options)
     masking: Masking = field(factory=Masking)
     directories: Callable[[], Mapping[str, DirectoryAdapter]] = dict
+    exports: Exports = field(factory=Exports)
     failures: FailedAttempts = field(init=False)
     searches: Allowance = field(init=False)
 

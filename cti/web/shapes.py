@@ -116,6 +116,11 @@ _CALL: Final[Mapping[str, Schema]] = {
     "to_raw": STRING,
     "uniqueid": maybe(STRING),
     "linkedid": maybe(STRING),
+    "closed_by": {
+        "type": ["string", "null"],
+        "enum": ["asterisk", "age", None],
+        "description": "who closed it, if nobody told of its end: Asterisk has no channel of it, or it is too old",
+    },
 }
 
 _SEGMENT: Final[Mapping[str, Schema]] = {

@@ -19,6 +19,8 @@ AGENT: Final = "agent"
 SUPERVISOR: Final = "supervisor"
 ADMIN: Final = "admin"
 CRM: Final = "crm"
+#: The scope of tokens that are a softphone's, and good for its extension only.
+SOFTPHONE: Final = "softphone"
 ROLES: Final = (AGENT, SUPERVISOR, ADMIN, CRM)
 
 #: A revoked token works for so many seconds at most.
@@ -41,7 +43,7 @@ class Identity:
 
     `token` tells them from all others, `digest` is of the token or of the session's id. `agent` is the agent's id,
     for those that belong to one. `user`: a person, in a session. `scopes`: to what a token is limited; None: to what
-    its role may.
+    its role may. `extension`: the softphone whose token it is.
     """
 
     token: str
@@ -51,6 +53,7 @@ class Identity:
     agent: str | None = None
     user: bool = False
     scopes: frozenset[str] | None = None
+    extension: str | None = None
 
 
 def mint_token() -> tuple[str, str]:
@@ -107,7 +110,15 @@ class Tokens:
         if expired or record.revoked is not None:
             return None
         scopes = None if record.scopes is None else frozenset(record.scopes)
-        return Identity(record.id, record.name, record.role, digest, record.agent, scopes=scopes)
+        return Identity(
+            record.id,
+            record.name,
+            record.role,
+            digest,
+            record.agent,
+            scopes=scopes,
+            extension=record.extension,
+        )
 
 
 class FailedAttempts:

@@ -35,11 +35,15 @@ class Postgres:
     The superuser is `postgres`; whoever reaches it is let in.
 
     @ivar template: a data directory to begin with, as another one of these left it when it was stopped.
+    @ivar settings: more of its own, such as `ssl=on`.
+    @ivar durable: what is committed outlives a loss of power, too; elsewhere that only costs time.
     """
 
     directory: Path
     template: Path | None = None
     port: int | None = None
+    durable: bool = False
+    settings: Sequence[str] = ()
     socket: Path = field(init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
@@ -69,7 +73,8 @@ class Postgres:
         settings = [
             f"listen_addresses={LOOPBACK if self.port else ''}",
             f"unix_socket_directories={self.socket}",
-            *_CAREFREE,
+            *(() if self.durable else _CAREFREE),
+            *self.settings,
         ]
         command = [str(_program("postgres")), "-D", str(self.data), "-p", str(self.port or 5432)]
         with open(self.log_file, "ab") as log:
@@ -100,6 +105,14 @@ class Postgres:
         self._process = None
         shutil.rmtree(self.socket, ignore_errors=True)
 
+    def kill(self) -> None:
+        """kill -9: what it had in hand is left as it is, for the next start to repair."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            shutil.rmtree(self.socket, ignore_errors=True)
+
     def sql(self, statements: str, database: str = "postgres") -> str:
         """What psql prints, without headings, a row a line. Raises PostgresFailed."""
         command = [
@@ -111,6 +124,15 @@ class Postgres:
         if done.returncode != 0:
             raise PostgresFailed(done.stderr.strip())
         return done.stdout.strip()
+
+    def database(self, name: str, template: str = "template1") -> str:
+        """The address of a new database."""
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+    def url(self, name: str) -> str:
+        """The address of a database, where the cluster has a port."""
+        return f"postgresql://postgres@{LOOPBACK}:{self.port}/{name}"
 
     def _furnish(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from lab.tree import run_logged
 
 _VERSION = "8.0"
 DATABASE = "crm"
+#: Seconds for which what only reads is asked again: SQLite has one writer, and Tryton does not wait for it long.
+_PATIENCE = 30.0
 ADMIN = "admin"
 #: Tryton refuses shorter and simpler ones.
 PASSWORD = "a ne'er guessed word"
@@ -152,8 +155,17 @@ class Tryton:
             headers={"Content-Type": "application/json"}
             | ({"Authorization": authorization} if authorization else {}),
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            said = json.load(answer)
+
+        def answer() -> Any:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answered:
+                    return json.load(answered)
+            except urllib.error.HTTPError as error:
+                if error.code < 500 or not method.endswith("read"):
+                    raise
+                return None
+
+        said = eventually(answer, _PATIENCE, what=f"Tryton's answer to {method}", pause=0.2)
         if said.get("error"):
             raise RuntimeError(f"{method}: {said['error']}")
         return said["result"]

@@ -24,6 +24,7 @@ from cti.store.records import (
     CardRecord,
     ChannelRecord,
     DecisionRecord,
+    ErasureRecord,
     GapRecord,
     SegmentRecord,
     SessionRecord,
@@ -169,13 +170,22 @@ def _settings(http_port: int, agi_port: int, nobody: int) -> Mapping[str, Any]:
                 "rules": [{"name": "rest", "dial": {"group": "sales"}}],
             }
         },
+        # Where nobody listens.
+        "webhooks": {
+            "crm": {
+                "url": f"http://{LOOPBACK}:{nobody}/hook",
+                "secret": "whsec_c2VjcmV0",
+                "events": ["call.offered"],
+            }
+        },
         "call_control": {"calls_per_minute": 1000, "supervise": ["listen"]},
     }
 
 
 def _fill(site: Site, path: Path) -> None:
     now = time.time()
-    with open_store_for_command(path, destinations={}, clock=time.time) as store:
+    told = {"crm": frozenset({"call.offered"})}
+    with open_store_for_command(path, destinations=told, clock=time.time) as store:
         unit = store.unit()
         for id in ("anna", "ben"):
             unit.put_agent(
@@ -202,6 +212,7 @@ def _fill(site: Site, path: Path) -> None:
             put_call(unit, id, agent, outcome, now - 600)
         for id, owner in (("annas", "anna"), ("bens", "ben")):
             unit.put_callback(CallbackRecord(id, now - 300, CUSTOMER, owner=owner, changed=now - 300))
+        unit.put_erasure(ErasureRecord("e1", now - 60, "done", done=now - 59, report={"erased": {}}))
         unit.put_gap(GapRecord("main", now - 500, now - 400, None, "no call records are configured"))
         store.commit_now(unit)
 

@@ -44,8 +44,11 @@ THINGS: Mapping[str, Thing] = {
 NOBODYS: Mapping[str, str] = {
     "/api/v1/users/{name}": "uma",
     "/static/{name}": "desk.css",
+    "/api/v1/outbox/{id}": "1",
+    "/api/v1/webhooks/{name}": "crm",
     # Nobody's caller: the first who may remove them does.
     "/api/v1/directory/parties/{id}": "18",
+    "/api/v1/erasures/{id}": "e1",
     "/api/v1/numbers/blocked/{number}": "+49900*",
     "/api/v1/numbers/ignored/{number}": "+49900*",
 }
@@ -58,6 +61,13 @@ REFUSED_ALL_THE_SAME: Mapping[str, frozenset[str]] = {
     "/api/v1/calls/{id}/wrap_up": frozenset({SUPERVISOR, ADMIN}),
     "/api/v1/callbacks/{id}/dial": frozenset({SUPERVISOR, ADMIN}),
     "/api/v1/desk/calls/{id}": frozenset({SUPERVISOR, ADMIN}),
+    # Figures of single agents are off, but for one's own.
+    **{f"/api/v1/reports/agents{ending}": frozenset({SUPERVISOR, ADMIN}) for ending in ("", ".csv", ".svg")},
+    # An agent's token or session is no softphone's.
+    **{
+        f"/api/v1/softphone/{news}": frozenset({AGENT})
+        for news in ("ringing", "connected", "ended", "missed")
+    },
 }
 
 

@@ -47,7 +47,7 @@ _PARTS: Final = {
     "routing/rules.py": "decision",
     "routing/facts.py": "decision",
     "cti/store/rows.py": "store: rows and events as JSON",
-    "cti/store/sqlite.py": "store: handing over and back",
+    "cti/store/threaded.py": "store: handing over and back",
     "cti/web/events.py": "event stream",
     "cti/web/transport.py": "event stream",
     "cti/logs.py": "log lines",

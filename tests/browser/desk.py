@@ -124,6 +124,11 @@ class Desk:
         """Chooses one of the pages beside the desk: `missed`, `unwritten`, `recent`, `settings`, or `desk`."""
         self.at(f"nav-{place}").click()
 
+    def counted(self, place: str) -> int:
+        """How many things to do are shown at that page's name now."""
+        count = self.at(f"nav-{place}").locator(".count [aria-hidden]")
+        return int(count.inner_text()) if count.count() else 0
+
     def counts(self, place: str, number: int) -> None:
         """Waits until so many things to do are shown at that page's name."""
         count = self.at(f"nav-{place}").locator(".count [aria-hidden]")

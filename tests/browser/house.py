@@ -77,10 +77,11 @@ class House:
 
     @contextmanager
     def window(self, who: str, directory: Path, **how: Any) -> Iterator[Window]:
-        """A browser in which nobody is logged in."""
+        """A browser in which nobody is logged in; `at` is where it finds the server, unless at `url`."""
         # That nobody is logged in is an answer of 401, which Chromium writes to the console.
         expects = [*how.pop("expects", ()), "/api/v1/session.*401", "401 .*/api/v1/session"]
-        with self.chromium.window(self.url, directory, who, expects=expects, **how) as window:
+        url = how.pop("at", self.url)
+        with self.chromium.window(url, directory, who, expects=expects, **how) as window:
             window.context.route("https://crm.example/**", _crm)
             yield window
 

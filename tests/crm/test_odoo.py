@@ -378,7 +378,6 @@ def test_an_answered_call_is_a_done_activity_and_a_note_by_who_talked(
         ringing,
         state=JournalState.ENDED,
         text="Wants <b>two</b>\nroofs",
-        disposition="sold",
         recording="https://cti.example/r/1",
     )
     written = in_reactor(adapter.journal, ended, first)
@@ -387,7 +386,7 @@ def test_an_answered_call_is_a_done_activity_and_a_note_by_who_talked(
     (done,) = activities(odoo, partner)
     assert (done["id"], done["active"]) == (activity["id"], False)
     (message,) = messages(odoo, partner)
-    assert shown(message["body"]) == ("Incoming call\nWants <b>two</b>\nroofs\nsold\nhttps://cti.example/r/1")
+    assert shown(message["body"]) == ("Incoming call\nWants <b>two</b>\nroofs\nhttps://cti.example/r/1")
     assert message["author_id"][1] == "Vera Holm"
     assert message["date"] == "2026-03-02 09:30:00"
 
@@ -419,11 +418,14 @@ def test_a_call_that_was_somebody_elses_goes_to_them(odoo: Odoo, adapter: OdooAd
     assert (len(activities(odoo, second)), len(messages(odoo, second))) == (1, 1)
 
 
-def test_a_call_that_was_nobodys_after_all_is_taken_back(odoo: Odoo, adapter: OdooAdapter) -> None:
+@pytest.mark.parametrize("state", [JournalState.MISSED, JournalState.ENDED])
+def test_a_call_that_was_nobodys_after_all_is_taken_back(
+    odoo: Odoo, adapter: OdooAdapter, state: JournalState
+) -> None:
     partner = odoo.add("res.partner", name="Acme", is_company=True)
-    call = a_call(partner, state=JournalState.MISSED)
+    call = a_call(partner, state=state)
     written = in_reactor(adapter.journal, call, ())
-    assert tuple(in_reactor(adapter.journal, evolve(call, party=None), written)) == ()
+    assert tuple(in_reactor(adapter.withdraw, evolve(call, party=None, was=call.party), written)) == ()
     assert (activities(odoo, partner), messages(odoo, partner)) == ([], [])
 
 

@@ -84,6 +84,7 @@ class TestZammad(PresetConformance):
             secrets={"token": TOKEN, "cti_token": CTI_TOKEN},
             numbers_as_typed=("+49 1522 8817386", "01522 8817386", "4915228817386", "004915228817386"),
             journal_keeps_text=False,
+            journals_of_parties=False,
         )
 
 

@@ -109,7 +109,7 @@ class VtigerBench(MariaDbBench):
     def journaled(self, number: str) -> Sequence[str]:
         return self.sql(
             "SELECT replace(concat(label, ' ', description, ' '), char(10), ' ') FROM vtiger_pbxmanager"
-            f" JOIN vtiger_crmentity ON crmid = pbxmanagerid WHERE customernumber = {quoted(number)}"
+            f" JOIN vtiger_crmentity ON crmid = pbxmanagerid WHERE deleted = 0 AND customernumber = {quoted(number)}"
         ).splitlines()
 
     def notes(self, ref: PartyRef) -> Sequence[str]:
@@ -156,7 +156,7 @@ class SuiteBench(MariaDbBench):
         return self.sql(
             "SELECT replace(concat(calls.name, ' ', calls.description), char(10), ' ') FROM calls"
             " JOIN contacts ON contacts.id = parent_id"
-            f" WHERE replace(phone_work, ' ', '') = {quoted(number)} AND contacts.deleted = 0"
+            f" WHERE replace(phone_work, ' ', '') = {quoted(number)} AND contacts.deleted = 0 AND calls.deleted = 0"
         ).splitlines()
 
     def notes(self, ref: PartyRef) -> Sequence[str]:

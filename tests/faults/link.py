@@ -10,9 +10,10 @@ from lab.ports import LOOPBACK
 class Link:
     """Forwards connections to `port` of the loopback to `target`, another one, while it is whole.
 
-    `stall` lets it stand and nothing through, as a network does that lost its way; `inject` adds to what the target
-    says. `breaks_at`: a connection is broken where the target says this, once `may_break` is set; what it said before
-    is let through. `breaks_after`: the same once this was let through, too.
+    `stall` lets it stand and nothing through, as a network does that lost its way, `strand` does so with those
+    connections only that there are; `inject` adds to what the target says. `breaks_at`: a connection is broken where
+    the target says this, once `may_break` is set; what it said before is let through. `breaks_after`: the same once
+    this was let through, too.
     """
 
     def __init__(self, breaks_at: bytes | None = None) -> None:
@@ -28,6 +29,7 @@ class Link:
         self._listener: socket.socket | None = socket.create_server((LOOPBACK, 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
+        self._stranded: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listen()
 
@@ -38,6 +40,7 @@ class Link:
             _close(listener)
         with self._lock:
             opened, self._open = self._open, []
+            self._stranded.clear()
         for connection in opened:
             _close(connection)
 
@@ -51,6 +54,11 @@ class Link:
     def stall(self, after: int = 0) -> None:
         """Let nothing more of what the target says through, but for so many bytes, until the link is healed."""
         self._stalls_after = after
+
+    def strand(self) -> None:
+        """Let nothing more through those connections that there are: the network has changed, nobody is told."""
+        with self._lock:
+            self._stranded.update(self._open)
 
     def inject(self, messages: bytes) -> None:
         """Say this, too, to who is connected, behind the next whole message of the target."""
@@ -76,6 +84,8 @@ class Link:
     def _pump(self, source: socket.socket, sink: socket.socket, said: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                if source in self._stranded:
+                    continue
                 if self.breaks_at is not None and self.breaks_at in data:
                     self._break()
                     break

@@ -12,7 +12,8 @@ from typing import Any
 from attrs import define
 
 from cti.store.records import TokenRecord
-from cti.store.sqlite import CommandStore, open_store_for_command
+from cti.store.sqlite import open_store_for_command
+from cti.store.threaded import CommandStore
 from cti.web.tokens import ADMIN, AGENT, mint_token
 from lab.company import AnAgent, Company
 from lab.daemon import Daemon, EventStream

@@ -2,6 +2,8 @@
 
 import sqlite3
 import time
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from lab.company import AnAgent, Company
 from lab.laboratory import eventually
@@ -85,28 +87,31 @@ def test_crms_that_hang_or_raise_cost_the_caller_no_more_than_the_budget(tmp_pat
         assert (last["agent"], last["segments"]) == (None, [])
 
 
-def test_a_call_that_cannot_be_logged_in_time_falls_open_and_is_logged_later(tmp_path):
+def what_is_ready(company: Company) -> str:
+    try:
+        with urlopen(f"http://127.0.0.1:{company.daemon.http_port}/readyz", timeout=5) as answer:
+            return answer.read().decode()
+    except HTTPError as error:
+        return error.read().decode()
+
+
+def test_a_call_that_the_store_is_too_slow_for_is_routed_and_logged_from_the_spool(tmp_path):
     with Company(tmp_path, [AnAgent("anna"), AnAgent("ben")]) as company:
         company.start()
         assert company.call(from_number="+491713920000", talk_ms=100).wait().final == 200
-        before = rung(company)
         settled(company, 1)
 
-        locked_at = time.monotonic()
         with sqlite3.connect(company.daemon.directory / "cti.db", isolation_level=None) as lock:
             lock.execute("BEGIN IMMEDIATE")
             call = company.call(from_number="+491713920001")
             result = call.wait_for(200)
             assert result.answered is not None
-            waited = result.answered - result.started
-            print(f"INVITE to answer at the fallback {waited:.3f} s")
-            assert rung(company) == before | {"reception": 1}
-            assert 1.4 < waited < 1.95
-            # Over while nothing can be written: the end is tried again until it can.
-            time.sleep(0.5)
+            print(f"INVITE to the agent's answer {result.answered - result.started:.3f} s")
+            # Longer than the database waits for its lock: some of it fails there.
+            time.sleep(4)
             ended = company.call(from_number="+491713920002", talk_ms=100).wait()
             assert ended.final == 200
-            time.sleep(max(0.0, locked_at + 9 - time.monotonic()))
+            assert "wait to be written in" in what_is_ready(company)
             lock.execute("ROLLBACK")
         lock.close()
         call.hang_up()
@@ -115,20 +120,18 @@ def test_a_call_that_cannot_be_logged_in_time_falls_open_and_is_logged_later(tmp
         assert [(record["from_raw"], record["outcome"]) for record in records] == [
             (f"+49171392000{index}", "answered") for index in range(3)
         ]
-        assert [record["agent"] for record in records][1:] == [None, None]
-        # Nobody is held for what did not become an offer.
-        assert company.call(from_number="+491713920003", talk_ms=100).wait().final == 200
-        assert rung(company)["reception"] == 2
+        assert None not in [record["agent"] for record in records]
+        assert "reception" not in rung(company)
 
-        # The daemon dies while an end waits to be written: Asterisk still has it.
-        settled(company, 4)
+        # The daemon dies while its decisions wait in the spool: the next one writes them in.
         with sqlite3.connect(company.daemon.directory / "cti.db", isolation_level=None) as lock:
             lock.execute("BEGIN IMMEDIATE")
             assert company.call(from_number="+491713920004", talk_ms=100).wait().final == 200
-            time.sleep(0.2)
+            time.sleep(0.5)
             company.daemon.kill()
             lock.execute("ROLLBACK")
         lock.close()
         company.start()
-        told = {call["from_raw"]: (call["outcome"], call["agent"]) for call in settled(company, 5)}
-        assert told["+491713920004"] == ("answered", None)
+        told = {call["from_raw"]: (call["outcome"], call["agent"]) for call in settled(company, 4)}
+        assert told["+491713920004"][0] == "answered"
+        assert told["+491713920004"][1] is not None

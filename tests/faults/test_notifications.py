@@ -9,8 +9,8 @@ from standardwebhooks import Webhook
 from lab.company import AnAgent, Company
 from lab.laboratory import RingsForever, eventually
 from lab.ports import LOOPBACK, PortBlock
+from lab.webhooks import Delivery, Receiver
 from tests.faults.evidence import settled
-from tests.faults.receiver import Delivery, Receiver
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of the laboratory's").decode()
 

@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+import pytest
+
 from lab.company import AnAgent, Company
 from lab.laboratory import Answers, Call, RingsForever, eventually
 from lab.trace import CallResult
@@ -53,8 +55,9 @@ def agrees(records: list[dict[str, Any]], index: int, result: CallResult) -> boo
     return result.ended is not None and abs(seconds(record["ended"]) - result.ended) < 1.5
 
 
-def test_the_daemon_killed_under_calls_closes_each_as_it_ended(tmp_path):
-    with Company(tmp_path, AGENTS, service=SERVICE) as company:
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
+def test_the_daemon_killed_under_calls_closes_each_as_it_ended(tmp_path, store):
+    with Company(tmp_path, AGENTS, service=SERVICE, store=store) as company:
         company.start()
         ends_meanwhile = talking(company, 0)
         outlives = talking(company, 1)

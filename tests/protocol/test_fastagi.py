@@ -376,6 +376,27 @@ def test_finishing_early_ends_the_session() -> None:
     assert isinstance(outcome(recorder.session.command("NOOP")), AgiHangup)
 
 
+def test_a_session_whose_connection_is_gone_is_finished_without_looking_for_its_socket() -> None:
+    recorder = Recorder()
+    asterisk = Asterisk(FastAgiFactory(recorder, Clock(), overflow=nothing), request=b"")
+    ours, theirs = socketpair()
+    with ours, theirs:
+        asterisk.transport.getHandle = lambda: ours
+        asterisk.transport.writeSomeData = len
+        asterisk.protocol.connectionMade()
+        asterisk.says(REQUEST)
+        recorder.session.set_variable("CTI_ACTION", "dial")
+        asterisk.says(b"200 result=1\n")
+
+        def deleted() -> Any:
+            # As Twisted does with a connection that is lost.
+            raise AttributeError("'Server' object has no attribute 'socket'")
+
+        asterisk.transport.getHandle = asterisk.protocol._socket = deleted
+        asterisk.goes_away()
+        recorder.session.finish()
+
+
 def test_a_stopping_server_ends_every_session() -> None:
     recorder = Recorder()
     factory = a_factory(recorder)

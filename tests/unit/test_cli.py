@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,20 @@ from cti import __version__
 from cti.asterisk.needs import read_categories
 from cti.cli import main
 from cti.commands.shipped import MANAGER, text_of
+from cti.store.opening import open_for_command
 from cti.store.records import AgentRecord, CallRecord, ReservationRecord, TokenRecord
-from cti.store.sqlite import CommandStore, open_store_for_command
+from cti.store.schema import migrations
+from cti.store.threaded import CommandStore
 from cti.web.tokens import digest_of
+from lab.crm.postgresql import Postgres
+from lab.ports import a_port
 from tests.faults.kinds import install
 
 SAMPLE = Path(__file__).parents[2] / "config" / "small.yaml"
 MOBILE = "+4915228817386"
 OTHER = "+4915228895456"
 SALES = "+494066969100"
+NEWEST = migrations()[-1][0]
 NOON = 1772362800.0  # 2026-03-01T11:00:00Z, noon in Berlin
 
 CONTACTS = """\
@@ -49,11 +55,17 @@ def _no_configuration_of_mine(monkeypatch: pytest.MonkeyPatch) -> None:
 class Company:
     """A configuration in a directory of its own, and `cti` run with it."""
 
-    def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self, directory: Path, capsys: pytest.CaptureFixture[str], address: str | None = None
+    ) -> None:
+        """`address`: of the PostgreSQL database that is the store instead of the file."""
         self.directory = directory
         self.config = directory / "cti.yaml"
         self.config.write_text(SAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
         self._capsys = capsys
+        self._address = address
+        if address is not None:
+            self.change("{sqlite: cti.db}", f'{{postgresql: "{address}"}}')
 
     def change(self, old: str, new: str) -> None:
         text = self.config.read_text(encoding="utf-8")
@@ -93,7 +105,7 @@ class Company:
         return self.directory / "cti.db"
 
     def store(self) -> CommandStore:
-        return open_store_for_command(self.database, destinations={}, clock=time.time)
+        return open_for_command(self._address or self.database, destinations={}, clock=time.time)
 
     def add_calls(self, *calls: CallRecord) -> None:
         with self.store() as store:
@@ -118,9 +130,23 @@ class Company:
             return list(store.read.tokens())
 
 
+#: For a test whose command asks of the store what is not in every test: that both databases can answer it.
+both_stores = pytest.mark.parametrize("company", ["sqlite", "postgresql"], indirect=True)
+_COUNTER = count(1)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with a_port() as port, Postgres(tmp_path_factory.mktemp("postgresql"), port=port) as running:
+        yield running
+
+
 @pytest.fixture
-def company(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Company:
-    return Company(tmp_path, capsys)
+def company(tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Company:
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return Company(tmp_path, capsys)
+    cluster: Postgres = request.getfixturevalue("cluster")
+    return Company(tmp_path, capsys, cluster.database(f"cti{next(_COUNTER)}"))
 
 
 @pytest.fixture
@@ -268,12 +294,38 @@ def test_every_problem_of_the_configuration_is_told_with_its_place(company: Comp
     assert ": services.sales.mode: " in second
 
 
+@both_stores
 def test_agents_and_groups_that_only_the_store_knows_may_be_named_by_rules(company: Company) -> None:
     company.change("dial: {group: sales}", "dial: {group: support}")
     company.run("check", code=2)
     assert "support" in company.remarks
     company.add_agents(AgentRecord("dora", "Dora", ["PJSIP/dora"], ["support"]))
     assert "4 agents known" in company.run("check")
+
+
+@both_stores
+def test_migrate_makes_the_store_and_says_what_there_is(company: Company) -> None:
+    assert company.run("migrate").strip() == f"schema {NEWEST}, from 0"
+    assert company.run("migrate").strip() == f"schema {NEWEST}"
+    assert company.agents() == {}
+
+
+def test_a_database_that_is_away_is_told_without_its_password(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.change("{sqlite: cti.db}", "{postgresql: {env: STORE}}")
+    monkeypatch.setenv("STORE", "postgresql://cti:geheim@127.0.0.1:1/cti")
+    for words in (["agents", "list"], ["migrate"], ["calls"]):
+        company.run(*words, code=1)
+        assert "postgresql://cti@127.0.0.1:1/cti cannot be reached" in company.remarks
+        assert "geheim" not in company.remarks
+    server = Server(company)
+    with server.running() as process:
+        assert process.wait(timeout=60) == 1
+    text = server.log.read_text(encoding="utf-8")
+    assert "cannot be reached" in text
+    assert "geheim" not in text
+    assert "Traceback" not in text
 
 
 def test_a_store_that_is_none_is_named_with_its_path(company: Company) -> None:
@@ -615,6 +667,7 @@ def test_calls_shows_people_local_times_and_programs_utc(company: Company) -> No
     assert (call["started"], call["party"]["id"], call["talk"]) == ("2026-03-01T11:00:00.000Z", "17", 65.0)
 
 
+@both_stores
 @pytest.mark.usefixtures("_berlin")
 @pytest.mark.parametrize(
     ("words", "ids"),
@@ -643,6 +696,7 @@ def test_calls_are_filtered(company: Company, words: list[str], ids: list[str]) 
     assert (answer["next"] is not None) == ("--limit" in words)
 
 
+@both_stores
 def test_more_calls_than_a_page_come_out_once_each(company: Company) -> None:
     company.add_calls(*(a_call(f"c{n:04}", started=NOON + n // 7) for n in range(2345)))
     rows = list(csv.DictReader(io.StringIO(company.run("calls", "--limit", "9999", "--format", "csv"))))
@@ -666,6 +720,7 @@ def test_a_name_in_the_log_neither_runs_in_a_spreadsheet_nor_moves_the_terminals
     assert "\x1b" not in company.run("calls")
 
 
+@both_stores
 def test_no_call_log_yet_is_said_and_none_is_made(company: Company) -> None:
     company.run("calls", code=1)
     assert "cti serve" in company.remarks
@@ -751,6 +806,7 @@ def test_an_agent_added_to_a_fresh_store_does_not_cost_those_of_the_configuratio
     assert "already" in company.remarks
 
 
+@both_stores
 def test_setting_a_state_changes_the_state_and_nothing_else(company: Company) -> None:
     company.run("agents", "add", "dora", "--phone", "PJSIP/dora", "--state", "ready")
     before = company.agents()["dora"]
@@ -796,6 +852,7 @@ def test_a_phone_of_another_agent_is_refused_and_named(company: Company) -> None
     assert company.agents() == {}
 
 
+@both_stores
 def test_an_import_may_swap_phones(company: Company) -> None:
     swapped = "agents: {anna: {phones: [PJSIP/boris]}, boris: {phones: [PJSIP/anna]}}\n"
     company.run("agents", "import", company.file("agents.yaml", swapped))
@@ -889,6 +946,7 @@ def test_a_new_token_is_printed_alone_and_kept_as_its_digest(company: Company) -
     assert company.remarks == ""
 
 
+@both_stores
 def test_tokens_are_listed_without_their_text_and_revoked_by_name_or_id(company: Company) -> None:
     for name in ("wallboard", "crm"):
         company.run("token", "add", name, "--role", "supervisor")
@@ -991,6 +1049,7 @@ class Server:
             time.sleep(0.05)
 
 
+@both_stores
 def test_the_server_serves_reloads_refuses_a_bad_file_and_stops_on_a_signal(company: Company) -> None:
     server = Server(company)
     with server.running() as process:
@@ -1026,7 +1085,7 @@ def test_the_server_serves_reloads_refuses_a_bad_file_and_stops_on_a_signal(comp
         assert process.wait(timeout=15) == 0
     assert server.lines()[-1]["event"]
     assert all("exception" not in line for line in server.lines())
-    assert company.database.stat().st_mode & 0o077 == 0
+    assert not company.database.exists() or company.database.stat().st_mode & 0o077 == 0
 
 
 def test_a_port_in_use_is_told_in_a_sentence(company: Company) -> None:
@@ -1077,3 +1136,72 @@ def test_twist_tells_a_wrong_configuration(company: Company) -> None:
     )
     assert done.returncode != 0
     assert f"{company.config}:" in done.stderr + done.stdout
+
+
+# Reports.
+
+
+def test_a_report_of_calls_says_what_its_figures_mean(company: Company) -> None:
+    company.change("region: DE\n", "region: DE\nreports: {time_zone: Europe/Berlin, service_level: 15}\n")
+    company.add_calls(
+        a_call("c1", service="sales", started=NOON, answered=NOON + 12, ended=NOON + 72, outcome="answered"),
+        a_call("c2", service="sales", started=NOON + 60, ended=NOON + 90, outcome="missed"),
+    )
+    day = "2026-03-01"
+    words = ("report", "calls", "--since", day, "--until", f"{day}T23:00", "--by", "day")
+    table = company.run(*words)
+    assert "SERVICE_LEVEL" in table
+    assert "50.0%" in table
+    assert "within the threshold of their service (15 s)" in table
+    shown = company.json(*words)
+    assert shown["total"]["calls"] == 2
+    assert shown["rows"][0]["service"] == "sales"
+    (row, total) = csv.DictReader(io.StringIO(company.run(*words, "--format", "csv")))
+    assert (row["calls"], row["service_level"], total["day"]) == ("2", "0.5", "total")
+    picture = company.directory / "calls.svg"
+    company.run(*words, "--plot", str(picture))
+    assert picture.read_text(encoding="utf-8").startswith("<svg")
+    assert "# answered" in company.run(*words, "--plot")
+
+
+def test_figures_of_single_agents_are_off_until_the_configuration_says_otherwise(company: Company) -> None:
+    company.add_calls(a_call("c1"))
+    company.run("report", "agents", code=1)
+    assert "reports: {agents: true}" in company.remarks
+    company.change("region: DE\n", "region: DE\nreports: {agents: true}\n")
+    company.run("report", "agents")
+    company.run("report", "team")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rapport"], "calls"),
+        (["calls", "--by", "year"], "weekday"),
+        (["calls", "--service", "nobody"], "sales"),
+        (["calls", "--time-zone", "Berlin"], "Europe/Berlin"),
+        (["calls", "--since", "tomorrow"], "2026-02-03T09:15"),
+        (["calls", "--since", "2026-03-02", "--until", "2026-03-01"], "earlier"),
+        (["calls", "--since", "1990-01-01", "--by", "hour"], "shorter"),
+    ],
+)
+def test_a_report_that_cannot_be_says_what_would_be_right(
+    company: Company, words: list[str], said: str
+) -> None:
+    company.add_calls(a_call("c1"))
+    company.run("report", *words, code=2)
+    assert said in company.remarks
+
+
+def test_what_reports_mean_is_told_without_a_store(company: Company) -> None:
+    assert "calls.service_level" in company.run("report", "measures")
+    assert not company.database.exists()
+
+
+# The whole log.
+
+
+def test_all_calls_come_out_as_lines_of_json_once_each(company: Company) -> None:
+    company.add_calls(*(a_call(f"c{n:04}", started=NOON + n // 7) for n in range(2345)))
+    lines = company.run("calls", "--all", "--format", "jsonl").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [f"c{n:04}" for n in reversed(range(2345))]

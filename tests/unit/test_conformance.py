@@ -74,7 +74,7 @@ class CabinetAdapter:
 
     capabilities = ALL
     keys = (KeyKind("id", "Number"),)
-    journals_early = True
+    journals_early = journals_changes = journals_by_key = journals_unknown = True
 
     def __init__(self, cabinet: Cabinet) -> None:
         self.name = "cabinet"
@@ -155,6 +155,10 @@ class CabinetAdapter:
     async def journal(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
         self.cabinet.calls[entry.key] = entry
         return [Written("call", entry.key)]
+
+    async def withdraw(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        self.cabinet.calls.pop(entry.key, None)
+        return ()
 
     async def note(self, party: PartyRef, text: str) -> Written:
         self.cabinet.notes.append((party, text))
@@ -555,6 +559,28 @@ class WritesHtml(CabinetAdapter):
         return await super().journal(evolve(entry, text=re.sub("<[^>]*>", "", entry.text)), written)
 
 
+class WritesOnBothParties(CabinetAdapter):
+    async def journal(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        key = f"{entry.key}/{entry.party.id if entry.party else ''}"
+        return await super().journal(evolve(entry, key=key), written)
+
+
+class StaysWithTheFirst(CabinetAdapter):
+    async def journal(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        first = self.cabinet.calls.get(entry.key, entry)
+        return await super().journal(evolve(entry, party=first.party, number=first.number), written)
+
+
+class TakesNothingBack(CabinetAdapter):
+    async def withdraw(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        return ()
+
+
+class TakesBackWhatItKnows(CabinetAdapter):
+    async def withdraw(self, entry: JournalEntry, written: Sequence[Written]) -> Sequence[Written]:
+        return await super().withdraw(entry, written) if written else ()
+
+
 class NotesOnTheWrongParty(CabinetAdapter):
     async def note(self, party: PartyRef, text: str) -> Written:
         for ref in self.cabinet.parties:
@@ -642,6 +668,8 @@ FLAWS: dict[str, tuple[type[CabinetAdapter], ...]] = {
         WritesOneCallPerNumber,
     ),
     "test_a_call_that_goes_on_stays_one_record": (WritesEachTime, WritesTheFirstState, WritesHtml),
+    "test_a_call_becomes_another_partys": (WritesOnBothParties, StaysWithTheFirst),
+    "test_a_call_that_was_with_nobody_is_taken_back": (TakesNothingBack, TakesBackWhatItKnows),
     "test_a_note_is_put_on_the_party": (NotesOnTheWrongParty, LosesNotes),
     "test_a_task_is_given_with_its_owner_and_its_date": (ForgetsTheDate, ForgetsTheOwner),
     "test_a_number_is_replaced_where_it_stands": (ReplacesAllNumbers,),

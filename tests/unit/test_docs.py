@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,7 @@ from cti.calls.webhook import signature, signing_key
 from cti.cli import _parser
 from cti.event_types import EVENT_TYPES
 from cti.metrics import Metrics
+from cti.reports.report import MEASURES
 from cti.web.api import ROUTES
 from cti.web.call_control import PROBLEMS
 from cti.web.tokens import ROLES
@@ -112,17 +114,21 @@ def test_every_key_of_the_configuration_is_described() -> None:
         "agents.ID": settings.Agent,
         "services.NAME": Service,
         "webhooks.NAME": settings.Webhook,
+        "outbox": settings.OutboxSettings,
         "identify": settings.Identify,
         "reservation": settings.Reservation,
         "call_control": settings.CallControl,
+        "reports": settings.ReportSettings,
         "log": settings.Log,
     }
+    # What is written otherwise than it is kept.
+    written = {"secrets": "secret", "reach": "allow", "wanted": "services`, `.directions`, `.adapters"}
     missing = [
         f"{part}.{each.name}"
         for part, described in parts.items()
         for each in attrs.fields(described)
         if not (part.endswith(".NAME") and each.name == "name") and each.name not in ("id", "dialling")
-        if f"| `{part}.{each.name}` |" not in page
+        if f"| `{part}.{written.get(each.name, each.name)}` |" not in page
     ]
     assert missing == []
 
@@ -130,6 +136,16 @@ def test_every_key_of_the_configuration_is_described() -> None:
 def test_every_fact_of_rules_is_described_with_its_kind() -> None:
     page = text_of("docs/configuration.md")
     assert [name for name, fact in FACTS.items() if f"| `{name}` | {fact.kind} |" not in page] == []
+
+
+def test_every_measure_of_reports_is_defined() -> None:
+    page = text_of("docs/reports.md")
+    words = {"{levels}": "its own, or `reports.service_level`", "{short}": "`reports.short`"}
+    for measure in chain.from_iterable(MEASURES.values()):
+        meant = measure.definition
+        for word, told in words.items():
+            meant = meant.replace(word, told)
+        assert f"| `{measure.name}` | {measure.unit} | {meant} |" in page
 
 
 def test_every_kind_of_problem_is_described_and_no_other() -> None:

@@ -147,6 +147,9 @@ class World:
         self.commits.append(Deferred())
         return self.commits[-1]
 
+    def commit_for_caller(self, unit: RecordingUnit) -> "Deferred[Sequence[Any]]":
+        return self.commit(unit)
+
     def call(self, id: str) -> "Deferred[None]":
         return succeed(None)
 
@@ -388,6 +391,36 @@ def test_a_caller_who_leaves_while_we_think_is_offered_to_nobody():
     assert world.events == ["call.offered", "call.ended"]
 
 
+def test_news_while_we_think_take_the_beginning_along_and_nothing_is_told_twice():
+    world, session = World(), Session()
+    world.answer = Deferred()
+    world.ask(session)
+    (call,) = world.calls.of_pbx("main")
+    # As a resync does for every call.
+    world.calls.write(call, world.calls.unit())
+    world.answer.callback(Identification(Number("", "withheld"), ()))
+
+    assert session.set["CTI_ACTION"] == "fallback"
+    assert world.events == ["call.offered", "call.routed"]
+
+
+@pytest.mark.parametrize("how", ["news", "end"])
+def test_the_beginning_of_a_call_is_never_written_without_the_call(how):
+    world, session = World(), Session()
+    world.answer = Deferred()
+    world.ask(session)
+    (call,) = world.calls.of_pbx("main")
+    if how == "news":
+        world.calls.write(call, world.calls.unit())
+    else:
+        world.tracker.on_event("main", an_end_of("1.0"))
+
+    first = world.units[0]
+    assert {type(row) for row in first.rows} == {ChannelRecord, CallRecord}
+    # Nor is it over without the event that says so.
+    assert (first.last(CallRecord).ended, first.last(CallRecord).outcome) == (None, None)
+
+
 def test_a_question_that_arrives_after_the_end_of_its_channel_is_left_to_the_ended_record():
     world, session = World(), Session()
     world.tracker.on_event("main", an_end_of("1.0"))
@@ -455,7 +488,8 @@ def test_the_second_question_ends_the_first_offer_and_asks_no_crm_again():
     world.ask(session)
 
     assert session.set["CTI_ACTION"] == "fallback", "there is nobody else"
-    assert [segment.result for segment in world.rows(SegmentRecord)] == [None, "no_answer"]
+    # In between it rang, as AMI was not there to say otherwise.
+    assert [segment.result for segment in world.rows(SegmentRecord)] == [None, None, "no_answer"]
     assert [decision.attempt for decision in world.rows(DecisionRecord)] == [1, 2]
     assert world.anna == "ready"
 

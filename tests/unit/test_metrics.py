@@ -40,7 +40,7 @@ def feed_everything(metrics: Metrics) -> None:
     metrics.waited("sales", 4.5)
     metrics.ami_up("main", True)
     metrics.ami_event("main", "Hangup")
-    metrics.outbox({"crm": (3, 100.0)}, now=160.0)
+    metrics.outbox({"crm": (3, 100.0)}, {"crm": 2}, now=160.0)
     metrics.shed()
     metrics.committed(0.002)
     metrics.event_streams(7)
@@ -112,11 +112,23 @@ def test_agents_in_no_state_are_zero_and_not_what_they_were() -> None:
 
 def test_an_emptied_outbox_is_zero() -> None:
     metrics = the_metrics()
-    metrics.outbox({"crm": (3, 100.0), "unknown": (1, 1.0)}, now=160.0)
-    metrics.outbox({}, now=170.0)
+    metrics.outbox({"crm": (3, 100.0), "unknown": (1, 1.0)}, {"unknown": 1}, now=160.0)
+    metrics.outbox({}, {}, now=170.0)
     assert value(metrics, "cti_outbox_pending", destination="crm") == 0
     assert value(metrics, "cti_outbox_oldest_seconds", destination="crm") == 0
     assert value(metrics, "cti_outbox_pending", destination="unknown") is None
+
+
+def test_attempts_are_counted_by_what_came_of_them() -> None:
+    metrics = the_metrics()
+    for destination, outcome in (("crm", "delivered"), ("crm", "failed"), ("crm", "failed"), ("x", "y")):
+        metrics.attempted(destination, outcome)
+
+    def count(outcome: str, destination: str = "crm") -> float | None:
+        return value(metrics, "cti_outbox_attempts_total", destination=destination, outcome=outcome)
+
+    assert [count(outcome) for outcome in ("delivered", "failed", "dead")] == [1, 2, 0]
+    assert count("other", "other") == 1
 
 
 def test_what_has_not_happened_yet_is_zero_and_not_missing() -> None:

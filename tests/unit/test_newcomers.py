@@ -1,5 +1,6 @@
 """Unknown callers become parties of the CRM that their service names: once a number, and while nobody waits."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from cti.identify.identification import Identification
 from cti.identify.identifier import Identifier
 from cti.identify.options import CacheSettings, Options
 from cti.numbers import Number, NumberPlan
+from cti.store.base import CallFilter
 from cti.store.queries import Reader
 from cti.store.records import CallRecord
-from cti.store.sqlite import CommandStore, connect, open_store_for_command
+from cti.store.sqlite import connect, open_store_for_command
+from cti.store.threaded import CommandStore
 from routing.rules import Mode, Newcomers as Wanted, Service
 from tests.unit.desktops import settled
 
@@ -74,7 +77,7 @@ class Company:
         self.clock.advance(1000)
         self.store, self.path = store, path
         self.crms: Mapping[str, Any] = {crm.name: crm for crm in crms}
-        self.calls = CallLog(self, self.clock, lambda record: None)  # type: ignore[arg-type]
+        self.log = CallLog(self, self.clock, lambda record: None)  # type: ignore[arg-type]
         self.roster = Roster(self.clock.seconds, lambda view: None)
         service = Service(
             "sales", (OWN,), Mode.ROUTE, None, "old,s,1", (), unknown=wanted or Wanted("crm", "lead", "end")
@@ -91,18 +94,18 @@ class Company:
         )
         self.shown: list[tuple[str, Identification]] = []
         writing_up = WritingUp(
-            calls=self.calls, roster=self.roster, services=lambda: self.services, now=self.clock.seconds
+            calls=self.log, roster=self.roster, services=lambda: self.services, now=self.clock.seconds
         )
         parties = Parties(
             adapters=lambda: self.crms,
-            calls=self.calls,
+            calls=self.log,
             writing_up=writing_up,
             written=None,  # type: ignore[arg-type]
             services=lambda: self.services,
             forget=lambda adapter, number: self.identifier.forget(adapter, number),
         )
         self.newcomers = Newcomers(
-            calls=self.calls,
+            calls=self.log,
             services=lambda: self.services,
             identifier=lambda: self.identifier,
             parties=parties,
@@ -111,7 +114,7 @@ class Company:
             roster=self.roster,
             clock=self.clock,
         )
-        self.calls.on_news(self.newcomers.news)
+        self.log.on_news(self.newcomers.news)
 
     # The late cards.
 
@@ -125,6 +128,9 @@ class Company:
 
     def commit(self, unit: Any, *, at_leisure: bool = False) -> "Deferred[Any]":
         return succeed(self.store.commit_now(unit))
+
+    def calls(self, where: CallFilter, limit: int) -> "Deferred[Any]":
+        return succeed(self.reader().calls(where, limit))
 
     def waiting_newcomers(self, limit: int) -> Any:
         return self.reader().waiting_newcomers(limit)
@@ -151,13 +157,13 @@ class Company:
         raw = record.from_number or ""
         call.identification = Identification(GERMANY.parse(raw), ())
         if record.ended is None:
-            self.calls.keep(call)
+            self.log.keep(call)
         return call
 
     def tell(self, call: LiveCall) -> None:
         unit = self.store.unit()
         unit.put_call(call.record)
-        self.calls.write(call, unit)
+        self.log.write(call, unit)
 
     def later(self, seconds: float = 1.0) -> None:
         self.clock.advance(seconds)
@@ -197,6 +203,24 @@ def test_an_unknown_caller_is_a_lead_after_the_call_and_who_the_call_was_with(
     assert (party["adapter"], party["type"], party["id"]) == ("crm", "lead", "1")
     again = settled(company.identifier.identify(GERMANY.parse(NUMBER)))
     assert again.party is not None, "that nobody knew them a moment ago is forgotten"
+
+
+def test_a_call_that_is_over_and_has_a_party_now_is_news_and_one_that_lives_is_told_with_its_card(
+    company: Company, crm: Crm
+) -> None:
+    crm.away = True
+    company.tell(company.call("c1"))
+    company.later()
+    company.tell(company.call("c2"))
+    company.tell(company.call("lives", ended=None, outcome=None, state="connected"))
+    crm.away = False
+    company.later(60)
+    changed = {
+        id: [json.loads(event.data)["changed"] for event in company.reader().call(id).events]  # type: ignore[union-attr]
+        for id in ("c1", "c2", "lives")
+    }
+    assert changed == {"c1": [["party"]], "c2": [["party"]], "lives": []}
+    assert [id for id, _ in company.shown] == ["lives"]
 
 
 def test_two_calls_at_one_moment_make_one_lead_and_are_both_theirs(company: Company, crm: Crm) -> None:

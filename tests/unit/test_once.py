@@ -10,7 +10,8 @@ from twisted.python.failure import Failure
 
 from cti.calls.control import AsteriskAway, AsteriskSilent, Done, NotNow
 from cti.store.records import AskedOnce
-from cti.store.sqlite import CommandStore, open_store_for_command
+from cti.store.sqlite import open_store_for_command
+from cti.store.threaded import CommandStore
 from cti.web.api import ROUTES
 from cti.web.once import KEPT_KEYS, KEPT_SECONDS, Once
 from cti.web.services import Options
@@ -173,14 +174,24 @@ def test_a_request_that_is_wrong_does_not_use_its_key_up() -> None:
 #: Posted, and without a key: it makes nothing, or a password is in it, and answers and digests are kept.
 WITHOUT_KEY = {
     "/api/v1/calls/{id}/card",
+    "/api/v1/erasures",
     "/api/v1/explain",
+    "/api/v1/export",
     "/api/v1/identify",
     "/api/v1/numbers/blocked",
     "/api/v1/numbers/ignored",
     "/api/v1/numbers/normalise",
+    "/api/v1/purge",
+    "/api/v1/outbox/drop",
+    "/api/v1/outbox/retry",
     "/api/v1/session",
+    "/api/v1/softphone/connected",
+    "/api/v1/softphone/ended",
+    "/api/v1/softphone/missed",
+    "/api/v1/softphone/ringing",
     "/api/v1/session/password",
     "/api/v1/users",
+    "/api/v1/webhooks/{name}/test",
 }
 
 

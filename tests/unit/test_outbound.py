@@ -203,6 +203,23 @@ def test_the_end_of_a_channel_that_came_over_is_not_taken_for_the_callers():
     assert office.rows(CallRecord) == []
 
 
+def test_whose_call_it_was_is_told_even_if_only_the_dialplan_knew_the_number_in_the_end():
+    office = Office()
+    nobody = Number("", NumberKind.UNAVAILABLE)
+    record = new_record("c1", "main", "1.0", "", 1000, nobody, nobody, None)
+    record.ended = 1030
+    office.call = lambda id: succeed(CallDetail(record, [], [], [], [], [], []))  # type: ignore[attr-defined]
+    unseen = Unseen(office.calls, office.roster, lambda: office.services, lambda: office, Clock().seconds)
+    left = EndedRecord.of(
+        "1.0", f"v=1,call={mint_call_id(1000)},from=015228817386,pres=allowed,started=1000,ended=1030"
+    )
+
+    Deferred.fromCoroutine(unseen.record("main", left))
+    assert office.record.party is not None
+    # CRMs are told by events.
+    assert office.events == ["call.updated"]
+
+
 def test_a_call_that_we_started_ourselves_is_found_by_its_id():
     office = Office()
     plan = office.services.plan
@@ -267,3 +284,22 @@ def test_a_call_that_went_out_while_the_server_was_away_is_logged_as_what_it_was
     assert (record.direction, record.outcome, record.party and record.party["id"]) == expected
     assert (record.agent, record.started, record.ended) == ("anna", 1000, 1030)
     assert record.answered == (1010 if dialstatus == "ANSWER" else None)
+
+
+@pytest.mark.parametrize(
+    ("asking", "dialstatus", "outcome"),
+    [("route", "", "abandoned"), ("", "", "fallback"), ("", "CANCEL", "fallback")],
+)
+def test_who_called_while_the_server_was_away_is_logged_by_whether_they_waited_for_the_fallback(
+    asking, dialstatus, outcome
+):
+    office = Office()
+    unseen = Unseen(office.calls, office.roster, lambda: office.services, lambda: office, Clock().seconds)
+    text = (
+        "v=1,call=,way=inbound,channel=PJSIP/trunk-00000001,did=494066969100,from=4915228817386,pres=allowed,"
+        f"started=1000,ended=1002,cause=127,action=,attempt=1,asking={asking},last=,dialstatus={dialstatus},talked="
+    )
+
+    Deferred.fromCoroutine(unseen.record("main", EndedRecord.of("1.0", text)))
+
+    assert (office.record.direction, office.record.outcome) == ("inbound", outcome)

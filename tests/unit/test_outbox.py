@@ -23,8 +23,9 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
 from twisted.web.http_headers import Headers
 
-from cti.calls import webhook
+from cti.calls import web_client
 from cti.calls.outbox import SEND_SECONDS, DeliveryFailed, Outbox, Sender
+from cti.calls.web_client import WebClient
 from cti.calls.webhook import WebhookSender, signing_key
 from cti.store import sqlite
 from cti.store.base import StoreError, Unit
@@ -43,8 +44,9 @@ class InstantStore(SqliteStore):
     broken = False
 
     def start(self) -> None:
-        self._writer = Writer(self._path, self._destinations, self._clock)
-        self._read = sqlite._reader(self._path)
+        self._writer = Writer(self._place, self._destinations, self._clock)
+        self._lead(True)
+        self._read = sqlite._reader(self._place)
 
     def commit(self, unit: Unit, *, at_leisure: bool = False) -> "Deferred[Any]":
         assert isinstance(unit, RowUnit)
@@ -58,6 +60,23 @@ class InstantStore(SqliteStore):
     def close(self) -> None:
         self._read.close()
         self._writer.close()
+
+
+class FarStore(InstantStore):
+    """The same across a network: what is asked of it is told later, as it was when it was asked."""
+
+    later: Callable[[Callable[[], None]], object]
+
+    def due(self, destination: str, now: float, limit: int) -> Any:
+        return self._told_later(super().due(destination, now, limit))
+
+    def next_due(self, destination: str, now: float) -> Any:
+        return self._told_later(super().next_due(destination, now))
+
+    def _told_later(self, answer: Any) -> "Deferred[Any]":
+        told: Deferred[Any] = Deferred()
+        self.later(lambda: None if told.called else told.callback(answer))
+        return told
 
 
 @define
@@ -131,16 +150,18 @@ class World:
             self.turn()
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+@pytest.fixture(params=[InstantStore, FarStore])
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
     clock = Clock()
     every = frozenset({"call.routed", "call.ended"})
-    store = InstantStore(
+    store: InstantStore = request.param(
         tmp_path / "cti.db",
         reactor=None,  # type: ignore[arg-type]
         destinations={"crm": every, "erp": every},
         clock=lambda: T0 + clock.seconds(),
     )
+    if isinstance(store, FarStore):
+        store.later = lambda tell: clock.callLater(0, tell)
     store.start()
     yield World(clock, store)
     store.close()
@@ -207,7 +228,7 @@ def test_jitter_lengthens_a_pause_by_up_to_a_half(world: World) -> None:
     crm = Receiver(refuse)
     world.outbox({"crm": crm}, jitter=lambda: 0.98)
     world.emit("c1")
-    assert world.store.next_due("crm", world.now()) == pytest.approx(T0 + 1.49)
+    assert world.store._read.next_due("crm", world.now()) == pytest.approx(T0 + 1.49)
 
 
 def test_a_destination_that_fails_is_probed_and_flows_again_when_it_is_back(world: World) -> None:
@@ -240,7 +261,7 @@ def test_retry_after_for_a_year_is_shortened(world: World) -> None:
     crm = Receiver(lambda delivery: DeliveryFailed("answered 503", retry_after=3e7))
     world.outbox({"crm": crm})
     world.emit("c1")
-    assert world.store.next_due("crm", world.now()) == T0 + 3600
+    assert world.store._read.next_due("crm", world.now()) == T0 + 3600
 
 
 def test_it_gives_up_by_age_only_and_visibly_and_the_calls_next_event_has_its_turn(world: World) -> None:
@@ -274,7 +295,7 @@ def test_a_sender_that_breaks_or_never_ends_counts_as_a_failure(world: World) ->
     assert len(crm.tries) > 3
     assert len(erp.tries) == 2
     deliveries = {
-        each.destination: each for name in ("crm", "erp") for each in world.store.due(name, T0 * 2, 9)
+        each.destination: each for name in ("crm", "erp") for each in world.store._read.due(name, T0 * 2, 9)
     }
     errors = dict(world.store._read._all("SELECT destination, error FROM outbox"))
     assert deliveries["erp"].attempts == 1
@@ -310,7 +331,7 @@ def test_stopping_delivers_what_can_be_and_ends_in_time(world: World) -> None:
     assert stopped == [None]
     assert world.clock.getDelayedCalls() == []
     assert world.store.pending() == {"erp": (2, T0)}
-    assert [delivery.attempts for delivery in world.store.due("erp", world.now(), 9)] == [0]
+    assert [delivery.attempts for delivery in world.store._read.due("erp", world.now(), 9)] == [0]
 
 
 def test_stopping_does_not_wait_for_a_destination_that_fails(world: World) -> None:
@@ -328,11 +349,76 @@ def test_started_again_it_goes_on(world: World) -> None:
     crm = Receiver(accept)
     outbox = world.outbox({"crm": crm})
     outbox.stopService()
+    world.turn()
     world.emit("c1")
     assert crm.got == []
     outbox.startService()
     world.emit("c2")
     assert crm.got == [1, 2]
+
+
+def far(world: World) -> list[Callable[[], None]]:
+    """Answers of the store that it has not given yet; the test gives them."""
+    asked: list[Callable[[], None]] = []
+    assert isinstance(world.store, FarStore)
+    world.store.later = asked.append
+    return asked
+
+
+@pytest.mark.parametrize("world", [FarStore], indirect=True)
+def test_what_was_delivered_while_the_store_was_asked_is_not_delivered_again(world: World) -> None:
+    crm = Receiver()
+    world.outbox({"crm": crm})
+    world.emit("c1")
+    asked = far(world)
+    world.emit("c2")
+    # It is as it was when it was asked: the first is on its way still.
+    crm.accept(1)
+    world.turn()
+    while asked:
+        asked.pop(0)()
+        world.turn()
+    assert crm.tries == [1, 2]
+
+
+@pytest.mark.parametrize("world", [FarStore], indirect=True)
+def test_a_store_that_does_not_answer_keeps_no_server_from_ending(world: World) -> None:
+    crm = Receiver(accept)
+    outbox = world.outbox({"crm": crm}, drain=5.0)
+    asked = far(world)
+    world.emit("c1")
+    assert asked
+    stopped: list[object] = []
+    outbox.stopService().addCallback(stopped.append)
+    world.wait(4.5)
+    assert stopped == []
+    world.wait(1)
+    assert stopped == [None]
+    asked.pop(0)()
+    world.turn()
+    assert (crm.tries, world.clock.getDelayedCalls()) == ([], [])
+
+
+@pytest.mark.parametrize("world", [FarStore], indirect=True)
+def test_a_destination_whose_look_takes_long_delays_no_other(world: World) -> None:
+    crm, erp = Receiver(accept), Receiver(accept)
+    world.outbox({"crm": crm, "erp": erp})
+    asked = far(world)
+    world.emit("c1")
+    slow, quick = asked
+    quick()
+    asked.clear()
+    world.turn()
+    while asked:
+        asked.pop(0)()
+        world.turn()
+    assert (crm.tries, erp.tries) == ([], [1])
+    slow()
+    world.turn()
+    while asked:
+        asked.pop(0)()
+        world.turn()
+    assert crm.tries == [1]
 
 
 # Webhooks.
@@ -344,7 +430,8 @@ class FakeAgent:
 
     def request(self, method: bytes, uri: bytes, headers: Headers, body: Any, /) -> "Deferred[Any]":
         written: list[bytes] = []
-        body.startProducing(type("Consumer", (), {"write": staticmethod(written.append)}))
+        if body is not None:
+            body.startProducing(type("Consumer", (), {"write": staticmethod(written.append)}))
         self.requests.append((method, uri, headers, b"".join(written)))
 
         def cancelled(waiting: "Deferred[Any]") -> None:
@@ -352,6 +439,10 @@ class FakeAgent:
             waiting.errback(ResponseNeverReceived([Failure(CancelledError())]))  # type: ignore[no-untyped-call]
 
         return Deferred(cancelled)
+
+
+def a_client(agent: FakeAgent) -> WebClient:
+    return WebClient(agent, Clock(), clock=time.time)
 
 
 def a_delivery(data: bytes = b'{"seq":1}') -> Delivery:
@@ -363,7 +454,7 @@ def a_delivery(data: bytes = b'{"seq":1}') -> Delivery:
 )
 def test_the_signature_satisfies_the_reference_library(secret: str, verifier: Webhook) -> None:
     agent = FakeAgent()
-    sender = WebhookSender("http://127.0.0.1:9/", secret, agent, Clock(), clock=time.time)
+    sender = WebhookSender("http://127.0.0.1:9/", [secret], a_client(agent), clock=time.time)
     body = '{"seq":1,"name":"Žagar"}'.encode()
     Deferred.fromCoroutine(sender.send(a_delivery(body)))
     ((method, _, headers, sent),) = agent.requests
@@ -374,12 +465,25 @@ def test_the_signature_satisfies_the_reference_library(secret: str, verifier: We
         verifier.verify(sent + b" ", flat)
 
 
+def test_while_a_secret_is_replaced_who_knows_either_takes_the_event() -> None:
+    new = "whsec_" + "bmV3IGtleSBvZiBhIHdlYmhvb2s="
+    agent = FakeAgent()
+    sender = WebhookSender("http://127.0.0.1:9/", [new, SECRET], a_client(agent), clock=time.time)
+    Deferred.fromCoroutine(sender.send(a_delivery()))
+    ((_, _, headers, sent),) = agent.requests
+    flat = {name.decode(): values[0].decode() for name, values in headers.getAllRawHeaders()}
+    assert len(flat["Webhook-Signature"].split(" ")) == 2
+    for secret in (new, SECRET):
+        assert Webhook(secret).verify(sent, flat) == {"seq": 1}
+    with pytest.raises(Exception, match="signature"):
+        Webhook("whsec_" + "YSB0aGlyZCBvbmU=").verify(sent, flat)
+
+
 def test_a_webhook_cancelled_by_us_is_no_failure_of_the_receiver_and_one_out_of_time_is() -> None:
     for cancels, expected in ((True, CancelledError), (False, DeliveryFailed)):
         clock, agent = Clock(), FakeAgent()
-        sender = WebhookSender(
-            "http://127.0.0.1:9/?k=s3cret", SECRET, agent, clock, clock=clock.seconds, timeout=10
-        )
+        client = WebClient(agent, clock, clock=clock.seconds, timeout=10)
+        sender = WebhookSender("http://127.0.0.1:9/?k=s3cret", [SECRET], client, clock=clock.seconds)
         results: list[Any] = []
         sending = Deferred.fromCoroutine(sender.send(a_delivery()))
         sending.addErrback(results.append)
@@ -404,7 +508,7 @@ def test_a_secret_that_is_none_is_refused(secret: str) -> None:
 )
 def test_an_address_that_cannot_be_used_is_refused_without_being_repeated(url: str) -> None:
     with pytest.raises(ValueError, match="webhook's url") as refused:
-        WebhookSender(url, SECRET, FakeAgent(), Clock(), clock=time.time)
+        WebhookSender(url, [SECRET], a_client(FakeAgent()), clock=time.time)
     assert "pw" not in str(refused.value)
 
 
@@ -486,10 +590,12 @@ def hooks(*script: str, port: int = 0) -> Iterator[Hooks]:
 
 
 SERVER = """
-import json, random, sys, time
+import ipaddress, json, random, sys, time
 from twisted.internet import reactor, stdio, protocol
 from cti.calls.outbox import Outbox
-from cti.calls.webhook import WebhookSender, webhook_agent
+from cti.calls.web_client import WebClient, web_agent
+from cti.calls.webhook import WebhookSender
+from cti.reach import Reach
 from cti.store.records import CallRecord
 from cti.store.sqlite import SqliteStore
 
@@ -497,10 +603,9 @@ path, secret, urls = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 every = frozenset({"call.routed", "call.ended"})
 store = SqliteStore(path, reactor=reactor, destinations={name: every for name in urls}, clock=time.time)
 store.start()
-agent = webhook_agent(reactor)
-senders = {
-    name: WebhookSender(url, secret, agent, reactor, clock=time.time, timeout=0.5) for name, url in urls.items()
-}
+here = Reach([ipaddress.ip_network("127.0.0.1/32")])
+client = WebClient(web_agent(reactor, here), reactor, clock=time.time, timeout=2.0)
+senders = {name: WebhookSender(url, [secret], client, clock=time.time) for name, url in urls.items()}
 outbox = Outbox(store, senders, reactor, clock=time.time, jitter=random.random, first_pause=0.1, drain=1.0)
 outbox.startService()
 for number in range(20):
@@ -610,7 +715,7 @@ def test_real_receivers_in_all_their_moods_get_everything_once_in_order_and_sign
     for what in (
         "answered 307: redirects are not followed, configure the address it moved to",
         "answered 410",
-        "gave no answer within 0.5 s",
+        "gave no answer within 2 s",
         "cannot be reached: Connection was refused",
         "broke off before it had answered",
     ):
@@ -619,4 +724,17 @@ def test_real_receivers_in_all_their_moods_get_everything_once_in_order_and_sign
 
 
 def test_the_timeouts_of_a_webhook_are_below_those_of_the_outbox() -> None:
-    assert webhook.ANSWER_SECONDS + webhook.BODY_SECONDS < SEND_SECONDS
+    assert web_client.ANSWER_SECONDS + web_client.BODY_SECONDS < SEND_SECONDS
+
+
+def test_of_two_servers_the_one_that_leads_delivers_and_the_other_takes_over(world):
+    receiver = Receiver(accept)
+    world.store._lead(False)
+    world.outbox({"crm": receiver})
+    seqs = world.emit("c1", "c2")
+    world.clock.advance(60)
+    assert receiver.tries == []
+
+    world.store._lead(True)
+    world.clock.advance(1)
+    assert sorted(receiver.got) == seqs

@@ -10,7 +10,8 @@ from cti.calls.remembered import Remembered
 from cti.store.base import StoreError
 from cti.store.queries import Reader
 from cti.store.records import CallRecord, ChoiceRecord, ListedNumber
-from cti.store.sqlite import CommandStore, connect, open_store_for_command
+from cti.store.sqlite import connect, open_store_for_command
+from cti.store.threaded import CommandStore
 
 NUMBER = "+4915228817386"
 

@@ -1,5 +1,6 @@
 """The wiring: what the server says of itself and what it counts, without a network."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from twisted.logger import globalLogPublisher
 
 from cti.asterisk.ami import AmiActionFailed
 from cti.asterisk.ami_parser import Event, Response
-from cti.calls.webhook import webhook_agent
+from cti.calls.web_client import web_agent
 from cti.commands.configuration import read_settings
+from cti.reach import Reach
 from cti.service import CtiService
 from cti.settings import Desk
 from cti.store.base import CallDetail
@@ -127,7 +129,8 @@ def test_an_attempt_to_deliver_a_webhook_adds_no_line_to_the_log() -> None:
     reactor = MemoryReactorClock()
     globalLogPublisher.addObserver(observe)
     try:
-        webhook_agent(reactor).request(b"GET", b"http://127.0.0.1:1/", None, None)  # type: ignore[arg-type]
+        here = Reach([ip_network("127.0.0.1/32")])
+        web_agent(reactor, here).request(b"GET", b"http://127.0.0.1:1/", None, None)  # type: ignore[arg-type]
         (_, _, factory, _, _) = reactor.tcpClients[0]
         factory.doStart()
         factory.doStop()

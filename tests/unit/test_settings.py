@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -14,10 +14,13 @@ from hypothesis import HealthCheck, given, settings as hypothesis_settings, stra
 
 from adapters.base import PartyType
 from adapters.directory import DirectoryOptions
+from adapters.tryton import TrytonOptions
 from cti import yaml_file
 from cti.dialling import DEFAULT_CLASSES
 from cti.event_types import EVENT_TYPES
+from cti.identify.lists import NumberList
 from cti.identify.options import Asking, CacheSettings, Live, Options, Order
+from cti.journal_text import JournalText
 from cti.links import LinkTemplate
 from cti.secret import Secret
 from cti.settings import (
@@ -27,6 +30,7 @@ from cti.settings import (
     Desk,
     JournalSettings,
     Recordings,
+    Retention,
     Settings,
     SettingsError,
     Tls,
@@ -146,6 +150,33 @@ def test_the_small_sample_is_complete_and_right() -> None:
     assert settings.webhooks["crm"].events == ("call.routed", "call.ended")
 
 
+def test_the_sample_of_notifications_has_each_kind_of_them() -> None:
+    environ = dict.fromkeys(("HOOK", "HOOK_OLD", "VTIGER", "CRM_PLUS"), "s3cret")
+    settings = load_settings(CONFIG / "notify.yaml", adapter_kinds=KINDS, environ=environ)
+    hook = settings.webhooks["warehouse"]
+    assert len(hook.secrets) == 2
+    assert (hook.wanted.services, hook.wanted.directions) == ({"sales"}, {"inbound"})
+    assert hook.reach.refuses(ip_address("10.20.0.9")) is None
+    assert hook.reach.refuses(ip_address("10.21.0.9")) == "private"
+    vtiger = settings.notify["vtiger"]
+    assert (vtiger.method, set(vtiger.headers), set(vtiger.addresses)) == (
+        "POST",
+        {"X-VTIGER-SECRET"},
+        {"ringing", "connected", "ended", "missed"},
+    )
+    assert settings.notify["crm-plus"].prefix == "0"
+    assert settings.agents["anna"].crm == {"vtiger": "201"}
+    assert settings.outbox.give_up_hours == 72
+
+
+def test_an_address_in_a_url_is_in_reach_of_it_and_what_a_name_leads_to_is_not(tmp_path: Path) -> None:
+    hook = "webhooks: {{crm: {{url: 'http://{}:9000/', secret: s, events: [call.ended]}}}}\n"
+    for host, reached in (("127.0.0.1", True), ("[::1]", True), ("localhost", False)):
+        settings = load(tmp_path, MINIMAL + hook.format(host))
+        address = ip_address("::1" if host == "[::1]" else "127.0.0.1")
+        assert (settings.webhooks["crm"].reach.refuses(address) is None) is reached
+
+
 def test_the_sample_for_the_trial_weeks_steers_nothing() -> None:
     settings = load_settings(CONFIG / "observe.yaml", adapter_kinds=KINDS, environ={})
     assert {service.mode for service in settings.services.values()} == {Mode.OBSERVE}
@@ -160,10 +191,22 @@ def test_the_sample_beyond_ringing_has_every_way_that_a_rule_may_go() -> None:
     assert settings.agents["boris"].phones == ("PJSIP/boris", "PJSIP/+4915228895456@trunk")
 
 
+def test_the_sample_of_a_journal_says_what_people_read_in_the_company_s_language() -> None:
+    kinds = {**KINDS, "tryton": TrytonOptions}
+    secrets = {"AMI_SECRET": "s", "TRYTON_PASSWORD": "t"}
+    settings = load_settings(CONFIG / "journal.yaml", adapter_kinds=kinds, environ=secrets)
+    journal = settings.adapters["tryton"].journal
+    assert journal is not None
+    assert (settings.language, journal.services, journal.lost_seconds) == ("de", {"sales"}, 10)
+    assert "+4940669690" + "17" in journal.without
+    assert "internal" not in journal.directions
+
+
 def test_each_sample_is_tested() -> None:
     assert {file.name for file in CONFIG.glob("*.yaml")} == {
-        *("small.yaml", "observe.yaml", "beyond.yaml"),
+        *("small.yaml", "observe.yaml", "beyond.yaml", "journal.yaml"),
         "odoo.yaml",  # tests/crm/test_odoo.py
+        "notify.yaml",
         "presets.yaml",
         # tests/crm/test_sql_*.py
         "sql-wice.yaml",
@@ -172,14 +215,40 @@ def test_each_sample_is_tested() -> None:
     }
 
 
+def test_the_company_s_language_is_one_that_there_are_words_of(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL).language == "en"
+    assert load(tmp_path, f"{MINIMAL}\nlanguage: de\n").language == "de"
+    (problem,) = problems(tmp_path, f"{MINIMAL}\nlanguage: fr\n")
+    assert "language: " in problem
+    assert "de, en" in problem
+
+
+CHOSEN = JournalSettings(services=frozenset({"sales"}), unknown=True, blocked=True)
+
+
 @pytest.mark.parametrize(
     ("written", "read"),
     [
         ("", JournalSettings()),
         (", journal: true", JournalSettings()),
         (", journal: false", None),
-        (", journal: {internal: true}", JournalSettings(internal=True)),
-        (', journal: {subject: "{call} ({agent})"}', JournalSettings(subject="{call} ({agent})")),
+        (
+            ", journal: {directions: [inbound, internal]}",
+            JournalSettings(directions=frozenset({"inbound", "internal"})),
+        ),
+        (", journal: {services: [sales], unknown: true, blocked: true}", CHOSEN),
+        (
+            ', journal: {without: ["+49900*"], lost_seconds: 60}',
+            JournalSettings(without=NumberList(["+49900*"]), lost_seconds=60),
+        ),
+        (
+            ', journal: {subject: "{call} ({agent})", text: "{about}\\n{notes}", language: de}',
+            JournalSettings(
+                subject=JournalText("{call} ({agent})"),
+                text=JournalText("{about}\n{notes}"),
+                language="de",
+            ),
+        ),
     ],
 )
 def test_a_crm_is_told_of_calls_unless_it_is_said_otherwise(
@@ -189,11 +258,28 @@ def test_a_crm_is_told_of_calls_unless_it_is_said_otherwise(
     assert load(tmp_path, text).adapters["directory"].journal == read
 
 
-def test_a_subject_has_no_words_that_nobody_knows(tmp_path: Path) -> None:
-    text = changed("{kind: directory}", '{kind: directory, journal: {subject: "{caller}"}}')
+@pytest.mark.parametrize(
+    ("written", "where", "right"),
+    [
+        ('subject: ^"{caller}"', "journal.subject", "did you mean"),
+        ('text: ^"{call"', "journal.text", "{call} would be right"),
+        ('subject: ^"two\\nlines"', "journal.subject", "control characters"),
+        ("services: [sales, ^nobody]", "journal.services[1]", "unknown service"),
+        ("directions: [^inward]", "journal.directions[0]", "inbound"),
+        ('without: [^"+49*"]', "journal.without[0]", "a whole country"),
+        ("language: ^xx", "journal.language", "de, en"),
+    ],
+)
+def test_what_is_wrong_with_a_journal_is_said_where_it_stands(
+    tmp_path: Path, written: str, where: str, right: str
+) -> None:
+    text, place = place_of(changed("{kind: directory}", f"{{kind: directory, journal: {{{written}}}}}"), "^")
     (problem,) = problems(tmp_path, text)
-    assert "adapters.directory.journal.subject" in problem
-    assert '"caller"' in problem
+    assert problem.startswith(f"cti.yaml:{place}: adapters.directory.{where}: ")
+    assert right in problem
+
+
+def test_a_journal_is_told_how_or_whether(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, changed("{kind: directory}", "{kind: directory, journal: 5}"))
     assert "`true`, `false` or {subject: TEXT} would be right" in problem
 
@@ -393,7 +479,16 @@ WRONG: list[tuple[str, str, str]] = [
     (changed("region: DE\n", "").replace("store", "^store"), "region", "is missing; `region: DE`"),
     (MINIMAL + "^colour: red\n", "colour", 'unknown key "colour"'),
     (MINIMAL + "^web_hooks: {}\n", "web_hooks", 'did you mean "webhooks"?'),
-    (changed("{sqlite: cti.db}", '{postgresql: ^"postgresql://x/y"}'), "store.postgresql", "later version"),
+    (
+        changed("{sqlite: cti.db}", '{postgresql: ^"cti.db"}'),
+        "store.postgresql",
+        "is no address of a database",
+    ),
+    (
+        changed("{sqlite: cti.db}", "{sqlite: ^cti.db, postgresql: 'postgresql://x/y'}"),
+        "store.sqlite",
+        "one of two",
+    ),
     (changed("{sqlite: cti.db}", "^cti.db"), "store", "is a text; a mapping with sqlite, postgresql"),
     (changed("{sqlite: cti.db}", "{sqlite: ^5}"), "store.sqlite", 'in quotes: "5"'),
     (changed("{sqlite: cti.db}", "^{}"), "store.sqlite", "is missing"),
@@ -646,6 +741,79 @@ WRONG: list[tuple[str, str, str]] = [
         "webhooks.crm.events",
         "is empty",
     ),
+    (
+        MINIMAL + "webhooks: {crm: {url: 'http://x', secret: ^'whsec_!', events: [call.ended]}}\n",
+        "webhooks.crm.secret",
+        "goes on in base64",
+    ),
+    (
+        MINIMAL + "webhooks: {crm: {url: 'http://x', secret: [a, b, c, d, e, ^f], events: [call.ended]}}\n",
+        "webhooks.crm.secret[5]",
+        "at most 5",
+    ),
+    (
+        MINIMAL + "webhooks: {crm: {url: ^'http://169.254.169.254/', secret: s, events: [call.ended]}}\n",
+        "webhooks.crm.url",
+        "`allow: [169.254.169.254/32]` beside it would be right",
+    ),
+    (
+        MINIMAL
+        + "webhooks: {crm: {url: 'http://x', secret: s, events: [call.ended], allow: [^10.0.0.1/8]}}\n",
+        "webhooks.crm.allow[0]",
+        '"10.0.0.0/8"',
+    ),
+    (
+        MINIMAL + "webhooks: {crm: {url: 'http://x', secret: s, events: [call.ended], services: [^sale]}}\n",
+        "webhooks.crm.services[0]",
+        'did you mean "sales"?',
+    ),
+    (
+        MINIMAL + "webhooks: {crm: {url: 'http://x', secret: s, events: [call.ended], directions: [^in]}}\n",
+        "webhooks.crm.directions[0]",
+        "inbound",
+    ),
+    (
+        MINIMAL + "webhooks: {crm: {url: ^'http://bücher.example/', secret: s, events: [call.ended]}}\n",
+        "webhooks.crm.url",
+        "is not a web address",
+    ),
+    (MINIMAL + "notify: {vtiger: ^{method: GET}}\n", "notify.vtiger", "has no address"),
+    (
+        MINIMAL + "notify: {directory: ^{ringing: 'https://x.example/'}}\n",
+        "notify.directory",
+        "an adapter already",
+    ),
+    (
+        MINIMAL + "notify: {vtiger: {ringing: ^'https://x.example/?n={nummer}'}}\n",
+        "notify.vtiger.ringing",
+        "known are event, event_id, call_id",
+    ),
+    (
+        MINIMAL + "notify: {vtiger: {ringing: ^'https://{agent}.example/'}}\n",
+        "notify.vtiger.ringing",
+        "fixed host",
+    ),
+    (
+        MINIMAL + "notify: {vtiger: {ended: ['https://x.example/', ^'ftp://x.example/']}}\n",
+        "notify.vtiger.ended[1]",
+        "is not a web address",
+    ),
+    (
+        MINIMAL + "notify: {vtiger: ^{ringing: 'https://x.example/?k={secret}'}}\n",
+        "notify.vtiger",
+        "`secret: {env: NAME}` beside it would be right",
+    ),
+    (
+        MINIMAL + "notify: {vtiger: {ringing: 'https://x.example/', headers: {Host: ^x}}}\n",
+        "notify.vtiger.headers.Host",
+        "no header of yours",
+    ),
+    (
+        MINIMAL + "notify: {vtiger: {ringing: 'https://x.example/', prefix: ^'+49'}}\n",
+        "notify.vtiger.prefix",
+        "dials first",
+    ),
+    (MINIMAL + "outbox: {give_up_hours: ^0}\n", "outbox.give_up_hours", "1 to 8760"),
     (MINIMAL + "identify: {budget_ms: ^1500}\n", "identify.budget_ms", "less would be right"),
     (MINIMAL + "answer_ms: ^3000\n", "answer_ms", "100 to 2900"),
     (MINIMAL + "call_control: {countries: [^XX]}\n", "call_control.countries[0]", "is no region"),
@@ -1095,3 +1263,38 @@ def test_what_cannot_become_of_unknown_callers_is_named(
 ) -> None:
     found = problems(tmp_path, ADAPTED % ("", line))
     assert any(f"services.sales.{where}:" in each and what in each for each in found), found
+
+
+# How long what is kept.
+
+
+def test_everything_is_kept_for_ever_until_the_configuration_says_how_long(tmp_path: Path) -> None:
+    kept = load(tmp_path, MINIMAL).retention
+    assert kept == Retention()
+    assert not kept.keeps_less
+
+
+def test_what_holds_numbers_is_kept_no_longer_than_they_are(tmp_path: Path) -> None:
+    text = MINIMAL + 'retention: {at: "4:05", calls: 730, numbers: 180, events: 30, audit: 900}\n'
+    kept = load(tmp_path, text).retention
+    assert (kept.at, kept.calls, kept.numbers, kept.events, kept.audit) == ((4, 5), 730, 180, 30, 900)
+    assert {kept.recordings, kept.decisions, kept.cards, kept.outbox, kept.callbacks, kept.remembered} == {
+        180
+    }
+
+
+@pytest.mark.parametrize(
+    ("section", "wrong"),
+    [
+        ("{numbers: 180, events: 181}", "retention.events: is longer than numbers are"),
+        ("{calls: 30, recordings: 31}", "at most 30 would be right"),
+        ("{calls: 30, numbers: 31}", "retention.numbers: is longer than calls are kept"),
+        ("{calls: 0}", "0 is out of range"),
+        ("{calls: for ever}", "is not a whole number"),
+        ('{at: "25:00"}', "is no time of the day"),
+        ("{colls: 30}", "colls"),
+    ],
+)
+def test_what_is_wrong_in_the_retention_is_named(tmp_path: Path, section: str, wrong: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(wrong)):
+        load(tmp_path, f"{MINIMAL}retention: {section}\n")

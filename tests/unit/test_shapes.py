@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cti.calls.life import LiveCall
+from cti.store.base import CallDetail
 from cti.store.records import AgentRecord, CallRecord
 from tests.unit.calls import CALL, RecordingUnit, a_channel
 from tests.unit.test_tracker import House, ScriptedAmi, an_event, left_in_astdb, listed
@@ -148,8 +149,11 @@ def test_a_number_that_could_not_be_asked_about_is_looked_up_in_what_the_dialpla
     floor.comes("3.0", "PJSIP/trunk-00000003", exten="493023125200", number="03023125001")
     floor.dials("3.0", "3.1", "PJSIP/ben-00000003")
     floor.goes("3.1", "3.0")
-    floor.store.closed_channels["main", "3.0"] = floor.ended[0].id
+    ended = floor.ended[0]
+    floor.store.closed_channels["main", "3.0"] = ended.id
+    floor.store.details[ended.id] = CallDetail(ended, [], [], [], [], [], [])
     ami = ScriptedAmi(DBGetTree=[left_in_astdb("3.0", ended="220")])
+    floor.tracker.up("main", ami)
     floor.resync(ami)
     floor.resync(ami)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
@@ -20,6 +21,7 @@ from cti.calls.unasked import Unasked
 from cti.calls.writing_up import WritingUp
 from cti.identify.identification import Identification
 from cti.numbers import Number, NumberPlan
+from cti.store.base import CallDetail
 from cti.store.records import AgentRecord, CallRecord, ReservationRecord
 from tests.unit.calls import CALL, RecordingUnit, a_call, an_offer
 
@@ -30,6 +32,7 @@ class MemoryStore:
     """A fake of the store: every commit succeeds at once; `units` has them all."""
 
     def __init__(self) -> None:
+        self.details: dict[str, CallDetail] = {}
         self.units: list[RecordingUnit] = []
         self.closed_channels: dict[tuple[str, str], str] = {}
 
@@ -39,6 +42,9 @@ class MemoryStore:
     def commit(self, unit: RecordingUnit, *, at_leisure: bool = False) -> Deferred[Sequence[Any]]:
         self.units.append(unit)
         return succeed(())
+
+    async def call(self, id: str) -> CallDetail | None:
+        return self.details.get(id)
 
     def call_by_channel(self, pbx: str, uniqueid: str) -> str | None:
         return self.closed_channels.get((pbx, uniqueid))
@@ -139,7 +145,11 @@ class House:
 
     def resync(self, ami: ScriptedAmi, since: float = 150.0) -> None:
         done: list[Any] = []
-        Deferred.fromCoroutine(self.tracker.resync("main", ami, since)).addBoth(done.append)
+
+        async def resync() -> None:
+            await self.tracker.collect("main", await self.tracker.resync("main", ami, since))
+
+        Deferred.fromCoroutine(resync()).addBoth(done.append)
         assert done == [None]
 
     def state_of(self, agent: str) -> str:
@@ -259,13 +269,43 @@ def test_a_lease_that_ran_out_takes_the_card_away():
     house = House().offered()
     house.clock.advance(60)
     assert house.roster.expire() == [("anna", CALL)]
-    away, here = RecordingUnit(), RecordingUnit()
+    away, asking, here = RecordingUnit(), RecordingUnit(), RecordingUnit()
     house.tracker.lease_ran_out(away, "anna", CALL)
     house.tracker.up("main", ScriptedAmi())
+    house.tracker.lease_ran_out(asking, "anna", CALL)
+    house.resync(ScriptedAmi(CoreShowChannels=[listed("1.0")]))
     house.tracker.lease_ran_out(here, "anna", CALL)
 
-    assert (away.types, here.types) == ([], ["card.withdrawn"])
+    assert (away.types, asking.types, here.types) == ([], [], ["card.withdrawn"])
     assert house.call.segments[0].result == "lost"
+
+
+def test_a_phone_that_was_busy_at_once_belongs_to_the_offer_that_is_over_by_now():
+    house = House().offered()
+    (first,) = house.call.segments
+    asking = house.call.channels["main", "1.0"]
+    house.call.ask(RecordingUnit(), first.offered + 1, asking, "BUSY")
+    an_offer(house.call, "ben")
+    house.tell(
+        "DialBegin",
+        Uniqueid="1.0",
+        DestUniqueid="1.1",
+        DestChannel="PJSIP/anna-00000001",
+        Timestamp=str(first.offered + 0.5),
+    )
+
+    assert house.call.channels["main", "1.1"].segment == 1
+    assert [segment.agents for segment in house.call.segments] == [("anna",), ("ben",)]
+
+
+def test_no_call_ends_before_it_began_when_the_clock_is_set():
+    house = House().offered().dialled()
+    house.tell("DialEnd", DestUniqueid="1.1", DialStatus="ANSWER", Timestamp="90")
+    house.tell("Hangup", Uniqueid="1.1", Cause="16", Timestamp="80")
+    house.tell("Hangup", Uniqueid="1.0", Cause="16", Timestamp="80")
+
+    (record,) = house.ended
+    assert record.started <= (record.answered or 0) <= (record.ended or 0)
 
 
 def test_old_news_does_no_harm():
@@ -371,6 +411,15 @@ def test_an_unseen_ringing_is_believed(status, outcome, result):
     assert (record.outcome, house.call.segments[0].result) == (outcome, result)
 
 
+def test_who_left_unseen_before_anything_was_dialled_has_abandoned_the_call():
+    house = House()
+    house.resync(
+        ScriptedAmi(DBGetTree=[left_in_astdb("1.0", call=CALL, ended="210", action="", dialstatus="")])
+    )
+
+    assert house.ended[0].outcome == "abandoned"
+
+
 def test_a_word_that_the_dialplan_went_its_own_way_ends_the_offer_without_the_agent():
     house = House().offered()
     word = left_in_astdb(
@@ -411,6 +460,24 @@ def test_an_answer_nobody_saw_is_taken_from_the_list():
     assert house.state_of("anna") == "busy"
 
 
+def test_an_answer_nobody_saw_is_known_from_a_phone_that_has_just_left_the_bridge():
+    house = House().offered().dialled()
+    house.resync(ScriptedAmi(CoreShowChannels=[listed("1.0"), listed("1.1", ChannelStateDesc="Up")]))
+    house.tell("Hangup", Uniqueid="1.1", Cause="16")
+    house.tell("Hangup", Uniqueid="1.0", Cause="16")
+
+    assert (house.ended[0].outcome, house.ended[0].agent) == ("answered", "anna")
+
+
+def test_a_phone_that_began_to_ring_unseen_is_known_from_the_list():
+    house = House().offered().dialled()
+    house.resync(ScriptedAmi(CoreShowChannels=[listed("1.0"), listed("1.1", ChannelStateDesc="Ringing")]))
+    house.tell("Hangup", Uniqueid="1.1", Cause="127")
+    house.tell("Hangup", Uniqueid="1.0", Cause="127")
+
+    assert house.ended[0].outcome == "missed"
+
+
 def test_new_channels_of_known_calls_are_taken_in_by_our_id():
     house = House().offered()
     house.resync(
@@ -432,6 +499,109 @@ def test_an_end_that_nobody_was_asked_about_gets_its_record_and_is_cleared_away(
 
     assert [known.uniqueid for known in house.unseen] == ["8.8"]
     assert sorted(fields["Key"] for name, fields in ami.actions if name == "DBDel") == ["8.8", "9.9"]
+
+
+@pytest.mark.parametrize(
+    ("left", "outcome", "result"),
+    [
+        ({"asking": "route", "last": "NOANSWER", "dialstatus": "NOANSWER"}, "missed", "no_answer"),
+        ({"asking": "route", "last": "CHANUNAVAIL", "dialstatus": "CHANUNAVAIL"}, "abandoned", "failed"),
+        # The question was not answered, and the fallback's phone rang or did not.
+        ({"asking": "", "last": "NOANSWER", "dialstatus": "CANCEL"}, "missed", "no_answer"),
+        ({"asking": "", "last": "BUSY", "dialstatus": "CANCEL"}, "fallback", "busy"),
+        ({"asking": "", "last": "NOANSWER", "dialstatus": "ANSWER", "talked": "3"}, "answered", "no_answer"),
+        # A dialplan of before does not say how it stood when it asked.
+        ({"dialstatus": "CANCEL"}, "fallback", "no_answer"),
+    ],
+)
+def test_what_became_of_an_offer_is_told_by_the_question_after_it(left, outcome, result):
+    house = House().offered()
+    house.tracker.up(
+        "main",
+        ScriptedAmi(DBGetTree=[left_in_astdb("1.0", call=CALL, ended="190", action="", attempt="2", **left)]),
+    )
+    house.resync(house.tracker._amis["main"])
+
+    (record,) = house.ended
+    assert (record.outcome, house.call.segments[0].result) == (outcome, result)
+    assert record.agent is None
+    assert (record.ringing is not None) == (left.get("last") == "NOANSWER")
+
+
+@pytest.mark.parametrize(("before", "rang"), [(True, False), (False, True)], ids=["watched", "not watched"])
+def test_a_phone_that_nobody_watched_and_that_was_not_answered_in_time_has_rung(before, rang):
+    house = House()
+    if before:
+        house.resync(ScriptedAmi(CoreShowChannels=[listed("1.0")]))
+    house.offered()
+    house.call.segments[0].offered = 201.0
+    house.tracker.was_not_taken(RecordingUnit(), "main", "1.0", house.call)
+    assert (house.call.record.ringing is not None) == rang
+    assert (house.call.segments[0].ringing is not None) == rang
+
+
+def test_who_called_and_left_while_the_fallback_rang_is_no_caller_who_left_before():
+    house = House()
+    left = left_in_astdb("1.0", call=CALL, ended="190", action="", asking="", last="", dialstatus="CANCEL")
+    house.resync(ScriptedAmi(DBGetTree=[left]))
+
+    (record,) = house.ended
+    assert record.outcome == "fallback"
+
+
+def test_who_left_before_the_answer_was_whole_has_left_before_anybody_rang():
+    house = House().offered()
+    left = left_in_astdb("1.0", call=CALL, ended="190", action="", asking="route", last="", dialstatus="")
+    house.resync(ScriptedAmi(DBGetTree=[left]))
+
+    (record,) = house.ended
+    assert (record.outcome, house.call.segments[0].result) == ("abandoned", "abandoned")
+
+
+@pytest.mark.parametrize(("kind", "read"), [("unavailable", ["9.9"]), ("withheld", []), ("e164", [])])
+def test_who_called_is_read_in_astdb_where_the_server_was_killed_before_it_had_asked(kind, read):
+    house = House()
+    other = "01930000-0000-7000-8000-000000000002"
+    record = evolve(house.call.record, id=other, uniqueid="9.9", from_kind=kind)
+    house.store.details[other] = CallDetail(record, [], [], [], [], [], [])
+    house.store.closed_channels["main", "9.9"] = other
+    ami = ScriptedAmi(
+        CoreShowChannels=[listed("1.0")],
+        DBGetTree=[left_in_astdb("9.9", **{"from": "03023125001"}, ended="190")],
+    )
+    house.tracker.up("main", ami)
+    house.resync(ami)
+
+    assert [known.uniqueid for known in house.unseen] == read
+    assert [fields["Key"] for name, fields in ami.actions if name == "DBDel"] == ["9.9"]
+
+
+def test_ends_are_taken_in_several_at_a_time_but_those_of_one_call_one_after_the_other():
+    house = House()
+    waiting: list[Deferred[None]] = []
+
+    async def slow(_pbx: str, known: EndedRecord) -> None:
+        house.unseen.append(known)
+        waiting.append(Deferred())
+        await waiting[-1]
+
+    house.tracker._unseen = slow
+    other = "01930000-0000-7000-8000-000000000002"
+    words = [
+        left_in_astdb("7.0", call="", ended="210"),
+        left_in_astdb("7.1", call=other, ended="210"),
+        left_in_astdb("7.2", call=other, ended="210"),
+        left_in_astdb("7.3", call="", ended="210"),
+    ]
+    ami = ScriptedAmi(DBGetTree=words)
+    Deferred.fromCoroutine(house.tracker.sweep("main", ami))
+
+    assert [known.uniqueid for known in house.unseen] == ["7.0", "7.1", "7.3"]
+    for each in waiting:
+        each.callback(None)
+    ami.lists["DBGetTree"] = words[2:3]
+    Deferred.fromCoroutine(house.tracker.sweep("main", ami))
+    assert house.unseen[-1].uniqueid == "7.2"
 
 
 def test_the_word_about_a_call_that_lives_is_left_for_its_hangup():

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -29,37 +30,48 @@ from cti.calls.control import (
     NotNow,
     TooMany,
 )
+from cti.calls.deliveries import Deliveries
+from cti.calls.notifications import NoSuchDestination, Trial
 from cti.calls.present import CALL_COLUMNS, call_json, call_row, iso, moment, with_display
 from cti.calls.recordings import NoRecording, RecordingAway
 from cti.calls.services import Services as CallServices
+from cti.calls.softphone import Softphone, Told
 from cti.calls.turned_away import TurnedAway
 from cti.identify.identification import Identification
 from cti.metrics import Metrics
 from cti.numbers import Number, NumberPlan
-from cti.settings import Identify
-from cti.store.base import CallDetail, CallFilter, StoreError
+from cti.privacy.traces import Subject
+from cti.reports.desk import ReportDesk
+from cti.reports.report import Levels
+from cti.settings import Identify, ReportSettings
+from cti.store.base import CallDetail, CallFilter, OutboxFilter, StoreError
+from cti.store.counts import Count, Row
 from cti.store.records import (
     AskedOnce,
     CallRecord,
     CardRecord,
     ChannelRecord,
     DecisionRecord,
+    ErasureRecord,
     GapRecord,
     SegmentRecord,
     StoredEvent,
     TokenRecord,
 )
 from cti.store.rows import ASKED_ONCE, REMOVE_ASKED_ONCE, RowUnit
+from cti.store.sqlite import open_store_for_command
 from cti.web.api import ROUTES
 from cti.web.audit import Audit
 from cti.web.call_control import PROBLEMS
 from cti.web.download import PATIENCE_SECONDS
 from cti.web.events import EventHub
+from cti.web.export import CallExport, CallsAsLines
 from cti.web.login import Login
+from cti.web.masking import Masking
 from cti.web.passwords import Passwords
 from cti.web.routing_table import ANSWER_SECONDS
 from cti.web.server import Site, make_site
-from cti.web.services import Component, DryRun, Options, Services
+from cti.web.services import Component, DryRun, Options, Privacy, Services
 from cti.web.sessions import Sessions
 from cti.web.shapes import SCHEMAS
 from cti.web.tokens import ROLES, FailedAttempts, Identity, Tokens, digest_of, mint_token
@@ -130,6 +142,37 @@ def a_detail(call: CallRecord) -> CallDetail:
     )  # fmt: skip
 
 
+class NothingToTell:
+    """An outbox in which nothing is; a full one is asked of a running server, in tests/api."""
+
+    def outbox(self, where: OutboxFilter, limit: int, after: str | None = None) -> "Deferred[Any]":
+        return succeed(([], None))
+
+    def delivery(self, id: int) -> "Deferred[Any]":
+        return succeed(None)
+
+    def count_pending(self) -> "Deferred[Any]":
+        return succeed({})
+
+    count_dead = count_pending
+
+    def unit(self) -> Any:
+        return RowUnit()
+
+    def commit(self, unit: Any, *, at_leisure: bool = False) -> "Deferred[Any]":
+        return succeed([])
+
+    def state(self) -> Mapping[str, Any]:
+        return {}
+
+    def look(self) -> None:
+        pass
+
+
+async def nobody_to_tell(name: str) -> Trial:
+    raise NoSuchDestination(f"there is no {name}")
+
+
 class FakeStore:
     """The reading that the web does, in memory."""
 
@@ -159,6 +202,9 @@ class FakeStore:
         if after not in (None, "more"):
             return fail(ValueError(f"{after!r} was not given out"))
         return succeed((self.records[:limit], "more" if len(self.records) > limit else None))
+
+    def counted(self, count: Count, since: float, until: float) -> "Deferred[Sequence[Row]]":
+        return fail(StoreError("the disk is full")) if self.broken else succeed([])
 
     def call(self, id: str) -> "Deferred[CallDetail | None]":
         return succeed(self.details.get(id))
@@ -299,6 +345,13 @@ class FakeRecordings:
         return self.reading
 
 
+class NoSoftphones:
+    """Nobody has one."""
+
+    def tell(self, phone: Softphone, told: Told) -> Deferred[str | None]:
+        raise AssertionError("there is no softphone here")
+
+
 class FakeHealth:
     def __init__(self) -> None:
         self.store_ok = self.ami_ok = True
@@ -325,11 +378,41 @@ class Reply:
         return orjson.loads(self.body)
 
 
+class FakePeople:
+    """A store with nothing of anybody in it, and who erases people."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Subject, bool]] = []
+
+    async def ask(self, subject: Subject, directory: bool) -> ErasureRecord:
+        self.asked.append((subject, directory))
+        return ErasureRecord("e1", NOW, subject=subject.as_json())
+
+    def read(self, question: Callable[[Any], Any]) -> "Deferred[Any]":
+        return succeed(question(self))
+
+    def page_of(self, *_: Any) -> list[Any]:
+        return []
+
+    def all_erasures(self, _limit: int) -> list[ErasureRecord]:
+        return [self.erasure("e1")]
+
+    def erasure(self, id: str) -> ErasureRecord:
+        return ErasureRecord(id, NOW, "done", done=NOW, report={"erased": {"calls": 1}})
+
+    async def purge(self, dry: bool) -> Mapping[str, int]:
+        return {"calls": 3} if dry else {}
+
+
 class Web:
     """A site on a clock, spoken to in bytes, with all its services in reach."""
 
     def __init__(
-        self, options: Options | None = None, max_streams: int = 100, passwords: Passwords | None = None
+        self,
+        options: Options | None = None,
+        max_streams: int = 100,
+        passwords: Passwords | None = None,
+        masking: Masking | None = None,
     ) -> None:
         self.clock = Clock()
         self.clock.rightNow = NOW
@@ -345,6 +428,7 @@ class Web:
             self.behind.house.calls, Identify(blocked=("+49900*",)), self.clock.seconds
         )
         self.health = FakeHealth()
+        self.people = FakePeople()
         self.explained: list[DryRun] = []
         self.explanation: Callable[[], Mapping[str, Any]] = lambda: {"action": "dial", "trace": []}
         self.tokens = Tokens(self.store, self.clock)
@@ -363,9 +447,13 @@ class Web:
             control=self.control,
             desktop=self.behind.desktop,
             recordings=self.recordings,
+            deliveries=Deliveries(NothingToTell(), NothingToTell(), self.clock.seconds),
+            try_destination=nobody_to_tell,
+            softphones=NoSoftphones(),
             turned_away=self.turned_away,
             explain=self._explain,
             health=self.health,
+            privacy=Privacy(cast(Any, self.people), cast(Any, self.people), self.people.purge),
             metrics=self.metrics,
             hub=self.hub,
             tokens=self.tokens,
@@ -377,6 +465,8 @@ class Web:
             audit=self.audit,
             clock=self.clock,
             in_thread=lambda render: succeed(render()),
+            reports=ReportDesk(self.store.counted, Levels),
+            masking=masking or Masking(),
             options=options or Options(),
         )
         self.site: Site = make_site(self.services)
@@ -467,6 +557,12 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("GET", "/api/v1/agents"): {"agent": 200, "supervisor": 200, "admin": 200, "crm": 403},
     ("PATCH", "/api/v1/agents/anna"): {"agent": 200, "supervisor": 200, "admin": 200, "crm": 403},
     ("PATCH", "/api/v1/agents/ben"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403},
+    # Of agents, those whose token is a softphone's: tests/api/test_softphone.py.
+    **{
+        (method, f"/api/v1/softphone/{news}{query}"): dict.fromkeys(ROLES, 403)
+        for method, query in (("GET", "?extension=21"), ("POST", ""))
+        for news in ("ringing", "connected", "ended", "missed")
+    },
     ("POST", "/api/v1/explain"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 200},
     ("POST", "/api/v1/numbers/normalise"): dict.fromkeys(ROLES, 200),
     **{
@@ -484,6 +580,21 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
         }
         for name in ("blocked", "ignored")
     },
+    **{
+        ("GET", f"/api/v1/calls.{ending}"): {**dict.fromkeys(ROLES, 200), "agent": 403}
+        for ending in ("csv", "jsonl")
+    },
+    **{
+        ("GET", f"/api/v1/reports/{report}"): {"agent": 403, "supervisor": 200, "admin": 200, "crm": 403}
+        for kind in ("calls", "team")
+        for report in (kind, f"{kind}.csv", f"{kind}.svg")
+    },
+    # Off, but for one's own.
+    **{
+        ("GET", f"/api/v1/reports/{report}"): {**dict.fromkeys(ROLES, 403), "agent": 200}
+        for report in ("agents", "agents.csv", "agents.svg")
+    },
+    ("GET", "/api/v1/reports/measures"): {**dict.fromkeys(ROLES, 200), "crm": 403},
     ("GET", "/api/v1/events"): dict.fromkeys(ROLES, 200),
     ("GET", "/metrics"): dict.fromkeys(ROLES, 200),
     ("POST", "/api/v1/calls"): dict.fromkeys(ROLES, 202),
@@ -518,6 +629,13 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("POST", "/api/v1/callbacks"): dict.fromkeys(ROLES, 201),
     ("PATCH", "/api/v1/callbacks/b1"): dict.fromkeys(ROLES, 428),
     ("POST", "/api/v1/callbacks/b1/dial"): {"agent": 404, "supervisor": 403, "admin": 403, "crm": 403},
+    ("GET", "/api/v1/outbox"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("GET", "/api/v1/outbox/destinations"): {**dict.fromkeys(ROLES, 403), "admin": 200},
+    ("GET", "/api/v1/outbox/1"): {**dict.fromkeys(ROLES, 403), "admin": 404},
+    # Without saying which.
+    ("POST", "/api/v1/outbox/retry"): {**dict.fromkeys(ROLES, 403), "admin": 422},
+    ("POST", "/api/v1/outbox/drop"): {**dict.fromkeys(ROLES, 403), "admin": 422},
+    ("POST", "/api/v1/webhooks/crm/test"): {**dict.fromkeys(ROLES, 403), "admin": 404},
     # There is no directory.
     ("GET", "/api/v1/directory/parties"): {**dict.fromkeys(ROLES, 404), "agent": 403},
     ("POST", "/api/v1/directory/parties"): {**dict.fromkeys(ROLES, 404), "agent": 403},
@@ -536,6 +654,16 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, int]] = {
             ("POST", kind, 404, adds),
             ("PATCH", f"{kind}/1", 428, changes),
             ("DELETE", f"{kind}/1", 428, {"agent": 403}),
+        )
+    },
+    **{
+        (method, path): {"agent": 403, "supervisor": 403, "admin": status, "crm": 403}
+        for method, path, status in (
+            ("POST", "/api/v1/erasures", 202),
+            ("GET", "/api/v1/erasures", 200),
+            ("GET", "/api/v1/erasures/e1", 200),
+            ("POST", "/api/v1/export", 200),
+            ("POST", "/api/v1/purge", 200),
         )
     },
     # No adapter takes any.
@@ -570,6 +698,9 @@ BODIES: Mapping[str, Any] = {
         "tasks": {"title": "Offer"},
         "notes": {"text": "likes tea"},
     },
+    "erasures": {"numbers": ["0152 28817386"], "directory": True},
+    "export": {"parties": [{"adapter": "directory", "id": "17"}]},
+    "purge": {"dry_run": True},
     "card": {"attempt": 1},
     "wrap_up": {"finish": True},
 }
@@ -581,6 +712,8 @@ def body_for(method: str, path: str) -> Any:
         return None
     if path.startswith("/api/v1/directory/parties"):
         return BODIES["directory"].get(path.split("/")[6] if path.count("/") > 5 else "")
+    if path.startswith("/api/v1/softphone/"):
+        return {"extension": "21"}
     if method == "PATCH" and path.startswith("/api/v1/calls/"):
         return {"notes": "called back"}
     if method == "PATCH" and path.startswith("/api/v1/callbacks/"):
@@ -1469,3 +1602,130 @@ def test_an_agent_chooses_one_of_their_phones(web: Web) -> None:
     assert web.ask("PATCH", "/api/v1/agents/anna", token, {"phone": "PJSIP/ben"}).status == 422
     assert web.ask("PATCH", "/api/v1/agents/anna", token, {"phone": None}).status == 200
     assert web.ask("PATCH", "/api/v1/agents/anna", token, {}).status == 422
+
+
+# The whole log, and reports.
+
+
+def test_an_export_hides_what_the_role_may_not_see(web: Web) -> None:
+    masked = Web(masking=Masking({"supervisor": ("name", "number")}))
+    for each in (web, masked):
+        each.store.records = [a_call(party={"adapter": "directory", "id": "17", "name": "Käthe Ørsted"})]
+    for path in ("/api/v1/calls.csv", "/api/v1/calls.jsonl"):
+        shown = web.ask("GET", path, web.token("supervisor")).body
+        assert "Käthe Ørsted" in shown.decode()
+        assert b"+4915228817386" in shown
+        hidden = masked.ask("GET", path, masked.token("supervisor")).body
+        assert "Käthe Ørsted" not in hidden.decode()
+        assert b"15228817386" not in hidden
+
+
+def test_an_export_has_the_filters_of_the_log_and_is_noted(web: Web) -> None:
+    web.store.records = [a_call()]
+    reply = web.ask("GET", "/api/v1/calls.jsonl?direction=inbound", web.token("crm"))
+    assert [where.direction for where, _, _ in web.store.filters] == ["inbound"]
+    assert orjson.dumps(web.store.records[0].id) in reply.body
+    assert web.doors.written[-1].action == "GET /api/v1/calls.jsonl"
+    assert web.ask("HEAD", "/api/v1/calls.csv", web.token("crm")).body == b""
+
+
+def test_an_export_goes_on_page_by_page_with_pauses_for_calls(tmp_path: Path) -> None:
+    clock, closed = Clock(), list[bool]()
+    with open_store_for_command(tmp_path / "cti.db", destinations={}, clock=clock.seconds) as store:
+        unit = store.unit()
+        for count in range(250):
+            unit.put_call(a_call(id=f"c{count:03}", started=NOW + count))
+        store.commit_now(unit)
+
+        class Log:
+            def calls(self, where: CallFilter, limit: int, after: str | None = None) -> Any:
+                return succeed(store.read.calls(where, limit, after))
+
+        export = CallExport(
+            Log(),
+            CallFilter(),
+            CallsAsLines(None),
+            lambda work: succeed(work()),
+            clock,
+            lambda: closed.append(True),
+        )
+        pieces: list[bytes] = []
+        Deferred.fromCoroutine(export.begin())
+        Deferred.fromCoroutine(export.piece()).addCallback(pieces.append)
+        while pieces[-1]:
+            before = len(pieces)
+            Deferred.fromCoroutine(export.piece()).addCallback(pieces.append)
+            assert len(pieces) == before or not pieces[-1]
+            clock.advance(0.01)
+            assert len(pieces) == before + 1
+    ids = [orjson.loads(line)["id"] for piece in pieces for line in piece.splitlines()]
+    assert ids == [f"c{count:03}" for count in reversed(range(250))]
+    export.close()
+    assert closed == [True]
+
+
+def test_an_export_that_cannot_begin_is_a_problem_and_not_an_empty_file(web: Web) -> None:
+    web.store.broken = True
+    assert web.ask("GET", "/api/v1/calls.csv", web.token("supervisor")).status == 503
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("by=week&time_zone=Europe/Berlin", 200),
+        ("since=2026-02-01&until=2026-02-03", 200),
+        ("since=0001-01-01&by=day", 422),
+        ("until=9999-12-31", 200),
+        ("since=9999-12-30&until=9999-12-31", 422),
+        ("since=1990-01-01&by=hour", 422),
+        ("time_zone=Berlin", 422),
+        ("time_zone=../../etc/passwd", 422),
+        ("by=year", 422),
+        ("since=2026-02-03&until=2026-02-02", 422),
+    ],
+)
+def test_a_report_is_made_of_a_time_that_can_be_counted(web: Web, query: str, status: int) -> None:
+    assert web.ask("GET", f"/api/v1/reports/calls?{query}", web.token("supervisor")).status == status
+
+
+def test_figures_of_agents_are_off_but_for_ones_own_and_on_by_the_configuration(web: Web) -> None:
+    reply = web.ask("GET", "/api/v1/reports/agents", web.token("admin"))
+    assert (reply.status, reply.json["type"].rpartition(":")[2]) == (403, "agent-reports-off")
+    own = web.token("agent", "anna")
+    assert web.ask("GET", "/api/v1/reports/agents", own).status == 200
+    assert web.ask("GET", "/api/v1/reports/agents?agent=anna", own).status == 200
+    assert web.ask("GET", "/api/v1/reports/agents?agent=ben", own).status == 403
+    on = Web(options=Options(reports=lambda: ReportSettings(agents=True)))
+    assert on.ask("GET", "/api/v1/reports/agents", on.token("admin")).status == 200
+
+
+def test_a_report_names_the_meaning_of_each_figure_in_every_form(web: Web) -> None:
+    token = web.token("supervisor")
+    shown = web.ask("GET", "/api/v1/reports/calls", token).json
+    assert set(shown["total"]) == set(shown["measures"])
+    csv = web.ask("GET", "/api/v1/reports/calls.csv", token)
+    assert csv.headers["Link"] == '</api/v1/reports/measures>; rel="describedby"'
+    meant = web.ask("GET", "/api/v1/reports/measures", token).json
+    assert set(csv.body.decode().splitlines()[0].split(",")) - {"day", "service"} == set(meant["calls"])
+
+
+# People erased, and shown what is kept of them.
+
+
+def test_who_is_to_be_erased_is_asked_for_by_number_and_told_to_nobody(web: Web) -> None:
+    reply = web.ask(
+        "POST", "/api/v1/erasures", web.token("admin"), {"numbers": ["0152 28817386"], "directory": True}
+    )
+    assert web.people.asked == [(Subject(frozenset({"+4915228817386"})), True)]
+    assert b"28817386" not in reply.body
+    (entry,) = web.doors.written
+    assert entry.action == "POST /api/v1/erasures"
+    assert "28817386" not in repr(entry)
+
+
+@pytest.mark.parametrize(
+    "whom", [{}, {"names": ["Greta Probe"]}, {"numbers": ["201"]}, {"numbers": ["anna"]}]
+)
+def test_nobody_is_erased_whom_the_request_does_not_name(web: Web, whom: Any) -> None:
+    assert web.ask("POST", "/api/v1/erasures", web.token("admin"), whom).status == 422
+    assert web.people.asked == []

@@ -15,12 +15,12 @@ CREATE TABLE users (
 -- Somebody who is logged in with a browser. The session's id itself is kept nowhere.
 CREATE TABLE sessions (
     digest  TEXT NOT NULL PRIMARY KEY,         -- SHA-256 of the id, hexadecimal
-    user    TEXT NOT NULL,                     -- users.name
+    "user"  TEXT NOT NULL,                     -- users.name
     created DOUBLE PRECISION NOT NULL,
     used    DOUBLE PRECISION NOT NULL,         -- last time, to the minute
     expires DOUBLE PRECISION NOT NULL          -- however much it is used
 );
-CREATE INDEX sessions_by_user ON sessions (user);
+CREATE INDEX sessions_by_user ON sessions ("user");
 
 -- Who looked at what of whom, and who changed what. Only added to.
 CREATE TABLE audit (

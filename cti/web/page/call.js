@@ -1,5 +1,6 @@
 // One call on the desk: its card, what can be done to it now, what the agent writes about it, and its history.
 
+import { webAddress } from "./alerts.js";
 import { card, foreign, instruction, longText, partyChoice, quickCreate, section, sections } from "./card.js";
 import { since, serverNow, until } from "./clock.js";
 import { icon } from "./icons.js";
@@ -17,6 +18,11 @@ const ASKS = new Set(["consult", "transfer", "deflect", "digits", "record"]);
 const MAIN = new Set(["answer", "complete"]);
 
 const histories = new Map();
+/** Call → what CRMs have of it, and for which state of the call that was asked. */
+const records = new Map();
+/** Milliseconds after which a CRM that is there has been told. */
+const TOLD_AFTER = 3000;
+const HAS_RECORDS = new Set(["talking", "held", "consulting", "wrap_up", "ended"]);
 
 export function callView(app, each) {
   return h(
@@ -34,7 +40,7 @@ export function callView(app, each) {
       quickCreate(app, each),
       each.status !== "offered" && writing(app, each),
     ),
-    h("div", { class: "call-side" }, sections(app, each), history(app, each)),
+    h("div", { class: "call-side" }, sections(app, each), inCrm(app, each), history(app, each)),
   );
 }
 
@@ -87,19 +93,31 @@ export function operate(app, each, operation) {
   else send(app, each, operation);
 }
 
+/** What is asked for while another operation is under way follows it, once; the server says if it cannot be done then. */
 export function send(app, each, operation, body = {}) {
-  if (app.atWork.has(each.call.id) && operation !== "clear") return Promise.resolve(false);
-  app.atWork.add(each.call.id);
+  const id = each.call.id;
+  const before = app.atWork.get(id);
+  if (before !== undefined && operation !== "clear") {
+    if (before.operation === operation || before.followed) return Promise.resolve(false);
+    before.followed = true;
+    return before.done.then(() => {
+      const now = app.calls.find((other) => other.call.id === id);
+      return now === undefined ? false : send(app, now, operation, body);
+    });
+  }
+  const work = { operation, followed: false };
+  app.atWork.set(id, work);
   app.render();
-  return app.run(async () => {
+  work.done = app.run(async () => {
     try {
-      const { body: done } = await app.ask("POST", `calls/${encodeURIComponent(each.call.id)}/${operation}`, { body, patience: 135_000 });
+      const { body: done } = await app.ask("POST", `calls/${encodeURIComponent(id)}/${operation}`, { body, patience: 135_000 });
       if (operation === "park" && done.space) app.toast(t("call.parked", { space: done.space }));
     } finally {
-      app.atWork.delete(each.call.id);
+      if (app.atWork.get(id) === work) app.atWork.delete(id);
       app.reread();
     }
   });
+  return work.done;
 }
 
 function writing(app, each) {
@@ -218,6 +236,54 @@ function history(app, each) {
           : h("ol", { class: "lines" }, found.map((call) => pastCall(app, call))),
     ),
   );
+}
+
+/** Links to the records that CRMs have of this call. */
+function inCrm(app, each) {
+  const found = recordsOf(app, each).filter((record) => webAddress(record.url));
+  // A CRM may show several of them at one address.
+  const shown = [...new Map(found.map((record) => [record.url, record])).values()];
+  if (shown.length === 0) return null;
+  return section(
+    "records.title",
+    "records",
+    h(
+      "ul",
+      { class: "lines", "data-test": "records" },
+      shown.map((record) =>
+        h(
+          "li",
+          { key: record.url },
+          h("a", { class: "button", href: webAddress(record.url), target: "_blank", rel: "noopener noreferrer" }, icon("open"), t("records.open", { crm: record.adapter })),
+        ),
+      ),
+    ),
+  );
+}
+
+function recordsOf(app, each) {
+  if (!each.party || !HAS_RECORDS.has(each.status)) return [];
+  const id = each.call.id;
+  const state = `${each.status} ${each.etag}`;
+  const known = records.get(id) ?? { state: null, crm: [] };
+  if (known.state !== state) {
+    known.state = state;
+    records.set(id, known);
+    for (const old of [...records.keys()].slice(0, -50)) records.delete(old);
+    readRecords(app, id, known);
+    setTimeout(() => readRecords(app, id, known), TOLD_AFTER);
+  }
+  return known.crm;
+}
+
+async function readRecords(app, id, known) {
+  try {
+    known.crm = (await app.ask("GET", `calls/${encodeURIComponent(id)}`)).body.crm ?? [];
+  } catch {
+    // The call's page is whole without them.
+    return;
+  }
+  app.render();
 }
 
 function historyOf(app, each) {

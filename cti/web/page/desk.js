@@ -37,7 +37,8 @@ const app = {
   blocked: null,
   choosing: null,
   pastCall: null,
-  atWork: new Set(),
+  /** Call → the operation that is under way. */
+  atWork: new Map(),
   painted: new Set(),
   unanswered: new Map(),
   names: new Map(),
@@ -664,8 +665,10 @@ function toCall(name) {
   if (name === "extend" && each.can.includes("extend")) extend(app, each);
   else if (name === "finish" && each.can.includes("finish")) finish(app, each);
   else {
-    const operation = name === "hold" && each.can.includes("retrieve") ? "retrieve" : name === "transfer" && each.can.includes("deflect") ? "deflect" : name;
-    if (!each.can.includes(operation)) return false;
+    const held = each.status === "held" || each.can.includes("retrieve");
+    const operation = name === "hold" && held ? "retrieve" : name === "transfer" && each.can.includes("deflect") ? "deflect" : name;
+    // While an operation is under way, what can be done after it is not known yet.
+    if (!each.can.includes(operation) && !app.atWork.has(each.call.id)) return false;
     operate(app, each, operation);
   }
   return true;

@@ -18,6 +18,9 @@ const LONGEST_WAIT = 10_000;
 /** A desk is here in milliseconds. After sleep a connection may be dead without knowing, and is soon tried anew. */
 const PATIENCE = 5000;
 const HASTE = 1000;
+/** So many connections a browser keeps to one server (of HTTP/1.1), and so soon the next one is tried after sleep. */
+const CONNECTIONS = 6;
+const NEXT_TRY = 200;
 
 /** Bytes of an event stream become events (WHATWG HTML, 9.2.6); `feed` answers with those that are complete. */
 export class EventParser {
@@ -46,6 +49,28 @@ function parseBlock(block) {
     else if (name === "retry") event.retry = Number(value);
   }
   return event.data === "" && event.retry === null ? null : event;
+}
+
+/** Like `ask`; but while there is no answer, asks again by another connection, as all that are left may be dead. */
+function askInHaste(path) {
+  return new Promise((resolve, reject) => {
+    let open = CONNECTIONS;
+    let next;
+    const settle = (how, what) => {
+      clearTimeout(next);
+      open = 0;
+      how(what);
+    };
+    const attempt = (further) => {
+      if (further > 0) next = setTimeout(() => attempt(further - 1), NEXT_TRY);
+      ask("GET", path, { patience: HASTE }).then(
+        (answer) => settle(resolve, answer),
+        // Who has answered need not be asked again; who could not be reached is, unless that was the last.
+        (problem) => (problem.status !== 0 || (open -= 1) === 0) && settle(reject, problem),
+      );
+    };
+    attempt(CONNECTIONS - 1);
+  });
 }
 
 /**
@@ -149,7 +174,7 @@ export class Line {
 
   async #read() {
     try {
-      const { body } = await ask("GET", "desk", { patience: this.#isAwake() ? HASTE : PATIENCE });
+      const { body } = await (this.#isAwake() ? askInHaste("desk") : ask("GET", "desk", { patience: PATIENCE }));
       this.desk = body;
       this.onDesk(body);
       this.say({ kind: "desk", desk: body });

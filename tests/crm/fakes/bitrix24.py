@@ -82,6 +82,10 @@ class Bitrix24(FakeCrm):
                     raise error("", "Activity is not found.")
                 self.calls[str(given["id"])] = self._activity(given["fields"])
                 return True
+            case ["crm", "activity", "delete"]:
+                if self.calls.pop(str(fields_of(sent, needed=["id"])["id"]), None) is None:
+                    raise error("", "Not found")
+                return True
             case ["crm", "timeline", "comment", "add"]:
                 given = fields_of(sent["fields"], needed=["ENTITY_TYPE", "ENTITY_ID", "COMMENT"])
                 self._person(given["ENTITY_ID"], _KINDS[given["ENTITY_TYPE"]])

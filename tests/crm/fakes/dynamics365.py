@@ -97,6 +97,8 @@ class Dynamics365(FakeCrm):
                 return Answer(201, {_IDS[name]: person.id, "_ownerid_value": USER, **self.record(person)})
             case "PATCH", "phonecalls":
                 return self._call(str(uuid.UUID(id_)), fields_of(request.json(), *_CALL))
+            case "DELETE", "phonecalls" if self.calls.pop(str(uuid.UUID(id_)), None) is not None:
+                return Answer(204)
             case "POST", "annotations":
                 note = fields_of(request.json(), *_NOTE)
                 made = self.new_id()

@@ -46,6 +46,8 @@ class EspoCrm(FakeCrm):
                 return self._call(self.new_id(), request.json())
             case "PUT", ["Call", id_] if id_ in self.calls:
                 return self._call(id_, request.json())
+            case "DELETE", ["Call", id_] if self.calls.pop(id_, None) is not None:
+                return Answer(body=True)
             case "POST", ["Note"]:
                 note = fields_of(request.json(), needed=["type", "parentType", "parentId", "post"])
                 id_ = self.new_id()

@@ -73,6 +73,9 @@ class HubSpot(FakeCrm):
             case "PATCH", ["objects", "calls", id_] if id_ in self.calls:
                 self._call(id_, fields_of(request.json(), needed=["properties"])["properties"])
                 return Answer(body={"id": id_})
+            case "DELETE", ["objects", "calls", id_]:
+                self.calls.pop(id_, None)
+                return Answer(204)
         raise error(404, "OBJECT_NOT_FOUND")
 
     def _person(self, id_: str, type_: str) -> Person:

@@ -58,6 +58,10 @@ class Pipedrive(FakeCrm):
                 return self._data([{"id": id_, "note": call["note"]} for id_, call in self.calls.items()])
             case "POST", ["v1", "callLogs"]:
                 return self._call(request.json())
+            case "DELETE", ["v1", "callLogs", id_]:
+                if self.calls.pop(id_, None) is None:
+                    raise error(404, "Call log not found")
+                return Answer(body={"success": True})
             case "POST", ["v1", "notes"]:
                 note = fields_of(request.json(), needed=["content", "person_id"])
                 id_ = self.new_id()

@@ -66,6 +66,12 @@ class Salesforce(FakeCrm):
                 return self._made(self.take(_OBJECTS[kind], request.json(), *_FIELDS[kind]).id)
             case "PATCH", ["sobjects", "Task", name, key]:
                 return self._upserted(name, key, fields_of(request.json(), *_CALL))
+            case "DELETE", ["sobjects", "Task", _, key]:
+                known = [id_ for id_, call in self.calls.items() if call["key"] == key]
+                if not known:
+                    raise error(404, "NOT_FOUND")
+                del self.calls[known[0]]
+                return Answer(204)
             case "POST", ["sobjects", "Note"]:
                 note = fields_of(request.json(), needed=["ParentId", "Title", "Body"])
                 id_ = self.new_id()

@@ -74,6 +74,13 @@ class SuiteCrm(FakeCrm):
                 if id_ not in self.calls:
                     raise error(404, "no such call")
                 return Answer(201, {"meta": {"message": "added"}})
+            case "DELETE", ["Api", "V8", "module", "Calls", id_]:
+                if self.calls.pop(id_, None) is None:
+                    raise error(404, "no such call")
+                return Answer(body={"meta": {"message": "deleted"}})
+            case "DELETE", ["Api", "V8", "module", "Calls", id_, "relationships", "contacts", contact]:
+                self._person("Contacts", contact)
+                return Answer(body={"meta": {"message": "deleted"}})
         raise error(404, "Not found")
 
     def _sent(self, request: Request) -> Any:

@@ -55,7 +55,7 @@ class Vtiger(FakeCrm):
             sent = request.only("username", "sessionName", "query", "id", needed=["operation"])
         else:
             sent = request.form(
-                "username", "accessKey", "sessionName", "elementType", "element", needed=["operation"]
+                "username", "accessKey", "sessionName", "elementType", "element", "id", needed=["operation"]
             )
         try:
             result = self._operation(request.method, sent.pop("operation"), sent)
@@ -86,6 +86,10 @@ class Vtiger(FakeCrm):
                 return self._create(sent["elementType"], json.loads(sent["element"]))
             case "POST", "revise":
                 return self._revise(json.loads(sent["element"]))
+            case "POST", "delete":
+                if self.calls.pop(sent["id"], None) is None:
+                    raise VtigerError("RECORD_NOT_FOUND")
+                return {"status": "successful"}
         raise VtigerError("UNKNOWN_OPERATION")
 
     def _record(self, person: Person) -> dict[str, Any]:

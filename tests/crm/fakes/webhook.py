@@ -57,6 +57,8 @@ class HomeMade(FakeCrm):
                 )
                 self.calls[key] = call
                 return Answer(body={"url": f"{self.url}/calls/{key}"})
+            case "DELETE", ["calls", key] if self.calls.pop(key, None) is not None:
+                return Answer(204)
             case "POST", ["parties", type, id_, "notes"]:
                 person = self._person(type, id_)
                 note = self.new_id()

@@ -65,6 +65,10 @@ class Zoho(FakeCrm):
                 return Answer(204)
             case "POST" | "PUT", ["crm", "v8", "Calls", *id_]:
                 return self._call(request, *id_)
+            case "DELETE", ["crm", "v8", "Calls", id_]:
+                if self.calls.pop(id_, None) is None:
+                    raise error("INVALID_DATA", api_name="id")
+                return Answer(body={"data": [{"code": "SUCCESS", "status": "success"}]})
             case "POST", ["crm", "v8", "Notes"]:
                 (note,) = request.json()["data"]
                 parent = fields_of(note, "Note_Title", needed=["Note_Content", "Parent_Id"])["Parent_Id"]

@@ -35,4 +35,5 @@ CREATE ROLE cordboard LOGIN PASSWORD 'reads and writes';
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO cordboard;
 GRANT INSERT ON company, person, contact_history, todo TO cordboard;
 GRANT UPDATE ON company, person, contact_history TO cordboard;
+GRANT DELETE ON contact_history TO cordboard;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO cordboard;

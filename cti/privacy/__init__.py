@@ -1,0 +1,1 @@
+"""What the server keeps of people: how long, and how one of them gets out of it, or gets to see it."""
