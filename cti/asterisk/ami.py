@@ -54,6 +54,8 @@ STEADY_SECONDS = 10.0
 
 LATE_GRACE = 0.25
 """A stopped process, continued, finds deadlines passed before it reads what came in time: so look twice."""
+MUTE_PINGS = 60
+"""So many pings one after the other may stay without an answer while Asterisk talks: it comes behind what it says."""
 CLOSE_SECONDS = 2.0
 _FULL_READ = 2**16
 """Bytes that Twisted reads at once, at most."""
@@ -438,6 +440,8 @@ class _Connection(Protocol):
         self._booting = False
         self._gathering: DelayedCall | None = None
         self._heard_answer = False
+        self._heard = False
+        self._unanswered = 0
 
     # What the client uses.
 
@@ -507,6 +511,7 @@ class _Connection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._closing is not None:
             return
+        self._heard = True
         self._heard_answer = False
         try:
             messages = self._parser.feed(data)
@@ -652,14 +657,21 @@ class _Connection(Protocol):
 
     def _ping(self) -> None:
         self._timer = None
-        self.send("Ping", {}, None, self._ping_timeout).addCallbacks(
-            lambda _: self._set_timer(self._ping_every, self._ping), self._not_pinged
-        )
+        self._heard = False
+        self.send("Ping", {}, None, self._ping_timeout).addCallbacks(self._pinged, self._not_pinged)
+
+    def _pinged(self, _answer: object) -> None:
+        self._unanswered = 0
+        self._set_timer(self._ping_every, self._ping)
 
     def _not_pinged(self, failure: Failure) -> None:
         # A refusal is an answer, too.
         if isinstance(failure.value, AmiActionFailed | AmiOverloaded):
-            self._set_timer(self._ping_every, self._ping)
+            self._pinged(failure.value)
+        elif isinstance(failure.value, AmiTimeout) and self._heard and self._unanswered < MUTE_PINGS:
+            # It lives: the answer lies behind a burst of events that we have not read through yet.
+            self._unanswered += 1
+            self._ping()
         else:
             self.close("no answer to Ping: the link or Asterisk is dead")
 

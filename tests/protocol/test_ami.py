@@ -21,6 +21,7 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 
 from cti.asterisk import ami
 from cti.asterisk.ami import (
+    MUTE_PINGS,
     AmiActionFailed,
     AmiClient,
     AmiDisconnected,
@@ -744,6 +745,40 @@ def test_a_dead_link_is_noticed_by_the_ping_it_does_not_answer(before: bytes) ->
     asterisk.goes_away()
     assert scene.story[-1] == "down: no answer to Ping: the link or Asterisk is dead"
     scene.pause_before_next_attempt()
+
+
+def test_a_link_that_talks_is_not_dead_although_the_answer_to_a_ping_lies_behind_what_it_says() -> None:
+    scene = Scene(ping_every=15.0, ping_timeout=5.0, wanted=frozenset({"Newstate"}))
+    asterisk = scene.is_up()
+    scene.reactor.advance(15)
+    pings = [asterisk.the_action()]
+    for _ in range(3):
+        asterisk.says(an_event("Newstate"))
+        scene.reactor.advance(5)
+        scene.reactor.advance(0.25)
+        pings.append(asterisk.the_action())
+    assert {ping["Action"] for ping in pings} == {"Ping"}
+    assert scene.client.up
+    for ping in pings:
+        asterisk.answers(ping, Ping="Pong")
+    scene.reactor.advance(15)
+    assert asterisk.the_action()["Action"] == "Ping"
+    # And once it is silent, it is dead as soon as any other.
+    scene.reactor.advance(5)
+    scene.reactor.advance(0.25)
+    assert asterisk.closed
+
+
+def test_a_link_that_only_talks_and_never_answers_is_given_up_in_the_end() -> None:
+    scene = Scene(ping_every=15.0, ping_timeout=5.0, wanted=frozenset({"Newstate"}))
+    asterisk = scene.is_up()
+    scene.reactor.advance(15)
+    for _ in range(MUTE_PINGS + 1):
+        assert not asterisk.closed
+        asterisk.says(an_event("Newstate"))
+        scene.reactor.advance(5)
+        scene.reactor.advance(0.25)
+    assert asterisk.closed
 
 
 def test_an_on_down_that_fails_does_not_end_the_attempts() -> None:
