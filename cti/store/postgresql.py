@@ -191,7 +191,10 @@ class PostgresWriter(Appender):
                 (secrets.token_hex(8),),
             )
             execute("DELETE FROM writers WHERE at < ?", (clock() - _WRITERS_KEPT,))
-            self._store_id, self._seen = execute("SELECT id, last_seq FROM store", ()).fetchone() or ("", 0)
+            # Behind the row that every writer locks: the database may be about to commit what a process has left that
+            # was killed a moment ago, and whoever starts now has to find it.
+            stands = execute("SELECT id, last_seq FROM store FOR UPDATE", ()).fetchone()
+            self._store_id, self._seen = stands or ("", 0)
             self._others = self._of_others()
         except psycopg.Error as error:
             self.close()

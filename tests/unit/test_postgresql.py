@@ -313,6 +313,20 @@ def test_who_holds_the_lock_for_long_fails_others_within_their_time(
     assert events(url) == [(1, "b")]
 
 
+def test_who_starts_finds_what_the_database_is_about_to_commit_for_a_process_that_was_killed(url: str) -> None:
+    writer = a_writer(url)
+    assert writer.write([a_unit("a")]).fault is None
+    with psycopg.connect(url, autocommit=True) as left:
+        left.execute("BEGIN")
+        left.execute("SELECT last_seq FROM store FOR UPDATE")
+        left.execute("UPDATE calls SET ended = 200.0, state = 'ended' WHERE id = 'a'")
+        threading.Timer(0.3, left.execute, ["COMMIT"]).start()
+        heir = a_writer(url)
+        assert rows(url, "SELECT state FROM calls") == [("ended",)]
+        heir.close()
+    writer.close()
+
+
 def test_a_lost_connection_is_made_anew_for_the_unit_that_finds_it_lost(cluster: Postgres, url: str) -> None:
     writer = a_writer(url)
     name = url.rpartition("/")[2]
