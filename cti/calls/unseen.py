@@ -107,9 +107,11 @@ class Unseen:
         identified = await self._identifier().identify(caller)
         record.identify_ms = identified.ms
         record.party = brief_party(party_facts(identified))
+        # No more than that: what is read here may be older than what waits in the spool, such as the call's end.
         unit = self._calls.unit()
-        unit.put_call(record)
+        unit.name_caller(record)
         if record.party is not None:
+            unit.take_party(record.id, record.party)
             tell_party(unit, call)
         await self._calls.commit(unit)
 

@@ -90,6 +90,9 @@ class Unit(Protocol):
     def take_party(self, call: str, party: Json) -> None:
         """Who it is, of a call of which nobody has said that yet."""
 
+    def name_caller(self, record: CallRecord) -> None:
+        """Whose number it was, of a call of which nobody could say that yet; nothing else of it."""
+
     def take_party_of(self, number: str, since: float, party: Json) -> None:
         """The same of all calls that came from this number since then."""
 

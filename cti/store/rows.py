@@ -203,6 +203,11 @@ WRITE_CALL = alone(
 # Nobody who found out who it is goes over what a person has said, or somebody before them.
 _TAKE_PARTY = "UPDATE calls SET party = ?, party_adapter = ?, party_id = ? WHERE party IS NULL AND"
 TAKE_PARTY = alone("calls", f"{_TAKE_PARTY} id = ?")
+NAME_CALLER = alone(
+    "calls",
+    "UPDATE calls SET from_number = ?, from_raw = ?, from_kind = ?, identify_ms = ?"
+    " WHERE id = ? AND from_kind = 'unavailable'",
+)
 TAKE_PARTY_OF = alone("calls", f"{_TAKE_PARTY} direction = 'inbound' AND from_number = ? AND started >= ?")
 ADD_NEWCOMER = inserting(
     "newcomers", NEWCOMERS.columns.split(", "), " ON CONFLICT (adapter, number) DO NOTHING"
@@ -347,6 +352,10 @@ class RowUnit:
 
     def take_party(self, call: str, party: Json) -> None:
         self.rows.append((TAKE_PARTY, (json_text(party), *_party_key(party), call)))
+
+    def name_caller(self, record: CallRecord) -> None:
+        values = record.from_number, record.from_raw, record.from_kind, record.identify_ms, record.id
+        self.rows.append((NAME_CALLER, values))
 
     def take_party_of(self, number: str, since: float, party: Json) -> None:
         self.rows.append((TAKE_PARTY_OF, (json_text(party), *_party_key(party), number, since)))

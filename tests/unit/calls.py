@@ -28,6 +28,9 @@ class RecordingUnit:
     def take_party(self, call: str, party: Any) -> None:
         self.rows.append(("took", call, party))
 
+    def name_caller(self, record: CallRecord) -> None:
+        self.rows.append(("named", record.id, record.from_number, record.from_kind))
+
     def take_party_of(self, number: str, since: float, party: Any) -> None:
         self.rows.append(("took", number, since, party))
 

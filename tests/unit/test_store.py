@@ -1385,6 +1385,20 @@ def test_a_call_is_found_by_the_party_that_an_agent_chose(loop: Loop, store: Thr
         assert [call.id for call in page] == found
 
 
+def test_naming_the_caller_leaves_what_else_has_become_of_the_call(loop: Loop, store: ThreadedStore) -> None:
+    begun = a_call(from_kind="unavailable")
+    commit(loop, store, a_unit(begun))
+    commit(loop, store, a_unit(evolve(begun, state="ended", ended=150.0, outcome="answered")))
+    for number in ("+4915228817386", "+4915228895456"):
+        unit = RowUnit()
+        # As it was read before it ended.
+        unit.name_caller(evolve(begun, from_number=number, from_raw=number, from_kind="e164", identify_ms=1.5))
+        commit(loop, store, unit)
+    (kept,), _ = loop.result(store.calls(CallFilter(), 10))
+    assert (kept.from_number, kept.from_kind, kept.identify_ms) == ("+4915228817386", "e164", 1.5)
+    assert (kept.state, kept.ended, kept.outcome) == ("ended", 150.0, "answered")
+
+
 def test_a_wrap_up_is_kept_with_its_call_until_it_is_over(loop: Loop, store: ThreadedStore) -> None:
     unit = a_unit(a_call())
     record = WrapUpRecord("anna", "c1", 1, 100.0, 130.0)
