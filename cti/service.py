@@ -27,6 +27,7 @@ from cti.agents.states import Wish
 from cti.asterisk.ami import AmiClient
 from cti.asterisk.ami_parser import Event
 from cti.asterisk.ami_tls import AmiTls
+from cti.asterisk.bell import Bell
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiSession, FastAgiFactory, listen
 from cti.asterisk.held_events import HeldEvents
@@ -63,6 +64,7 @@ from cti.calls.tracker import LOOK, SWEEP, WANTED, EndedRecord, Tracker
 from cti.calls.turned_away import TurnedAway
 from cti.calls.unasked import Unasked
 from cti.calls.unseen import Unseen
+from cti.calls.waiting_room import LOOK as ROOM, WaitingRoom
 from cti.calls.writing_up import WritingUp
 from cti.calls.written import Written
 from cti.identify.identification import Identification
@@ -308,6 +310,16 @@ class CtiService(Service):
             measure=self.metrics,
             written_up=self.writing_up.call,
         )
+        self.room = WaitingRoom(
+            calls=self.calls,
+            roster=self.roster,
+            tracker=self.tracker,
+            services=self._services,
+            facts=lambda *about: self.inbound.facts_of(*about),
+            bell=Bell(lambda pbx: self._pbxes[pbx].client),
+            clock=reactor,
+        )
+        self.calls.on_news(self.room.news)
         self.inbound = Inbound(
             calls=self.calls,
             tracker=self.tracker,
@@ -327,6 +339,8 @@ class CtiService(Service):
             freshen=self.late_cards.freshen,
             late=self._known_late,
             refusal=lambda caller: self.turned_away.lists.refusal(caller),
+            room=self.room,
+            call_back=lambda unit, call: self.callbacks.wanted(unit, call),
         )
         self.outbound = Outbound(
             calls=self.calls,
@@ -479,8 +493,10 @@ class CtiService(Service):
         self.store.on_foreign_change(self._foreign_change)
         self._load_agents()
         self.turned_away.restore(self.store.listed_numbers())
-        for call in self.calls.restore():
+        restored = self.calls.restore()
+        for call in restored:
             log.info("a call was open when the server stopped", call=call.id, pbx=call.record.pbx)
+        self.room.restore(restored)
         for reservation in self.store.reservations():
             self.roster.restore(reservation)
         self.writing_up.restore(self.store.wrap_ups())
@@ -499,6 +515,7 @@ class CtiService(Service):
             pbx.client.startService()
         self._every(BEAT, self._beat)
         self._every(1.0, self._expire)
+        self._every(ROOM, self.room.look)
         self._every(1.0, self._look_at_desktops)
         self._every(SWEEP, self._sweep)
         self._every(SWEEP, self._close_old)
@@ -970,7 +987,7 @@ class CtiService(Service):
                 call.record.service
                 for pbx in self._pbxes
                 for call in self.calls.of_pbx(pbx)
-                if call.record.service is not None and call.record.state in ("asked", "offered")
+                if call.record.service is not None and call.record.state in ("asked", "offered", "waiting")
             )
         )
 

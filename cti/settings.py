@@ -55,23 +55,20 @@ from cti.yaml_file import (
     is_name,
 )
 from routing.facts import is_phone
+from routing.problems import Path as Keys, RulesError, path_text
+from routing.reading import MAX_TIMEOUT as MAX_RING_TIMEOUT, compile_rules, dialplan_place, loops
 from routing.rules import (
     AT_ANSWER,
     AT_END,
-    MAX_TIMEOUT as MAX_RING_TIMEOUT,
     OPEN_CARD,
     RING_TIMEOUT,
+    DialNumber,
     Mode,
     Newcomers,
-    Path as Keys,
     QuickCreate,
     Rejection,
     Rule,
-    RulesError,
     Service,
-    compile_rules,
-    dialplan_place,
-    path_text,
 )
 from routing.words import quoted, unknown
 
@@ -90,8 +87,6 @@ PARTY_CREATED: Final = ("contact", "lead")
 PARTY_TYPES: Final = ("contact", "organisation", "lead", "partner", "supplier")
 MAX_LINKS: Final = 20
 
-# What the contract names and nothing in this version does yet: refused, since it would route nothing.
-LATER_MODES: Final = (Mode.PARALLEL,)
 SEED_STATES: Final = ("logged_out", "ready", "paused")
 SUPERVISION: Final = ("listen", "whisper", "barge")
 DIRECTIONS: Final = ("inbound", "outbound", "internal")
@@ -146,7 +141,6 @@ MASKABLE: Final = (
 )
 _RENEW_DAYS: Final = 7
 
-_MODES: Final = tuple(mode for mode in Mode if mode not in LATER_MODES)
 _LOOPBACK: Final[tuple[Network, ...]] = (
     ipaddress.ip_network("127.0.0.0/8"),
     ipaddress.ip_network("::1/128"),
@@ -1198,8 +1192,11 @@ class _Reader:
         services: dict[str, Service] = {}
         of_number: dict[str, Place] = {}
         needed = top.need("services", "{sales: {numbers: […], …}}")
-        for name, place in self._file.named(needed, at_least_one=True):
+        named = list(self._file.named(needed, at_least_one=True))
+        names = frozenset(name for name, _ in named)
+        for name, place in named:
             section = self._file.section(place, _SERVICE)
+            outside = self._way_out(section.get("outside_line"), plan)
             rules_place = section.get("rules")
             rules: tuple[Rule, ...] = ()
             if rules_place is not None:
@@ -1211,6 +1208,8 @@ class _Reader:
                             plain,
                             agents=known_agents,
                             groups=known_groups,
+                            services=names,
+                            outside=outside,
                             has_hours=section.get("hours") is not None,
                             path=(),
                         )
@@ -1221,9 +1220,7 @@ class _Reader:
                 name=name,
                 numbers=tuple(self._numbers(section.need("numbers", '["+49…"]'), plan, of_number)),
                 mode=Mode(
-                    self._file.choice(
-                        section.need("mode", "observe"), Mode.OBSERVE, "mode", _MODES, LATER_MODES
-                    )
+                    self._file.choice(section.need("mode", "observe"), Mode.OBSERVE, "mode", list(Mode))
                 ),
                 instruction=self._file.text(section.get("instruction")),
                 fallback=self._fallback(section.need("fallback", "context,exten,prio")),
@@ -1242,7 +1239,33 @@ class _Reader:
                 if (level := section.get("service_level")) is None
                 else self._file.whole(level, ReportSettings().service_level, 1, MAX_SERVICE_LEVEL),
             )
+        for each in loops(services):
+            if needed is not None:
+                self._file.wrong_below(needed, each.path, each.text, of_key=each.of_key)
         return services, {number: service for service in services.values() for number in service.numbers}
+
+    def _way_out(self, place: Place | None, plan: NumberPlan | None) -> Callable[[str], DialNumber] | None:
+        """How rules dial numbers outside: by this dial string, with `{number}` for the number."""
+        line = self._file.text(place, one_line=True)
+        if place is None or line is None:
+            return None
+        if line.count("{number}") != 1 or "@" not in line or not is_phone(line.replace("{number}", "+49301")):
+            self._wrong(
+                place,
+                f"{quoted(line)} is no way out; a dial string with {{number}} once would be right, such as"
+                " PJSIP/{number}@trunk",
+            )
+            return None
+
+        def dialled(written: str) -> DialNumber:
+            number = None if plan is None else plan.parse(written).e164
+            if number is None:
+                raise ValueError(
+                    f'{quoted(written)} is no telephone number; one such as "+493023125100" would be right'
+                )
+            return DialNumber(number, line.replace("{number}", number))
+
+        return dialled
 
     def _dispositions(self, place: Place | None) -> Iterator[tuple[str, Mapping[str, str]]]:
         """Each with its label by language; "" is the label for everybody."""
@@ -1861,6 +1884,7 @@ _SERVICE: Final = (
     "rules",
     "hours",
     "ring_timeout",
+    "outside_line",
     "title",
     "wrap_up",
     "dispositions",

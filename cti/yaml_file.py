@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 from attrs import define, field, frozen
 
-from routing.rules import Path as Keys, path_text
+from routing.problems import Path as Keys, path_text
 from routing.words import quoted, unknown
 
 MAX_FILE: Final = 1024 * 1024
@@ -242,20 +242,14 @@ class YamlFile:
         default: str,
         what: str,
         words: Collection[str],
-        later: Collection[str] = frozenset(),
     ) -> str:
-        """One of `words`; `what` says what they are. Those of `later` are known to come, and not there yet."""
+        """One of `words`; `what` says what they are."""
         text = self.text(place)
         if place is None or text is None:
             return default
         if text in words:
             return text
-        if text in later:
-            known = [f"`{word}`" for word in words]
-            right = f"{', '.join(known[:-1])} or {known[-1]}"
-            self.wrong(place, f"`{text}` comes in a later version; {right} would be right")
-        else:
-            self.wrong(place, unknown(what, text, words))
+        self.wrong(place, unknown(what, text, words))
         return default
 
     def plain(self, place: Place) -> Any:

@@ -21,6 +21,7 @@ PAGE: Final = ROOT / "docs" / "states.md"
 STATES: Final[Mapping[State, str]] = {
     State.ASKED: "Asterisk waits for a decision",
     State.OFFERED: "agents are reserved, have the card, and are rung",
+    State.WAITING: "in a line for an agent, hearing music",
     State.CONNECTED: "a person talks with the caller",
     State.ELSEWHERE: "at the fallback, in observe mode, or wherever else the decision sent it",
     State.ENDED: "the last channel is gone",
@@ -28,6 +29,7 @@ STATES: Final[Mapping[State, str]] = {
 TURN_TEXTS: Final[Mapping[Turn, str]] = {
     Turn.ASK: "the dialplan asks over FastAGI, the first time or again",
     Turn.OFFER: "a decision: ring these agents",
+    Turn.WAIT: "a decision: wait in a line",
     Turn.SEND: "a decision: anything but ringing; or an offer that could not be made",
     Turn.ANSWER: "AMI: a dialled channel answered",
     Turn.END: "AMI, a resync, or the ended-record: no channel is left",

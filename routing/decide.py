@@ -5,36 +5,36 @@ and whoever asked keeps it from being carried out.
 """
 
 import json
-from collections.abc import Collection
+import math
+from collections.abc import Mapping
 from enum import StrEnum
-from itertools import islice
-from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
-from routing.facts import AgentFacts, Facts, Group
+from routing.facts import Facts, Place
+from routing.offers import MAX_CANDIDATES, Candidate, Offer, Offers, anybody_logged_in
 from routing.rules import (
     Announce,
     DialAgent,
     DialGroup,
+    DialLastAgent,
     DialOwner,
     Elsewhere,
     GoTo,
-    Offered,
     Reject,
     Rule,
     Service,
     ToFallback,
+    ToService,
     ToVoicemail,
+    Wait,
+    Whom,
 )
 
-# A trace is kept with every call, so it names this many agents of a group and counts the others.
-MAX_CANDIDATES: Final = 25
 _MAX_REASON: Final = 200
 _MAX_FOUND: Final = 120
 TO_FALLBACK: Final = "the rule sends the call to the fallback"
-NOT_AN_AGENT: Final = "is not an agent here"
 
 
 class Action(StrEnum):
@@ -50,10 +50,13 @@ class Action(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of a rule: a condition failed, it held but nobody could be offered the call, it decided."""
+    """What became of a rule: a condition failed, it held but nobody could be offered the call (or what it does is not
+    for this caller), it left the call to another service's rules, which follow, it decided.
+    """
 
     FAILED = "failed"
     NOBODY = "nobody"
+    PASSED_ON = "passed_on"
     DECIDED = "decided"
 
 
@@ -73,64 +76,18 @@ class Test:
 
 
 @frozen
-class Candidate:
-    """An agent who was considered; `why_not` is None for the one who was chosen."""
-
-    agent: str
-    why_not: str | None
-
-    def as_json(self) -> dict[str, Any]:
-        return {"agent": self.agent, "why_not": self.why_not}
-
-
-@frozen
-class Offer:
-    """Who of those considered would be offered the call, None for nobody, and in words why.
-
-    `considered`: the first of them, as they were; `size`: how many there were. What a person reads of them is
-    made when it is read, since that is after the caller has been answered.
-    """
-
-    agent: AgentFacts | None
-    note: str
-    considered: tuple[AgentFacts, ...] = ()
-    size: int = 0
-    tried: Collection[str] = ()
-    missing: str | None = None
-    pbx: str | None = None
-
-    def candidates(self) -> tuple[Candidate, ...]:
-        """The chosen one and the first others, in the order of their ids."""
-        return tuple(Candidate(agent, why_not) for agent, why_not in self._named())
-
-    def candidates_as_json(self) -> list[dict[str, Any]]:
-        """The same as plain values."""
-        return [{"agent": agent, "why_not": why_not} for agent, why_not in self._named()]
-
-    def _named(self) -> list[tuple[str, str | None]]:
-        if self.missing is not None:
-            return [(self.missing, NOT_AN_AGENT)]
-        best, tried = self.agent, self.tried
-        later = "" if best is None else f"{best.id} comes first"
-        named: list[tuple[str, str | None]] = [] if best is None else [(best.id, None)]
-        for agent in self.considered:
-            if agent is not best and len(named) < MAX_CANDIDATES:
-                named.append((agent.id, _why_not(agent, tried, self.pbx) or later))
-        named.sort(key=itemgetter(0))
-        return named
-
-
-@frozen
 class Step:
     """One rule as it was tried, down to its first condition that failed.
 
-    `found`: the values that its conditions saw, in their order. `offer` is None where nobody was looked for.
+    `found`: the values that its conditions saw, in their order. `offer` is None where nobody was looked for. `said`:
+    what became of it in words, where neither the offer nor the rule says that.
     """
 
     rule: Rule
     outcome: Outcome
     found: tuple[Any, ...]
     offer: Offer | None = None
+    said: str = ""
 
     @property
     def tests(self) -> tuple[Test, ...]:
@@ -155,7 +112,10 @@ class Step:
         if self.outcome is Outcome.FAILED:
             test = self.tests[-1]
             return f"{test.fact} is {_shown(test.found)}, wanted: {test.wanted}"
-        return _said_of(self.rule) if self.offer is None else self.offer.note
+        return self._said()
+
+    def _said(self) -> str:
+        return self.said or (_said_of(self.rule) if self.offer is None else self.offer.note)
 
     def as_json(self) -> dict[str, Any]:
         """For the record of the decision: the same as `note`, `tests`, `candidates` and `more`.
@@ -167,7 +127,7 @@ class Step:
             {"fact": condition.fact, "wanted": condition.wanted, "found": _short(found), "held": True}
             for condition, found in zip(self.rule.conditions, self.found, strict=False)
         ]
-        note = _said_of(self.rule) if offer is None else offer.note
+        note = self._said()
         if outcome is Outcome.FAILED:
             last = tests[-1]
             last["held"] = False
@@ -190,6 +150,10 @@ class Decision:
     `context,exten,prio`; for `voicemail` the mailbox; for `reject` how. `timeout`: seconds to ring, 0 where
     nothing rings. `rule` is None when no rule decided. `reason` is one line. `then`: where an announcement
     leads, empty where the caller is hung up on after it.
+    For `wait`, `target` is the class of music, and `timeout` the seconds until the call has to ask again. `places`:
+    where the call stands in lines from now on. `line`: the rule by which it waits, or is taken out of the line.
+    `service`: whose rules decided, where those are another service's. `callback`: somebody has been promised to call
+    back.
     """
 
     action: Action
@@ -200,71 +164,215 @@ class Decision:
     reason: str
     trace: tuple[Step, ...]
     then: str = ""
+    places: Mapping[str, Place] = field(factory=dict)
+    line: Wait | None = None
+    service: str | None = None
+    callback: bool = False
 
 
-def decide(service: Service, facts: Facts) -> Decision:
+def decide(service: Service, facts: Facts, others: Mapping[str, Service] | None = None) -> Decision:
     """The first rule whose conditions hold and that has somebody to offer the call to decides.
 
-    A rule that holds but whose agents are all busy, away or tried already passes on to the next one. The same
-    facts always give the same decision.
+    A rule that holds but whose agents are all busy, away or tried already passes on to the next one; one that waits
+    does so once all its steps are over. The same facts always give the same decision. `others`: the services that
+    rules may pass a call on to.
     """
-    trace: list[Step] = []
-    # Many rules may name the same group, and a group may have thousands of agents.
-    searched: dict[str, Offer] = {}
-    for rule in service.rules:
-        found: list[Any] = []
-        for condition in rule.conditions:
-            value = condition.read(facts)
-            found.append(value)
-            if not condition.holds(value):
-                trace.append(Step(rule, Outcome.FAILED, tuple(found)))
-                break
-        else:
-            if isinstance(rule.target, Elsewhere):
-                trace.append(Step(rule, Outcome.DECIDED, tuple(found)))
-                return _elsewhere(service, rule, rule.target, trace)
-            offer = _offer(rule.target, facts, searched)
-            agent = offer.agent
-            trace.append(
-                Step(rule, Outcome.NOBODY if agent is None else Outcome.DECIDED, tuple(found), offer)
+    return _Deciding(facts, others or {}).by(service)
+
+
+class _Deciding:
+    """One decision in the making."""
+
+    def __init__(self, facts: Facts, others: Mapping[str, Service]) -> None:
+        self._facts = facts
+        self._others = others
+        self._offers = Offers(facts)
+        self._trace: list[Step] = []
+        self._places: dict[str, Place] = dict(facts.places)
+        self._seen: list[str] = []
+
+    def by(self, service: Service) -> Decision:
+        self._seen.append(service.name)
+        for rule in service.rules:
+            found: list[Any] = []
+            for condition in rule.conditions:
+                value = condition.read(self._facts)
+                found.append(value)
+                if not condition.holds(value):
+                    self._trace.append(Step(rule, Outcome.FAILED, tuple(found)))
+                    break
+            else:
+                decision = self._carry_out(service, rule, tuple(found))
+                if decision is not None:
+                    return decision
+        nobody = "; ".join(
+            f"{step.rule.name}: {step.note}" for step in self._trace if step.outcome is Outcome.NOBODY
+        )
+        reason = f"fallback: nobody is left: {nobody}" if nobody else "fallback: no rule matched"
+        return self._decision(service, Action.FALLBACK, service.fallback, reason, rule=None)
+
+    def _carry_out(self, service: Service, rule: Rule, found: tuple[Any, ...]) -> Decision | None:
+        """What a rule whose conditions hold does, None if it passes the call on to the next one."""
+        target = rule.target
+        if isinstance(target, Elsewhere):
+            return self._elsewhere(service, rule, target, found)
+        if isinstance(target, ToService):
+            return self._pass_on(rule, target, found)
+        if isinstance(target, Wait):
+            return self._wait(service, rule, target, found)
+        offer = self._offers.to(target, self._seed(rule))
+        if not offer.target:
+            self._trace.append(Step(rule, Outcome.NOBODY, found, offer))
+            return None
+        self._trace.append(Step(rule, Outcome.DECIDED, found, offer))
+        return self._dial(service, rule, offer)
+
+    def _seed(self, rule: Rule) -> str:
+        return f"{self._facts.call}/{self._facts.attempt}/{rule.name}"
+
+    def _dial(self, service: Service, rule: Rule, offer: Offer) -> Decision:
+        return self._decision(
+            service,
+            Action.DIAL,
+            offer.target,
+            f"{rule.name}: {offer.note}",
+            rule=rule,
+            agents=tuple(agent.id for agent in offer.agents),
+            timeout=rule.timeout or service.ring_timeout,
+        )
+
+    def _wait(self, service: Service, rule: Rule, wait: Wait, found: tuple[Any, ...]) -> Decision | None:
+        at, key = self._facts.at, f"{service.name}/{rule.name}"
+        place, skipped = step_of(wait, self._places.get(key), self._facts)
+        self._places[key] = place
+        if place.step >= len(wait.steps):
+            said = skipped[-1] if skipped else f"the call has waited for {at - place.since:.0f} s"
+            self._trace.append(Step(rule, Outcome.NOBODY, found, said=said))
+            return None
+        step = wait.steps[place.step]
+        offer = self._offers.to(step.whom, self._seed(rule), in_line=True)
+        if offer.agents:
+            self._trace.append(Step(rule, Outcome.DECIDED, found, offer))
+            return evolve(self._dial(service, rule, offer), line=wait)
+        where = f"step {place.step + 1} of {len(wait.steps)}"
+        said = "; ".join([*skipped, f"waits for {title(step.whom)}, {where}: {offer.note}"])
+        self._trace.append(Step(rule, Outcome.DECIDED, found, offer, said))
+        decision = self._decision(
+            service,
+            Action.WAIT,
+            wait.music,
+            f"{rule.name}: {said}",
+            rule=rule,
+            timeout=max(1, math.ceil(place.step_since + step.seconds - at)),
+        )
+        return evolve(decision, line=wait)
+
+    def _pass_on(self, rule: Rule, target: ToService, found: tuple[Any, ...]) -> Decision | None:
+        other = self._others.get(target.service)
+        if other is None or other.name in self._seen:
+            # A file that says so is refused; whoever decides without one has not looked.
+            said = (
+                f"there is no service {target.service}"
+                if other is None
+                else f"{other.name} has decided already"
             )
-            if agent is not None:
-                return Decision(
-                    action=Action.DIAL,
-                    agents=(agent.id,),
-                    target="&".join(agent.phones),
-                    timeout=rule.timeout or service.ring_timeout,
-                    rule=rule.name,
-                    reason=_one_line(f"{rule.name}: {offer.note}"),
-                    trace=tuple(trace),
-                )
-    nobody = "; ".join(f"{step.rule.name}: {step.offer.note}" for step in trace if step.offer is not None)
-    reason = f"fallback: nobody is left: {nobody}" if nobody else "fallback: no rule matched"
-    return _fallback(service, None, reason, trace)
+            self._trace.append(Step(rule, Outcome.NOBODY, found, said=said))
+            return None
+        self._trace.append(Step(rule, Outcome.PASSED_ON, found))
+        return self.by(other)
+
+    def _elsewhere(
+        self, service: Service, rule: Rule, target: Elsewhere, found: tuple[Any, ...]
+    ) -> Decision | None:
+        then, callback = "", False
+        match target:
+            case ToFallback():
+                action, where = Action.FALLBACK, service.fallback
+            case GoTo(place):
+                action, where = Action.GOTO, place
+            case ToVoicemail(mailbox):
+                action, where = Action.VOICEMAIL, mailbox
+            case Announce(sounds, after, callback):
+                if callback and self._facts.from_number is None:
+                    said = "nobody can call back, as the caller's number is not known"
+                    self._trace.append(Step(rule, Outcome.NOBODY, found, said=said))
+                    return None
+                action, where = Action.ANNOUNCE, "&".join(sounds)
+                if after is not None:
+                    then = after.place if isinstance(after, GoTo) else service.fallback
+            case Reject(how):
+                action, where = Action.REJECT, str(how)
+        self._trace.append(Step(rule, Outcome.DECIDED, found))
+        decision = self._decision(service, action, where, f"{rule.name}: {_said_of(rule)}", rule=rule)
+        return evolve(decision, then=then, callback=callback)
+
+    def _decision(
+        self,
+        service: Service,
+        action: Action,
+        target: str,
+        reason: str,
+        *,
+        rule: Rule | None,
+        agents: tuple[str, ...] = (),
+        timeout: int = 0,
+    ) -> Decision:
+        return Decision(
+            action,
+            agents,
+            target,
+            timeout,
+            None if rule is None else rule.name,
+            _one_line(reason),
+            tuple(self._trace),
+            places=self._places,
+            service=service.name if len(self._seen) > 1 else None,
+        )
 
 
-def _elsewhere(service: Service, rule: Rule, target: Elsewhere, trace: list[Step]) -> Decision:
-    then = ""
-    match target:
-        case ToFallback():
-            action, where = Action.FALLBACK, service.fallback
-        case GoTo(place):
-            action, where = Action.GOTO, place
-        case ToVoicemail(mailbox):
-            action, where = Action.VOICEMAIL, mailbox
-        case Announce(sounds, after):
-            action, where = Action.ANNOUNCE, "&".join(sounds)
-            if after is not None:
-                then = after.place if isinstance(after, GoTo) else service.fallback
-        case Reject(how):
-            action, where = Action.REJECT, str(how)
-    reason = _one_line(f"{rule.name}: {_said_of(rule)}")
-    return Decision(action, (), where, 0, rule.name, reason, tuple(trace), then)
+#: So much earlier than its end a step counts as over: Asterisk and this machine do not count alike.
+_EARLY: Final = 0.05
+
+
+def step_of(wait: Wait, place: Place | None, facts: Facts) -> tuple[Place, tuple[str, ...]]:
+    """Where a call stands in a line now, and in words which steps were skipped because nobody is logged in there.
+
+    `place`: where it stood, None where it comes into the line now.
+    """
+    at = facts.at
+    place = place or Place(at, 0, at)
+    skipped: list[str] = []
+    while place.step < len(wait.steps):
+        step = wait.steps[place.step]
+        end = place.step_since + step.seconds
+        if at >= end - _EARLY:
+            place = Place(place.since, place.step + 1, end)
+        elif not anybody_logged_in(step.whom, facts):
+            skipped.append(f"nobody is logged in for step {place.step + 1} ({title(step.whom)})")
+            place = Place(place.since, place.step + 1, max(at, place.step_since))
+        else:
+            break
+    return place, tuple(skipped)
+
+
+def title(whom: Whom) -> str:
+    """Whom a step waits for, in words."""
+    match whom:
+        case DialGroup():
+            return whom.title
+        case DialAgent(agent):
+            return agent
+        case DialOwner():
+            return "the owner"
+        case DialLastAgent():
+            return "who talked with the caller last"
 
 
 def _said_of(rule: Rule) -> str:
     """What a rule that looks for nobody does with the call, in words."""
     match rule.target:
+        case ToService(service):
+            return f"the rule passes the call on to {service}"
         case GoTo(place):
             return f"the rule sends the call to {place}"
         case ToVoicemail(mailbox):
@@ -278,75 +386,6 @@ def _said_of(rule: Rule) -> str:
         case Reject(how):
             return f"the rule rejects the call: {how}"
     return TO_FALLBACK
-
-
-def _fallback(service: Service, rule: str | None, reason: str, trace: list[Step]) -> Decision:
-    return Decision(Action.FALLBACK, (), service.fallback, 0, rule, _one_line(reason), tuple(trace))
-
-
-def _offer(target: Offered, facts: Facts, searched: dict[str, Offer]) -> Offer:
-    match target:
-        case DialGroup(group):
-            offer = searched.get(group)
-            if offer is None:
-                offer = searched[group] = _from_group(group, facts)
-            return offer
-        case DialAgent(agent):
-            return _from_one(agent, "is named by the rule", facts)
-        case DialOwner():
-            owner = None if facts.party is None else facts.party.get("owner")
-            if not isinstance(owner, str) or not owner:
-                return Offer(None, "the caller has no owner")
-            return _from_one(owner, "is the owner of the caller", facts)
-
-
-def _why_not(agent: AgentFacts, tried: Collection[str], pbx: str | None) -> str | None:
-    if agent.why_not is not None:
-        return agent.why_not
-    if agent.id in tried:
-        return "was offered this call already"
-    if pbx is not None and agent.pbxes is not None and pbx not in agent.pbxes:
-        return f"has no phone at {pbx}"
-    return None if agent.phones else "has no phone"
-
-
-def _from_one(name: str, role: str, facts: Facts) -> Offer:
-    agent = facts.agents.get(name)
-    if agent is None:
-        return Offer(None, f"{name} {NOT_AN_AGENT}", missing=name)
-    why_not = _why_not(agent, facts.tried, facts.pbx)
-    if why_not is not None:
-        return Offer(None, f"{name} {role}, but: {why_not}", (agent,), 1, facts.tried, pbx=facts.pbx)
-    return Offer(agent, f"{name} {role}", (agent,), 1, facts.tried)
-
-
-def _from_group(group: str, facts: Facts) -> Offer:
-    members: Collection[AgentFacts]
-    if facts.groups is None:
-        members = [agent for agent in facts.agents.values() if group in agent.groups]
-    else:
-        members = facts.groups.get(group, ())
-    tried, pbx = facts.tried, facts.pbx
-    best = _longest_idle(members, tried, pbx)
-    if not members:
-        return Offer(None, f"nobody is in {group}")
-    note = (
-        f"none of {len(members)} in {group} is free"
-        if best is None
-        else f"{best.id} is longest idle in {group}"
-    )
-    # A copy: the members may be the roster's own list, which goes on changing.
-    return Offer(best, note, tuple(islice(members, MAX_CANDIDATES)), len(members), tried, pbx=pbx)
-
-
-def _longest_idle(
-    members: Collection[AgentFacts], tried: Collection[str], pbx: str | None
-) -> AgentFacts | None:
-    """Who of those that may be offered the call is idle for longest; the lesser id, where two are."""
-    if isinstance(members, Group):
-        return next((agent for agent in members.free() if _why_not(agent, tried, pbx) is None), None)
-    free = [agent for agent in members if _why_not(agent, tried, pbx) is None]
-    return min(free, key=attrgetter("idle_since", "id"), default=None)
 
 
 def _one_line(text: str) -> str:

@@ -6,7 +6,7 @@ Facts are gathered by others and only read here. Making a `Facts` costs nothing 
 
 import re
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from attrs import Attribute, field, frozen
@@ -54,7 +54,8 @@ class AgentFacts:
 
     `state` is one of the contract's words. `why_not` is None when the agent may be offered a call now, else a
     short reason ("paused: lunch", "phone PJSIP/anna is unavailable", "busy"). `idle_since`: epoch seconds.
-    `pbxes`: the Asterisks that can ring a phone of theirs, None where that is not known.
+    `pbxes`: the Asterisks that can ring a phone of theirs, None where that is not known. `skills`: each with its
+    level, 1 to 9. `last_offered`: when they were last offered a call (epoch seconds), 0 for never.
     A phone that could not stand in a dial string as it is raises `ValueError`.
     """
 
@@ -66,37 +67,89 @@ class AgentFacts:
     why_not: str | None
     idle_since: float
     pbxes: frozenset[str] | None = None
+    skills: Mapping[str, int] = field(factory=dict)
+    last_offered: float = 0.0
+
+    @property
+    def logged_in(self) -> bool:
+        return self.state != LOGGED_OUT
+
+    def has(self, skills: "Skills") -> bool:
+        """Whether they have all of these, each at least at its level."""
+        return all(self.skills.get(name, 0) >= level for name, level in skills)
+
+
+#: Skills with the least level of each, in the order of their names.
+Skills = tuple[tuple[str, int], ...]
+
+#: The contract's word for an agent who is not there.
+LOGGED_OUT: Final = "logged_out"
+#: Where `Facts.groups` has all agents; no group can be called so.
+EVERYBODY: Final = "*"
 
 
 class Group(Collection[AgentFacts]):
     """The agents of a group, who change one at a time; of those who are free, who is idle for longest comes first.
 
     Looking at each of hundreds for every call took longer than all rules.
+
+    @ivar logged_in: how many are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, agents: Iterable[AgentFacts] = ()) -> None:
+        self.logged_in = 0
         self._agents: dict[str, AgentFacts] = {}
         self._free: list[tuple[float, str]] = []
+        self._skilled: dict[Skills, Group] = {}
+        for agent in agents:
+            self.put(agent)
 
     def put(self, agent: AgentFacts) -> None:
         """This is what the agent is now."""
         self._forget(agent.id)
         self._agents[agent.id] = agent
+        self.logged_in += agent.logged_in
         if agent.why_not is None:
             insort(self._free, (agent.idle_since, agent.id))
+        for skills, some in self._skilled.items():
+            if agent.has(skills):
+                some.put(agent)
+            else:
+                some.drop(agent.id)
 
     def drop(self, id: str) -> None:
         self._forget(id)
-        self._agents.pop(id, None)
+        for some in self._skilled.values():
+            some.drop(id)
 
     def _forget(self, id: str) -> None:
-        before = self._agents.get(id)
-        if before is not None and before.why_not is None:
+        before = self._agents.pop(id, None)
+        if before is None:
+            return
+        self.logged_in -= before.logged_in
+        if before.why_not is None:
             del self._free[bisect_left(self._free, (before.idle_since, id))]
 
     def free(self) -> Iterator[AgentFacts]:
         """Those without a `why_not`, by `idle_since` and then by id."""
         return (self._agents[id] for _, id in self._free)
+
+    @property
+    def free_count(self) -> int:
+        return len(self._free)
+
+    def with_skills(self, skills: Skills) -> "Group":
+        """Those who have them: a group of its own, which is kept in line from the first time that it is asked for."""
+        if not skills:
+            return self
+        some = self._skilled.get(skills)
+        if some is None:
+            some = self._skilled[skills] = Group(agent for agent in self if agent.has(skills))
+        return some
+
+    @property
+    def ids(self) -> Collection[str]:
+        return self._agents.keys()
 
     def __iter__(self) -> Iterator[AgentFacts]:
         return iter(self._agents.values())
@@ -109,6 +162,48 @@ class Group(Collection[AgentFacts]):
 
 
 @frozen
+class Place:
+    """Where a call stands in the line of a waiting rule.
+
+    `since`: when it came into the line; `step`: the index of the step that it is in, one past the last where all are
+    over; `step_since`: when it came into that. Times in epoch seconds.
+    """
+
+    since: float
+    step: int
+    step_since: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {"since": self.since, "step": self.step, "step_since": self.step_since}
+
+
+@frozen
+class History:
+    """What our own log knows of who calls.
+
+    `last_agent`: who of us talked with that number last, and `last_spoken` when that ended (epoch seconds), None for
+    never.
+    """
+
+    last_agent: str | None = None
+    last_spoken: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"last_agent": self.last_agent, "last_spoken": self.last_spoken}
+
+
+@frozen
+class Line:
+    """The line of one service: how many `calls` wait in it, and for how many seconds the first of them."""
+
+    calls: int = 0
+    longest: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {"calls": self.calls, "longest": round(self.longest, 1)}
+
+
+@frozen
 class Facts:
     """All that one decision may look at.
 
@@ -117,9 +212,14 @@ class Facts:
     company, owner (the id of one of our agents or None), owner_user, tier, language, tags, match); `parties`:
     how many were found. `attempt` counts from 1. `last`: Asterisk's DIALSTATUS of the attempt before, None
     (or empty) at the first. `tried`: ids of the agents who were offered this call and did not answer.
-    `groups`: the agents of each group, in any order; where it is None the groups are looked up in `agents`.
+    `groups`: the agents of each group, and all of them as `EVERYBODY`; where it is None the groups are looked up in
+    `agents`.
     `pbx`: the Asterisk that the call is at, None where nobody knows which phones it has. `clock`: what the clock on
     the wall says there, where the service has opening hours.
+
+    `call`: its id, by which choices that are left to chance come out the same again. `lately`: who was offered this
+    call so short a time ago that a line does not offer it to them again. `places`: where the call stands in lines, by
+    `SERVICE/RULE`. `line`: of the service. `history`: None where the log was not asked, or did not say in time.
     """
 
     at: float
@@ -133,9 +233,20 @@ class Facts:
     last: str | None = None
     tried: frozenset[str] = frozenset()
     agents: Mapping[str, AgentFacts] = field(factory=dict, repr=False)
-    groups: Mapping[str, Collection[AgentFacts]] | None = field(default=None, repr=False)
+    groups: Mapping[str, Group] | None = field(default=None, repr=False)
     pbx: str | None = None
     clock: WallClock | None = None
+    call: str = ""
+    lately: frozenset[str] = frozenset()
+    places: Mapping[str, Place] = field(factory=dict)
+    line: Line = Line()
+    history: History | None = None
+
+    def group(self, name: str) -> Group:
+        """The agents of a group, `EVERYBODY` for all; an empty one where there is none of that name."""
+        if self.groups is not None:
+            return self.groups.get(name) or Group()
+        return Group(agent for agent in self.agents.values() if name == EVERYBODY or name in agent.groups)
 
     def as_json(self) -> dict[str, Any]:
         """For the record of the decision. Agents are left out: the trace names those that mattered."""
@@ -150,4 +261,7 @@ class Facts:
             "last": self.last or None,
             "tried": sorted(self.tried),
             "clock": None if self.clock is None else self.clock.as_json(),
+            "places": {rule: place.as_json() for rule, place in self.places.items()},
+            "line": self.line.as_json(),
+            "history": None if self.history is None else self.history.as_json(),
         }

@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 
 from cti.agents.states import ABSENT, DEVICE_WHY_NOT, Engagement, Step, Wish, state, step
 from cti.store.records import AgentRecord, ReservationRecord
-from routing.facts import AgentFacts, Group
+from routing.facts import EVERYBODY, AgentFacts, Group
 
 
 class AgentUnknown(Exception):
@@ -48,6 +48,7 @@ class _Agent:
     engagement: Engagement = Engagement.NONE
     engaged_since: float = 0.0
     lease: Lease | None = None
+    last_offered: float = 0.0
     facts: AgentFacts = field(init=False)
 
 
@@ -80,6 +81,7 @@ class Roster:
         self.groups: dict[str, Group] = {}
         self._now = now
         self._changed = changed
+        self._freed: Callable[[str], None] = lambda _: None
         self._agents: dict[str, _Agent] = {}
         self._phones: dict[str, str] = {}
         self._crm: dict[tuple[str, str], str] = {}
@@ -89,6 +91,16 @@ class Roster:
         self._in_sight: set[str] = set()
         self._told: set[str] = set()
         self._without_desktop: frozenset[str] = frozenset()
+
+    def on_free(self, told: Callable[[str], None]) -> None:
+        """Let this be told of each agent who may be offered a call from now on."""
+        self._freed = told
+
+    @property
+    def anybody_free(self) -> bool:
+        """Whether any agent may be offered a call now."""
+        group = self.groups.get(EVERYBODY)
+        return group is not None and group.free_count > 0
 
     # People, as the store has them.
 
@@ -239,11 +251,20 @@ class Roster:
                 raise AgentNotReady(f"{agent.record.id}: {agent.facts.why_not}")
         for agent in agents:
             lease = Lease(call, attempt, expires)
+            agent.last_offered = self._now()
             if _is_offered(agent, call):
                 agent.lease = lease
             else:
                 self._engage(agent, Step.RESERVE, lease)
         return [ReservationRecord(id, call, attempt, expires) for id in ids]
+
+    def may_reserve(self, ids: Sequence[str], call: str) -> bool:
+        """Whether `reserve` would do it."""
+        agents = [self._agents.get(id) for id in ids]
+        return all(
+            agent is not None and (agent.facts.why_not is None or _is_offered(agent, call))
+            for agent in agents
+        )
 
     def connect(self, id: str, call: str, expires: float) -> ReservationRecord | None:
         """The agent talks now: on the call that they are held for, or on one that reached them otherwise.
@@ -388,11 +409,12 @@ class Roster:
         for key in agent.record.crm.items():
             if self._crm.get(key) == id:
                 del self._crm[key]
-        for group in agent.record.groups:
+        for group in (EVERYBODY, *agent.record.groups):
             self.groups[group].drop(id)
 
     def _refresh(self, agent: _Agent, before: str | None) -> None:
         record = agent.record
+        was = self.agents.get(record.id)
         agent.facts = facts = AgentFacts(
             id=record.id,
             name=record.name,
@@ -402,12 +424,15 @@ class Roster:
             why_not=self._why_not(agent),
             idle_since=record.idle_since,
             pbxes=self._pbxes(_rung(record)),
+            last_offered=agent.last_offered,
         )
         self.agents[record.id] = facts
-        for group in record.groups:
+        for group in (EVERYBODY, *record.groups):
             if group not in self.groups:
                 self.groups[group] = Group()
             self.groups[group].put(facts)
+        if facts.why_not is None and was is not None and was.why_not is not None:
+            self._freed(record.id)
         if before is not None and before != facts.state:
             self._changed(self._view(agent))
 

@@ -23,7 +23,6 @@ from cti.calls.services import Services
 from cti.calls.written import matches
 from cti.store.base import CallbackFilter, IStore, StoreError, Unit
 from cti.store.records import CallbackRecord, CallRecord
-from routing.rules import DialAgent, DialGroup, Service
 
 OPEN: Final = "open"
 STATES: Final = (OPEN, "done", "cancelled")
@@ -125,11 +124,19 @@ class Callbacks:
             self._put(unit, closed)
 
     def _missed(self, unit: Unit, call: LiveCall, number: str) -> None:
-        record = call.record
-        offered = dict.fromkeys(agent for segment in call.segments for agent in segment.agents)
-        if record.service is None and not offered:
+        if call.record.service is None and not any(segment.agents for segment in call.segments):
             # Nobody here was meant: it was the company's own dialplan's, and nobody's list is right for it.
             return
+        self._add_try(unit, call, number)
+
+    def wanted(self, unit: Unit, call: LiveCall) -> None:
+        """The caller has been promised that somebody calls back."""
+        if call.record.from_number is not None:
+            self._add_try(unit, call, call.record.from_number)
+
+    def _add_try(self, unit: Unit, call: LiveCall, number: str) -> None:
+        record = call.record
+        offered = dict.fromkeys(agent for segment in call.segments for agent in segment.agents)
         at = self._now()
         known = next(
             (
@@ -148,8 +155,8 @@ class Callbacks:
                 number=number,
                 service=record.service,
                 owner=owner if owner in self._roster.agents else None,
-                groups=_groups(service),
-                agents=_agents(service),
+                groups=[] if service is None else sorted(service.groups),
+                agents=[] if service is None else sorted(service.agents),
                 party=brief_party(call.party) or record.party,
             )
         again = evolve(
@@ -344,13 +351,3 @@ def _may_see(record: CallbackRecord, agent: str, groups: frozenset[str]) -> bool
     if record.owner is not None:
         return record.owner == agent
     return agent in record.agents or not groups.isdisjoint(record.groups)
-
-
-def _groups(service: Service | None) -> list[str]:
-    rules = () if service is None else service.rules
-    return sorted({rule.target.group for rule in rules if isinstance(rule.target, DialGroup)})
-
-
-def _agents(service: Service | None) -> list[str]:
-    rules = () if service is None else service.rules
-    return sorted({rule.target.agent for rule in rules if isinstance(rule.target, DialAgent)})

@@ -44,7 +44,7 @@ async def explain(
         groups=roster.groups,
         clock=wall_clock(service, at),
     )
-    decision = refused or decision_for(service, facts)
+    decision = refused or decision_for(service, facts, services.all)
     return {
         "at": iso(at),
         "from": {"raw": caller.raw, "e164": caller.e164, "kind": str(caller.kind)},

@@ -3,6 +3,7 @@
 Whatever fails here, the caller goes on: without an answer in time the dialplan takes its own fallback.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -14,11 +15,12 @@ from cti.agents.roster import Roster
 from cti.asterisk.channels import device_of
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
 from cti.calls.card import card_body
-from cti.calls.life import LiveCall, is_call_id, mint_call_id
+from cti.calls.life import Assigned, LiveCall, is_call_id, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
+from cti.calls.waiting_room import COLLECTED_WITHIN, WaitingRoom
 from cti.identify.identification import SEVERAL, Identification, Outcome
 from cti.identify.identifier import Identifier
 from cti.logs import get_logger
@@ -40,6 +42,10 @@ LET_IN: Final = 0.05
 _FALL_OPEN: Final = [("CTI_ACTION", "fallback")]
 #: What a CRM sends may be longer than an AGI line; a shortened name is better than none.
 _MAY_BE_CUT: Final = frozenset({"CTI_CALLER_NAME", "CTI_LANGUAGE", "CTI_REASON"})
+
+
+class AskedAgain(Exception):
+    """The doorbell has rung while this was asked: the dialplan has left, and asks once more."""
 
 
 class CallIsOver(Exception):
@@ -66,7 +72,12 @@ class Asked:
         """Whether what is decided is done: not while we only observe, unless an agent has said what they want."""
         if self.assigned is not None:
             return True
-        return self.service is not None and self.service.mode is not Mode.OBSERVE
+        return self.service is not None and self.service.mode is Mode.ROUTE
+
+    @property
+    def carded(self) -> bool:
+        """Whether agents see who is calling: also where the phones ring as without us."""
+        return self.steered or (self.service is not None and self.service.mode is Mode.PARALLEL)
 
 
 class Inbound:
@@ -93,6 +104,8 @@ class Inbound:
         freshen: Callable[[LiveCall], None],
         late: Callable[[LiveCall, Identification], None],
         refusal: Callable[[Number], Decision | None],
+        room: WaitingRoom,
+        call_back: Callable[[Unit, LiveCall], None],
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
 
@@ -104,7 +117,8 @@ class Inbound:
         `painted(call, agents, seconds)`: waits until one of them sees the card. `said(channel)`: who its caller is,
         by a key that they typed before. `freshen(call)`: asks for more of who is on the card, once it is shown.
         `late(call, found)`: an adapter has said who it is, too late for the decision. `refusal(caller)`: what is
-        decided for who is blocked, None for others.
+        decided for who is blocked, None for others. `room`: where calls wait. `call_back(unit, call)`: somebody has
+        been promised that they are called back.
         """
         self._calls = calls
         self._tracker = tracker
@@ -124,6 +138,8 @@ class Inbound:
         self._freshen = freshen
         self._late = late
         self._refusal = refusal
+        self._room = room
+        self._call_back = call_back
 
     async def route(self, session: AgiSession) -> None:
         """One question of the dialplan, answered."""
@@ -148,17 +164,28 @@ class Inbound:
             if call.unwritten is not unit:
                 # News of the call, such as a resync's, have taken it along: what follows goes behind it.
                 unit = self._calls.unit()
+            if not asked.request.sent and await self._room.rung(call):
+                raise AskedAgain
             facts = self._facts(asked, call, identified)
-            asked = evolve(asked, assigned=assigned_to(call, asked.at))
-            decision = asked.assigned or asked.refusal or decision_for(asked.service, facts)
-            self._reserve(asked, call, identified, facts, decision, unit)
+            asked = evolve(asked, assigned=assigned_to(call, asked.at, sent=asked.request.sent))
+            if asked.assigned is not None and not self._roster.may_reserve(asked.assigned.agents, call.id):
+                # They have logged out meanwhile, or are not there any more.
+                asked = evolve(asked, assigned=None)
+            decision = asked.assigned or asked.refusal or self._decide(asked.service, facts)
+            waits_on = self._reserve(asked, call, identified, facts, decision, unit)
             answer = self._variables(asked, call, decision)
             told = self._begin_to_answer(session, answer)
-            await self._log_and_show(asked, call, unit)
+            if waits_on:
+                # Nothing has become true that was not true before.
+                self._calls.write(call, unit)
+            else:
+                await self._log_and_show(asked, call, unit)
             await self._let_paint(asked, call, decision)
             await self._answer(session, asked, call, decision, identified, told, answer)
         except CallIsOver:
             log.info("the caller hung up before the answer", call=call.id)
+        except AskedAgain:
+            log.debug("a waiting call asks once more, and is answered then", call=call.id)
         except LogTooSlow as error:
             log.error("the call falls open: it could not be logged in time", call=call.id, why=str(error))
             await told
@@ -166,7 +193,11 @@ class Inbound:
         except (AgiHangup, AgiTimeout, AgiCommandFailed) as error:
             # The session is over, and with it this offer. The call may live: only AMI says that it ended.
             log.warning("Asterisk did not take the answer", call=call.id, why=str(error))
-            self._offer_failed(call, None)
+            if call.collected is None:
+                self._offer_failed(call, None)
+            else:
+                # The doorbell may have cut this question off: the one that it makes gets the same.
+                self._clock.callLater(COLLECTED_WITHIN, self._in_vain, call, call.collected)
 
     async def fall_open(self, session: AgiSession) -> None:
         """Too many ask at once: an immediate answer instead of a queue. AMI and AstDB will tell of the call."""
@@ -285,23 +316,36 @@ class Inbound:
         return call.identification
 
     def _facts(self, asked: Asked, call: LiveCall, identified: Identification) -> Facts:
+        facts = self.facts_of(call, asked.request.pbx, asked.service, asked.at)
+        return evolve(facts, parties=len(identified.parties), last=asked.request.last)
+
+    def facts_of(self, call: LiveCall, pbx: str, service: Service | None, at: float) -> Facts:
+        """What a question about this call is decided by."""
         record = call.record
+        known = call.identification
         return Facts(
-            at=asked.at,
+            at=at,
             service=record.service or "",
             from_number=record.from_number,
             from_kind=record.from_kind,
             to=record.to_number or "",
             party=call.party,
-            parties=len(identified.parties),
+            parties=0 if known is None else len(known.parties),
             attempt=record.attempt,
-            last=asked.request.last,
             tried=call.tried,
+            lately=call.tried_lately(at),
             agents=self._roster.agents,
             groups=self._roster.groups,
-            pbx=asked.request.pbx if self._roster.knows_phones_of(asked.request.pbx) else None,
-            clock=wall_clock(asked.service, asked.at),
+            pbx=pbx if self._roster.knows_phones_of(pbx) else None,
+            clock=wall_clock(service, at),
+            call=call.id,
+            places=call.places,
+            line=self._room.line(record.service or "", at, but=call),
+            history=call.history,
         )
+
+    def _decide(self, service: Service | None, facts: Facts) -> Decision:
+        return decision_for(service, facts, self._services().all)
 
     def _reserve(
         self,
@@ -311,11 +355,23 @@ class Inbound:
         facts: Facts,
         decision: Decision,
         unit: Unit,
-    ) -> None:
-        """Hold the agents, and put everything that becomes true with this decision into its transaction."""
+    ) -> bool:
+        """Hold the agents, and put everything that becomes true with this decision into its transaction.
+
+        Whether the call only goes on waiting as it did, which is no news.
+        """
         self._still_there(asked, call)
         at = self._clock.seconds()
         record = call.record
+        call.keep_places(decision.places)
+        if asked.steered and decision.action is Action.WAIT:
+            key = asked.request.pbx, asked.request.uniqueid
+            if not self._room.came(call, key, decision):
+                call.wait(unit, at, decision, 0)
+                unit.put_call(record)
+                return True
+        elif decision.action is not Action.WAIT:
+            self._room.left(call, served=decision.action is Action.DIAL)
         record.rule, record.reason = decision.rule, decision.reason
         unit.put_decision(
             DecisionRecord(
@@ -342,13 +398,19 @@ class Inbound:
                 unit.put_reservation(reservation)
             call.action = str(decision.action)
             call.offer_to(unit, at, decision, card_body(call, identified, asked.service, self._services()))
+        elif asked.steered and decision.action is Action.WAIT:
+            call.action = str(decision.action)
+            call.wait(unit, at, decision, self._room.position(call))
         else:
-            if asked.steered:
+            if asked.carded:
                 # Not shown yet: for an agent whom the company's own dialplan may ring.
                 call.card = card_body(call, identified, asked.service, self._services())
             action = decision.action if asked.refusal is None else Action.REJECT
             call.send_elsewhere(unit, at, str(action if asked.steered else Action.FALLBACK))
+            if asked.steered and decision.callback:
+                self._call_back(unit, call)
         unit.put_call(record)
+        return False
 
     def _emit_routed(self, unit: Unit, call: LiveCall, decision: Decision, at: float) -> None:
         self._measure.decided(call.record.service, str(decision.action))
@@ -454,6 +516,8 @@ class Inbound:
             "CTI_TIMEOUT": str(decision.timeout) if action is Action.DIAL else "",
             "CTI_REASON": decision.reason,
         }
+        if action is Action.WAIT:
+            variables |= self._comfort(call, decision)
         party: Mapping[str, Any] = call.party or {}
         if action is not Action.FALLBACK:
             variables["CTI_LANGUAGE"] = party.get("language") or ""
@@ -462,6 +526,22 @@ class Inbound:
             if self._card_url is not None:
                 variables["CTI_CARD_URL"] = self._card_url.replace("{call}", call.id)
         return [*((name, value) for name, value in variables.items() if value), ("CTI_ACTION", str(action))]
+
+    def _comfort(self, call: LiveCall, decision: Decision) -> dict[str, str]:
+        """For how long the call waits until it asks again, and what is said to the caller before."""
+        seconds, comfort = self._room.asks_in(call, decision)
+        variables = {
+            "CTI_TIMEOUT": str(seconds),
+            "CTI_ANSWER": "1" if decision.line is not None and decision.line.answer else "",
+        }
+        if comfort is not None:
+            position = self._room.position(call)
+            expected = self._room.expected(call, position) if comfort.expected else None
+            variables["CTI_POSITION"] = str(position) if comfort.position else ""
+            # Rounded up: a promise that is broken is worse than none.
+            variables["CTI_MINUTES"] = "" if expected is None else str(max(1, math.ceil(expected / 60)))
+            variables["CTI_COMFORT"] = "&".join(comfort.sounds)
+        return variables
 
     # When it goes wrong.
 
@@ -491,6 +571,11 @@ class Inbound:
             self._measure.answered_asterisk(self._clock.seconds() - asked.at)
         except (AgiHangup, AgiTimeout, AgiCommandFailed) as error:
             log.warning("Asterisk did not take the fallback", call=call.id, why=str(error))
+
+    def _in_vain(self, call: LiveCall, collected: Assigned) -> None:
+        if call.collected is collected and call.record.answered is None:
+            call.collected = None
+            self._offer_failed(call, None)
 
     def _offer_failed(self, call: LiveCall, action: str | None) -> None:
         """The dialplan goes to the fallback by itself: nobody is to wait for this offer any more."""
@@ -560,9 +645,18 @@ def name_caller(record: CallRecord, caller: Number) -> None:
     record.from_number, record.from_raw, record.from_kind = caller.dialable, caller.raw, str(caller.kind)
 
 
-def assigned_to(call: LiveCall, at: float) -> Decision | None:
-    """The decision of whoever passed the call on, collected once; None if nobody did, or too long ago."""
+def assigned_to(call: LiveCall, at: float, *, sent: bool = False) -> Decision | None:
+    """The decision of whoever passed the call on, or of the line; None if there is none, or from too long ago.
+
+    It is collected once, but for a line's, whose doorbell may have cut off who collected it: `sent` by it, a call
+    gets the same once more.
+    """
     assigned, call.assigned = call.assigned, None
+    collected, call.collected = call.collected, None
+    if assigned is None and sent:
+        assigned = collected
+    elif assigned is not None and assigned.by is None:
+        call.collected = assigned
     return assigned.decision if assigned is not None and at <= assigned.until else None
 
 
@@ -571,11 +665,14 @@ def wall_clock(service: Service | None, at: float) -> WallClock | None:
     return None if service is None or service.hours is None else service.hours.at(at)
 
 
-def decision_for(service: Service | None, facts: Facts) -> Decision:
-    """The decision for a call to this service; a number that is no service's goes to the fallback."""
+def decision_for(service: Service | None, facts: Facts, others: Mapping[str, Service]) -> Decision:
+    """The decision for a call to this service; a number that is no service's goes to the fallback.
+
+    `others`: the services that it may be passed on to.
+    """
     if service is None:
         return Decision(Action.FALLBACK, (), "", 0, None, "no service has the dialled number", ())
-    return decide(service, facts)
+    return decide(service, facts, others)
 
 
 _OF_THE_CARD: Final = ("notes", "cases", "last_contacts", "appointments", "tasks", "links")

@@ -13,6 +13,7 @@ No socket, no clock, no store: times are passed in (epoch seconds), and what mus
 `Unit` that is passed in, rows and events together.
 """
 
+import math
 import secrets
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,14 +27,18 @@ from cti.identify.identification import Identification
 from cti.store.base import CallDetail, Unit
 from cti.store.records import CallRecord, CardRecord, ChannelRecord, Key, SegmentRecord
 from routing.decide import Decision
+from routing.facts import History, Place
 from routing.rules import Mode
 
 
 class State(StrEnum):
-    """Where a call is. `elsewhere`: at the fallback, in observe mode, or in the company's own dialplan."""
+    """Where a call is. `waiting`: in a line; `elsewhere`: at the fallback, in observe mode, or in the company's own
+    dialplan.
+    """
 
     ASKED = "asked"
     OFFERED = "offered"
+    WAITING = "waiting"
     CONNECTED = "connected"
     ELSEWHERE = "elsewhere"
     ENDED = "ended"
@@ -44,6 +49,7 @@ class Turn(StrEnum):
 
     ASK = "ask"
     OFFER = "offer"
+    WAIT = "wait"
     SEND = "send"
     ANSWER = "answer"
     END = "end"
@@ -58,6 +64,7 @@ class ImpossibleTurn(Exception):
 TURNS: Mapping[tuple[State, Turn], State] = {
     (State.ASKED, Turn.ASK): State.ASKED,
     (State.ASKED, Turn.OFFER): State.OFFERED,
+    (State.ASKED, Turn.WAIT): State.WAITING,
     (State.ASKED, Turn.SEND): State.ELSEWHERE,
     (State.ASKED, Turn.ANSWER): State.CONNECTED,
     (State.ASKED, Turn.END): State.ENDED,
@@ -65,6 +72,10 @@ TURNS: Mapping[tuple[State, Turn], State] = {
     (State.OFFERED, Turn.SEND): State.ELSEWHERE,
     (State.OFFERED, Turn.ANSWER): State.CONNECTED,
     (State.OFFERED, Turn.END): State.ENDED,
+    (State.WAITING, Turn.ASK): State.ASKED,
+    (State.WAITING, Turn.SEND): State.ELSEWHERE,
+    (State.WAITING, Turn.ANSWER): State.CONNECTED,
+    (State.WAITING, Turn.END): State.ENDED,
     (State.ELSEWHERE, Turn.ASK): State.ASKED,
     (State.ELSEWHERE, Turn.ANSWER): State.CONNECTED,
     (State.ELSEWHERE, Turn.END): State.ENDED,
@@ -91,6 +102,9 @@ LAST_RESORTS: Mapping[str, str] = {
     "announce": "self_service",
     "reject": "rejected",
 }
+
+#: Seconds after which a line offers a call again to an agent who has let it ring.
+AGAIN_AFTER: Final = 30.0
 
 #: The roles of a call's two channels on the way from one Asterisk to another: at the first, and at the second.
 _BETWEEN_ASTERISKS: Final = ("peer", "caller")
@@ -128,11 +142,12 @@ class Transfer:
 class Assigned:
     """Who is to get the call as soon as Asterisk asks about it, decided `by` the agent who passes it on.
 
-    They are reserved. Asked later than `until` (epoch seconds), it is as if nothing had been assigned.
+    They are reserved. Asked later than `until` (epoch seconds), it is as if nothing had been assigned. `by` is None
+    where nobody did that: an agent for whom the call waited has become free.
     """
 
     decision: Decision
-    by: str
+    by: str | None
     until: float
 
 
@@ -153,6 +168,8 @@ class LiveCall:
     @ivar transfer: who passed the call on last, until they are back; `way` says how the next agent is reached.
     @ivar held: the channels that hold the others.
     @ivar assigned: who gets it at the next question, whatever the rules say; None: they decide.
+    @ivar collected: what was assigned and has been asked for, as long as that may have been in vain.
+    @ivar history: what the log knows of who calls, None until it was asked.
     @ivar rung: the agents who have been told that their phone rings for this call.
     """
 
@@ -170,6 +187,8 @@ class LiveCall:
     way: str | None = None
     held: set[Key] = field(factory=set)
     assigned: Assigned | None = None
+    collected: Assigned | None = None
+    history: History | None = None
     rung: set[str] = field(factory=set)
 
     @classmethod
@@ -214,7 +233,25 @@ class LiveCall:
     @property
     def tried(self) -> frozenset[str]:
         """The agents who were offered this call and did not take it."""
-        return frozenset(agent for segment in self.segments if segment.ended for agent in segment.agents)
+        return self._tried_since(-math.inf)
+
+    def tried_lately(self, at: float) -> frozenset[str]:
+        """Those to whom a line does not offer it again at this moment."""
+        return self._tried_since(at - AGAIN_AFTER)
+
+    def _tried_since(self, at: float) -> frozenset[str]:
+        """A number outside has no agent, and goes by its dial string."""
+        return frozenset(
+            one
+            for segment in self.segments
+            if segment.ended is not None and segment.ended > at
+            for one in segment.agents or (segment.target,)
+        )
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Where it stands in lines, by `SERVICE/RULE`."""
+        return {rule: Place(**place) for rule, place in (self.record.places or {}).items()}
 
     @property
     def living(self) -> list[ChannelRecord]:
@@ -301,7 +338,7 @@ class LiveCall:
             call=self.id,
             number=len(self.segments) + 1,
             attempt=self.record.attempt,
-            service=self.record.service,
+            service=decision.service or self.record.service,
             agents=decision.agents,
             target=decision.target,
             rule=decision.rule,
@@ -316,6 +353,30 @@ class LiveCall:
         for agent in decision.agents:
             self._show(unit, CardRecord(self.id, agent, self.record.attempt, at, card))
 
+    def wait(self, unit: Unit, at: float, decision: Decision, waiting: int) -> None:
+        """The call waits in a line, the `waiting`th of those in it; that is news where it has not waited before."""
+        self._turn(Turn.WAIT)
+        self.dialstatus = None
+        first = self.record.queued is None
+        if first:
+            self.record.queued = at
+            unit.emit(
+                "call.queued",
+                at,
+                {
+                    "call": self.brief(),
+                    "party": self.record.party,
+                    "rule": decision.rule,
+                    "position": waiting,
+                },
+                call=self.id,
+            )
+
+    def keep_places(self, places: Mapping[str, Place]) -> None:
+        """Where it stands in lines from now on."""
+        if places or self.record.places:
+            self.record.places = {rule: place.as_json() for rule, place in places.items()}
+
     def show(self, unit: Unit, at: float, agent: str, body: Mapping[str, Any]) -> None:
         """The card of whom this agent calls, on their screen; it goes along to whoever is reached next."""
         self.card = body
@@ -329,7 +390,7 @@ class LiveCall:
         """
         self.action = action
         agents = self.end_offer(unit, at, "failed" if action else "lost")
-        if self.state in (State.ASKED, State.OFFERED):
+        if self.state in (State.ASKED, State.OFFERED, State.WAITING):
             self._turn(Turn.SEND)
         return agents
 
@@ -615,7 +676,7 @@ class LiveCall:
         at = max(at, self.latest)
         result = result or SEGMENT_RESULTS.get(self.dialstatus or "CANCEL", "failed")
         agents = self._close_segments(unit, at, result)
-        asked = self.state is State.ASKED
+        asked = self.state in (State.ASKED, State.WAITING)
         self._turn(Turn.END)
         record = self.record
         record.ended = at
@@ -807,4 +868,4 @@ def _last_action(detail: CallDetail) -> str | None:
     """What was done last, as far as the log knows; in observe mode that is not what was decided."""
     if not detail.decisions:
         return None
-    return "fallback" if detail.call.mode == Mode.OBSERVE else detail.decisions[-1].action
+    return "fallback" if detail.call.mode != Mode.ROUTE else detail.decisions[-1].action

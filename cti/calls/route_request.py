@@ -28,7 +28,10 @@ class BadRouteRequest(Exception):
 
 @frozen
 class RouteRequest:
-    """One question of the dialplan. `call` is None at the first; `last` is Dial's word, None at the first."""
+    """One question of the dialplan. `call` is None at the first; `last` is Dial's word, None at the first.
+
+    `sent`: the call asks because it was sent for, by the doorbell of a line.
+    """
 
     pbx: str
     call: str | None
@@ -41,6 +44,7 @@ class RouteRequest:
     presentation: int | None
     attempt: int
     last: str | None
+    sent: bool = False
 
     @classmethod
     def of(cls, request: Request, script: str = "route") -> "RouteRequest":
@@ -66,6 +70,7 @@ class RouteRequest:
             presentation=request.callingpres,
             attempt=int(attempt) if attempt.isascii() and attempt.isdigit() and len(attempt) < 5 else 1,
             last=last if last and _DIAL_STATUS.fullmatch(last) else None,
+            sent=given.get("sent") == "1",
         )
 
 

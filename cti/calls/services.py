@@ -51,6 +51,11 @@ class Services:
         return self._by_name.get(name)
 
     @property
+    def all(self) -> Mapping[str, Service]:
+        """By name."""
+        return self._by_name
+
+    @property
     def titles(self) -> Mapping[str, str]:
         """What each service is called where people read it."""
         return {name: service.title or name for name, service in self._by_name.items()}

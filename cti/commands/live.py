@@ -34,7 +34,7 @@ from cti.commands.running import run
 from cti.commands.shipped import DIALPLAN, MANAGER, text_of
 from cti.service import make_adapters
 from cti.settings import Asterisk, Settings
-from routing.rules import Path as Keys
+from routing.problems import Path as Keys
 
 _CONNECT_SECONDS: Final = 5.0
 _LOGIN_SECONDS: Final = 5.0

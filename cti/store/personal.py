@@ -130,6 +130,7 @@ CALLS: Final = PersonalTable(
         "linkedid",
         "state",
         "closed_by",
+        "places",
         "from_kind",
         "knew",
         "service",

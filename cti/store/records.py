@@ -18,8 +18,8 @@ Key = tuple[str, str]
 class CallRecord:
     """One conversation that a caller asked for.
 
-    `state`: `asked` (Asterisk waits for a decision), `offered` (agents are being rung), `connected`,
-    `elsewhere` (at the fallback, in observe mode, or wherever the decision sent it), `ended`.
+    `state`: `asked` (Asterisk waits for a decision), `offered` (agents are being rung), `waiting` (in a line),
+    `connected`, `elsewhere` (at the fallback, in observe mode, or wherever the decision sent it), `ended`.
     `outcome` is None until the end; its words are the contract's.
     """
 
@@ -56,6 +56,7 @@ class CallRecord:
     disposition: str | None = None
     recording: str | None = None
     closed_by: str | None = None
+    places: Json | None = None
 
 
 @define

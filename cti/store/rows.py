@@ -153,7 +153,7 @@ CALLS = Table(
     "calls",
     CallRecord,
     key=["id"],
-    json=["party"],
+    json=["party", "places"],
     extra=["party_adapter", "party_id"],
     once=["notes", "disposition", "wrap_up"],
 )

@@ -22,7 +22,8 @@ from cti.identify.policy import resolve
 from cti.numbers import Number, NumberPlan
 from cti.store.base import CallDetail, StoreError
 from cti.store.records import CallbackRecord, CallRecord, WrapUpRecord
-from routing.rules import Mode, QuickCreate, Service, compile_rules
+from routing.reading import compile_rules
+from routing.rules import Mode, QuickCreate, Service
 from tests.unit.calls import CALL
 from tests.unit.desktops import Behind, settled
 from tests.unit.test_tracker import House

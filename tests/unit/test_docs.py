@@ -30,7 +30,8 @@ from cti.reports.report import MEASURES
 from cti.web.api import ROUTES
 from cti.web.call_control import PROBLEMS
 from cti.web.tokens import ROLES
-from routing.rules import FACTS, Service
+from routing.conditions import FACTS
+from routing.rules import Service
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("asterisk-conf/*.md")])

@@ -34,7 +34,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.secret": {"routing.words"},
     "cti.certificates": set(),
     "cti.verified_tls": set(),
-    "cti.yaml_file": {"routing.rules", "routing.words"},
+    "cti.yaml_file": {"routing.problems", "routing.words"},
     "cti.hours": {"cti.yaml_file", "routing.clock", "routing.words"},
     "cti.settings": {
         "routing",

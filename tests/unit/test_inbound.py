@@ -19,6 +19,7 @@ from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
+from cti.calls.waiting_room import WaitingRoom
 from cti.calls.writing_up import WritingUp
 from cti.identify.identification import Identification
 from cti.identify.options import POLICIES
@@ -27,7 +28,8 @@ from cti.numbers import Number, NumberPlan
 from cti.store.base import StoreError
 from cti.store.records import AgentRecord, CallRecord, ChannelRecord, DecisionRecord, SegmentRecord
 from routing.decide import Decision
-from routing.rules import Mode, Service, compile_rules
+from routing.reading import compile_rules
+from routing.rules import Mode, Service
 from tests.unit.calls import RecordingUnit
 
 KATRIN = Party(adapter="directory", type="contact", id="17", name="Katrin Öhlmann", owner="u1", language="sl")
@@ -63,6 +65,22 @@ class Session:
 
     def finish(self) -> None:
         self.gone = True
+
+
+class ABell:
+    """A fake of a waiting call's doorbell: it is remembered where it was rung, and answered by hand."""
+
+    def __init__(self) -> None:
+        self.deaf = False
+        self.rung: list[tuple[Any, Deferred[Any]]] = []
+
+    def works(self, _pbx: str) -> bool:
+        return not self.deaf
+
+    def ring(self, key: Any) -> "Deferred[Any]":
+        answer: Deferred[Any] = Deferred()
+        self.rung.append((key, answer))
+        return answer
 
 
 class World:
@@ -103,6 +121,18 @@ class World:
         self.answer: Deferred[Identification] | None = None
         self.said: dict[Any, Identification] = {}
         self.freshened: list[LiveCall] = []
+        self.bell = ABell()
+        self.room = WaitingRoom(
+            calls=self.calls,
+            roster=self.roster,
+            tracker=self.tracker,
+            services=lambda: self.services,
+            facts=lambda *about: self.inbound.facts_of(*about),
+            bell=self.bell,
+            clock=self.clock,
+        )
+        self.calls.on_news(self.room.news)
+        self.called_back: list[str] = []
         self.inbound = Inbound(
             calls=self.calls,
             tracker=self.tracker,
@@ -122,6 +152,8 @@ class World:
             freshen=self.freshened.append,
             late=lambda call, found: self.late.append((call, found)),
             refusal=lambda caller: self.refusal,
+            room=self.room,
+            call_back=lambda _unit, call: self.called_back.append(call.id),
         )
 
     async def painted(self, _call: Any, agents: Any, seconds: float) -> None:

@@ -313,7 +313,9 @@ def test_who_holds_the_lock_for_long_fails_others_within_their_time(
     assert events(url) == [(1, "b")]
 
 
-def test_who_starts_finds_what_the_database_is_about_to_commit_for_a_process_that_was_killed(url: str) -> None:
+def test_who_starts_finds_what_the_database_is_about_to_commit_for_a_process_that_was_killed(
+    url: str,
+) -> None:
     writer = a_writer(url)
     assert writer.write([a_unit("a")]).fault is None
     with psycopg.connect(url, autocommit=True) as left:

@@ -650,9 +650,9 @@ WRONG: list[tuple[str, str, str]] = [
     (changed("services:", "  ^anna: {}\nservices:"), "agents.anna", "is there twice; line 8"),
     (changed("mode: route", "mode: ^rout"), "services.sales.mode", 'did you mean "route"?'),
     (
-        changed("mode: route", "mode: ^parallel"),
+        changed("mode: route", "mode: ^paralel"),
         "services.sales.mode",
-        "`parallel` comes in a later version; `observe` or `route` would be right",
+        'unknown mode "paralel"; did you mean "parallel"?',
     ),
     (MINIMAL + "http: {url: ^cti.example}\n", "http.url", "is not a web address"),
     (MINIMAL + "http: {url: ^'ftp://cti.example'}\n", "http.url", "is not a web address"),

@@ -1392,7 +1392,9 @@ def test_naming_the_caller_leaves_what_else_has_become_of_the_call(loop: Loop, s
     for number in ("+4915228817386", "+4915228895456"):
         unit = RowUnit()
         # As it was read before it ended.
-        unit.name_caller(evolve(begun, from_number=number, from_raw=number, from_kind="e164", identify_ms=1.5))
+        unit.name_caller(
+            evolve(begun, from_number=number, from_raw=number, from_kind="e164", identify_ms=1.5)
+        )
         commit(loop, store, unit)
     (kept,), _ = loop.result(store.calls(CallFilter(), 10))
     assert (kept.from_number, kept.from_kind, kept.identify_ms) == ("+4915228817386", "e164", 1.5)

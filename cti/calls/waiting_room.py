@@ -1,0 +1,366 @@
+"""Callers who wait for an agent, of all services and all Asterisks: who of them gets whoever becomes free.
+
+Theory of operation. A call waits because a rule said so (`routing.rules.Wait`), and its channel hears music in the
+dialplan. When an agent becomes free, the most urgent call that waits for them in its present step gets them: they are
+reserved and the decision is kept with the call, which is made durable, and only then AMI's Redirect rings at the
+dialplan (decision 9: it is a doorbell, and brings nothing). Whatever makes the dialplan ask next, the bell or the end
+of its time, that question collects the decision, once. A question that comes while the bell is being rung waits until
+Asterisk has said whether it rang, since it is cut off then. One that is cut off later has collected the decision in
+vain: the question that the bell makes gets the same. What nobody collects within `COLLECTED_WITHIN` seconds is taken
+back.
+
+Nobody stands here who is not in the log: after a restart the calls come back with their places. What is not known of
+them any more, who is calling above all, is found out when they ask; the bell only makes them do so.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from cti.agents.roster import AgentNotReady, Roster
+from cti.calls.life import Assigned, LiveCall, State
+from cti.calls.log import CallLog
+from cti.calls.services import Services
+from cti.calls.tracker import Tracker
+from cti.logs import get_logger
+from cti.store.base import StoreError, Unit
+from cti.store.records import Key
+from routing.decide import Action, Decision, decide
+from routing.facts import Facts, Line, Place
+from routing.offers import anybody_free, means
+from routing.rules import Comfort, Service, Wait, Whom
+
+log = get_logger("cti.calls.waiting_room")
+
+#: Seconds within which the dialplan comes for whom it was promised.
+COLLECTED_WITHIN: Final = 3.0
+#: Seconds after which a call asks in any case, and where nobody can ring at its Asterisk.
+ASKS_AFTER: Final = 60
+ASKS_WITHOUT_BELL: Final = 5
+#: Seconds between two looks for agents who were free all along, such as one who may be tried again.
+LOOK: Final = 1.0
+#: Of so many agents found last the expected wait is made; with fewer than the second nothing is said.
+_REMEMBERED: Final = 20
+_LEAST_REMEMBERED: Final = 3
+
+
+class IBell(Protocol):
+    """Makes the dialplan ask about a call that waits."""
+
+    def works(self, pbx: str) -> bool:
+        """Whether it can be rung at that Asterisk now."""
+
+    def ring(self, key: Key) -> "Deferred[Any]":
+        """Fires once the channel asks; fails where it did not come to that."""
+
+
+@define
+class _Waiting:
+    """One call in a line. `key`: the channel that waits; `rule`: as `SERVICE/RULE`; `bell`: while it is rung."""
+
+    call: LiveCall
+    key: Key
+    service: str
+    rule: str
+    wait: Wait | None
+    place: Place
+    comforted: float
+    bell: "Deferred[bool] | None" = None
+    not_before: float = 0.0
+
+    @property
+    def whom(self) -> Whom | None:
+        """For whom it waits; None where that is not known, or over."""
+        if self.wait is None or self.place.step >= len(self.wait.steps):
+            return None
+        return self.wait.steps[self.place.step].whom
+
+    def rank(self, at: float) -> tuple[float, float, str]:
+        """The smallest goes first."""
+        urgency = 0.0 if self.wait is None else self.wait.urgency(self.place.since, at)
+        return -urgency, self.place.since, self.call.id
+
+
+@define
+class _Served:
+    """When the callers of one service found an agent, newest last (epoch seconds)."""
+
+    times: "deque[float]" = field(factory=lambda: deque(maxlen=_REMEMBERED))
+
+
+class WaitingRoom:
+    """All lines."""
+
+    def __init__(
+        self,
+        *,
+        calls: CallLog,
+        roster: Roster,
+        tracker: Tracker,
+        services: Callable[[], Services],
+        facts: Callable[[LiveCall, str, Service, float], Facts],
+        bell: IBell,
+        clock: Any,
+    ) -> None:
+        """`facts(call, pbx, service, at)`: what its next question would be decided by."""
+        self._calls = calls
+        self._roster = roster
+        self._tracker = tracker
+        self._services = services
+        self._facts = facts
+        self._bell = bell
+        self._clock = clock
+        self._waiting: dict[str, _Waiting] = {}
+        self._freed: dict[str, None] = {}
+        self._served: dict[str, _Served] = {}
+        roster.on_free(self._is_free)
+
+    # Who waits.
+
+    def restore(self, calls: Iterable[LiveCall]) -> None:
+        """Take up those who waited when the server stopped."""
+        for call in calls:
+            record = call.record
+            if call.state is not State.WAITING or record.uniqueid is None:
+                continue
+            places = call.places
+            rule = max(places, key=lambda each: places[each].step_since, default="")
+            place = places.get(rule) or Place(record.started, 0, record.started)
+            wait = self._rule_of(rule)
+            self._waiting[call.id] = _Waiting(
+                call,
+                (record.pbx, record.uniqueid),
+                record.service or "",
+                rule,
+                wait,
+                place,
+                self._clock.seconds(),
+            )
+
+    def _rule_of(self, rule: str) -> Wait | None:
+        service, _, name = rule.partition("/")
+        known = self._services().named(service)
+        for each in () if known is None else known.rules:
+            if each.name == name and isinstance(each.target, Wait):
+                return each.target
+        return None
+
+    def came(self, call: LiveCall, key: Key, decision: Decision) -> bool:
+        """The call waits by this decision; whether that is news: it was not there, or in another step."""
+        service = decision.service or call.record.service or ""
+        rule = f"{service}/{decision.rule}"
+        place = decision.places[rule]
+        before = self._waiting.get(call.id)
+        if before is not None and (before.rule, before.place.step) == (rule, place.step):
+            before.wait, before.place, before.key = decision.line, place, key
+            return False
+        comforted = -math.inf if before is None else before.comforted
+        self._waiting[call.id] = _Waiting(
+            call, key, call.record.service or "", rule, decision.line, place, comforted
+        )
+        return True
+
+    def left(self, call: LiveCall, *, served: bool = False) -> None:
+        """The call waits no more; `served`: an agent was found for it."""
+        entry = self._waiting.pop(call.id, None)
+        if entry is not None and served:
+            self._served.setdefault(entry.service, _Served()).times.append(self._clock.seconds())
+
+    def news(self, _unit: Unit, call: LiveCall) -> None:
+        """Something has become of the call."""
+        if call.over or call.state not in (State.WAITING, State.ASKED):
+            self.left(call)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def line(self, service: str, at: float, but: LiveCall | None = None) -> Line:
+        """The line of a service, without this call."""
+        since = [
+            entry.place.since
+            for entry in self._waiting.values()
+            if entry.service == service and entry.call is not but
+        ]
+        return Line(len(since), max(0.0, at - min(since))) if since else Line()
+
+    def position(self, call: LiveCall) -> int:
+        """The how manyth of those who wait for the same service it is, 1 for the next one."""
+        entry = self._waiting.get(call.id)
+        if entry is None:
+            return 1
+        at = self._clock.seconds()
+        rank = entry.rank(at)
+        return 1 + sum(
+            other.service == entry.service and other.rank(at) < rank for other in self._waiting.values()
+        )
+
+    def expected(self, call: LiveCall, position: int) -> float | None:
+        """Seconds until it may be its turn, by how fast agents were found of late; None where nobody can say.
+
+        Honest: while nobody is served, the time that passes counts, so that it grows.
+        """
+        entry = self._waiting.get(call.id)
+        served = None if entry is None else self._served.get(entry.service)
+        if served is None or len(served.times) < _LEAST_REMEMBERED:
+            return None
+        every: float = (self._clock.seconds() - served.times[0]) / len(served.times)
+        return every * position
+
+    def asks_in(self, call: LiveCall, decision: Decision) -> tuple[int, Comfort | None]:
+        """Seconds until the dialplan has to ask again, and what it is to say before, if it is time for that."""
+        entry = self._waiting[call.id]
+        seconds = min(decision.timeout, ASKS_AFTER)
+        if not self._bell.works(entry.key[0]):
+            seconds = min(seconds, ASKS_WITHOUT_BELL)
+        comfort = None if entry.wait is None else entry.wait.comfort
+        if comfort is None:
+            return seconds, None
+        at = self._clock.seconds()
+        due = entry.comforted + comfort.every - 0.5
+        if at < due:
+            return max(1, min(seconds, math.ceil(due - at))), None
+        entry.comforted = at
+        return min(seconds, comfort.every), comfort
+
+    async def rung(self, call: LiveCall) -> bool:
+        """Wait while the bell is being rung for this call; whether it was, so that whoever asks is cut off."""
+        entry = self._waiting.get(call.id)
+        bell = None if entry is None else entry.bell
+        if bell is None:
+            return False
+        rang: Deferred[bool] = Deferred()
+        bell.addCallback(_and_tell, rang)
+        return await rang
+
+    # Who is free.
+
+    def _is_free(self, agent: str) -> None:
+        if not self._freed:
+            # Not at once: whoever let go of them has not finished, and several may come free together.
+            self._clock.callLater(0, self._match_freed)
+        self._freed[agent] = None
+
+    def _match_freed(self) -> None:
+        freed, self._freed = self._freed, {}
+        if not self._waiting:
+            return
+        line = self._in_order()
+        for id in freed:
+            agent = self._roster.agents.get(id)
+            if agent is None or agent.why_not is not None:
+                continue
+            for entry in line:
+                if self._may_have(entry) and self._waits_for(entry, id) and self._give(entry):
+                    break
+
+    def look(self) -> None:
+        """Whether somebody waits for an agent who is free; normally nobody does."""
+        if not self._waiting or not self._roster.anybody_free:
+            return
+        at = self._clock.seconds()
+        for entry in self._in_order():
+            whom = entry.whom
+            if self._may_have(entry) and (whom is None or anybody_free(whom, self._facts_of(entry, at))):
+                self._give(entry)
+
+    def _in_order(self) -> list[_Waiting]:
+        at = self._clock.seconds()
+        return sorted(self._waiting.values(), key=lambda entry: entry.rank(at))
+
+    def _may_have(self, entry: _Waiting) -> bool:
+        """Whether it is not being served already."""
+        return (
+            entry.call.state is State.WAITING
+            and entry.call.assigned is None
+            and entry.bell is None
+            and entry.not_before <= self._clock.seconds()
+            and self._bell.works(entry.key[0])
+        )
+
+    def _waits_for(self, entry: _Waiting, agent: str) -> bool:
+        whom = entry.whom
+        return whom is None or means(whom, agent, self._roster.groups, entry.call.party, entry.call.history)
+
+    def _facts_of(self, entry: _Waiting, at: float) -> Facts:
+        service = self._services().named(entry.service)
+        assert service is not None
+        return self._facts(entry.call, entry.key[0], service, at)
+
+    def _give(self, entry: _Waiting) -> bool:
+        """Promise the call whom it waits for; False where the rules want somebody else, or nobody, now."""
+        call, at = entry.call, self._clock.seconds()
+        services = self._services()
+        service = services.named(entry.service)
+        if service is None or entry.wait is None or call.identification is None:
+            # Since a restart, or a reload, not enough is known: it has to ask, and is served then.
+            entry.not_before = at + COLLECTED_WITHIN
+            self._ring(entry, None)
+            return False
+        decision = decide(service, self._facts(call, entry.key[0], service, at), services.all)
+        if decision.action is not Action.DIAL or not decision.agents:
+            return False
+        expires = at + COLLECTED_WITHIN
+        try:
+            reservations = self._roster.reserve(decision.agents, call.id, call.record.attempt + 1, expires)
+        except AgentNotReady as error:
+            log.error("an agent whom routing took for free is not", call=call.id, why=str(error))
+            return False
+        assigned = call.assigned = Assigned(decision, None, expires)
+        unit = self._calls.unit()
+        for reservation in reservations:
+            unit.put_reservation(reservation)
+        call.keep_places(decision.places)
+        unit.put_call(call.record)
+        self._clock.callLater(COLLECTED_WITHIN, self._take_back, entry, assigned)
+        # Where it cannot be made durable now, the spool has it, or nobody: the caller waits for neither.
+        self._calls.commit(unit).addErrback(_not_durable).addCallback(lambda _: self._ring(entry, assigned))
+        return True
+
+    def _ring(self, entry: _Waiting, assigned: Assigned | None) -> None:
+        """`assigned`: what is there to collect, so that nobody needs the bell who has done so already."""
+        if entry.call.assigned is not assigned or self._waiting.get(entry.call.id) is not entry:
+            return
+        if entry.bell is None:
+            entry.bell = Deferred()
+            self._bell.ring(entry.key).addCallbacks(
+                lambda _: True, self._not_rung, errbackArgs=(entry,)
+            ).addCallback(_tell, entry)
+
+    def _not_rung(self, failure: Failure, entry: _Waiting) -> bool:
+        # The call may have ended, or its channel have gone elsewhere; or the link to Asterisk is lost.
+        log.info("a waiting call could not be told to ask", call=entry.call.id, why=str(failure.value))
+        entry.not_before = self._clock.seconds() + COLLECTED_WITHIN
+        return False
+
+    def _take_back(self, entry: _Waiting, assigned: Assigned) -> None:
+        call = entry.call
+        if call.assigned is not assigned:
+            return
+        call.assigned = None
+        log.warning("a waiting call did not come for its agent", call=call.id)
+        entry.not_before = self._clock.seconds() + COLLECTED_WITHIN
+        unit = self._calls.unit()
+        self._tracker.let_go(unit, call, assigned.decision.agents)
+        self._calls.write(call, unit)
+
+
+def _tell(rang: bool, entry: _Waiting) -> None:
+    bell, entry.bell = entry.bell, None
+    if bell is not None:
+        bell.callback(rang)
+
+
+def _and_tell(rang: bool, also: "Deferred[bool]") -> bool:
+    also.callback(rang)
+    return rang
+
+
+def _not_durable(failure: Failure) -> None:
+    if not isinstance(failure.value, StoreError):
+        failure.raiseException()
+    log.error("a reservation could not be made durable", why=str(failure.value))

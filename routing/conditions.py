@@ -1,0 +1,283 @@
+"""The conditions of rules, compiled into tests of facts that a decision only has to call.
+
+What may be asked is said by the tables `FACTS` and `_TESTS`.
+"""
+
+import operator
+import re
+from collections.abc import Callable, Collection, Mapping
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from routing.clock import DATE, TIME_OF_DAY, WEEKDAYS, Hours
+from routing.facts import DIAL_STATUSES, FROM_KINDS, PARTY_TYPES, Facts, Group
+from routing.problems import Path, Reader, as_text, is_number, named, shown
+from routing.words import unknown
+
+_MAX_TEXT: Final = 200
+_MAX_CHOICES: Final = 10_000
+_MAX_DEPTH: Final = 8
+
+
+@frozen
+class Condition:
+    """One test of one fact. `wanted` says the test in words; two conditions with the same words are equal."""
+
+    fact: str
+    wanted: str
+    read: Callable[[Facts], Any] = field(repr=False, eq=False)
+    holds: Callable[[Any], bool] = field(repr=False, eq=False)
+
+
+class Kind(StrEnum):
+    """What values a fact has, and so which tests make sense for it."""
+
+    PRESENCE = "presence"
+    TEXT = "text"
+    LIST = "list"
+    NUMBER = "number"
+    #: A time of day or a date, whose texts are in the order of what they stand for.
+    MOMENT = "moment"
+
+
+@frozen
+class KnownFact:
+    """A fact that rules may test. `words`: the only values it has; `is_agent`: it names one of our agents.
+
+    `shape`: how a `MOMENT` is written, such as `example`. `of_clock`: only a service with opening hours has it.
+    """
+
+    kind: Kind
+    read: Callable[[Facts], Any]
+    words: tuple[str, ...] = ()
+    is_agent: bool = False
+    shape: re.Pattern[str] | None = None
+    example: str = ""
+    of_clock: bool = False
+
+
+def _of_clock(name: str) -> Callable[[Facts], Any]:
+    def read(facts: Facts) -> Any:
+        return None if facts.clock is None else getattr(facts.clock, name)
+
+    return read
+
+
+def _of_party(name: str) -> Callable[[Facts], Any]:
+    def read(facts: Facts) -> Any:
+        party = facts.party
+        return None if party is None else party.get(name)
+
+    return read
+
+
+#: What rules may ask of a group, as `group.NAME.WHAT`.
+OF_GROUPS: Final[Mapping[str, Callable[[Group], int]]] = {
+    "free": operator.attrgetter("free_count"),
+    "logged_in": operator.attrgetter("logged_in"),
+}
+
+
+def _of_group(name: str, what: str, facts: Facts) -> int:
+    return OF_GROUPS[what](facts.group(name))
+
+
+FACTS: Final[Mapping[str, KnownFact]] = {
+    "party": KnownFact(Kind.PRESENCE, operator.attrgetter("party")),
+    "party.adapter": KnownFact(Kind.TEXT, _of_party("adapter")),
+    "party.type": KnownFact(Kind.TEXT, _of_party("type"), words=PARTY_TYPES),
+    "party.id": KnownFact(Kind.TEXT, _of_party("id")),
+    "party.name": KnownFact(Kind.TEXT, _of_party("name")),
+    "party.company": KnownFact(Kind.TEXT, _of_party("company")),
+    "party.owner": KnownFact(Kind.TEXT, _of_party("owner"), is_agent=True),
+    "party.owner_user": KnownFact(Kind.TEXT, _of_party("owner_user")),
+    "party.tier": KnownFact(Kind.TEXT, _of_party("tier")),
+    "party.language": KnownFact(Kind.TEXT, _of_party("language")),
+    "party.tags": KnownFact(Kind.LIST, _of_party("tags")),
+    "party.match": KnownFact(Kind.TEXT, _of_party("match")),
+    "parties": KnownFact(Kind.NUMBER, operator.attrgetter("parties")),
+    "from.kind": KnownFact(Kind.TEXT, operator.attrgetter("from_kind"), words=FROM_KINDS),
+    "from.number": KnownFact(Kind.TEXT, operator.attrgetter("from_number")),
+    "to": KnownFact(Kind.TEXT, operator.attrgetter("to")),
+    "attempt": KnownFact(Kind.NUMBER, operator.attrgetter("attempt")),
+    "last": KnownFact(Kind.TEXT, operator.attrgetter("last"), words=DIAL_STATUSES),
+    "waiting.calls": KnownFact(Kind.NUMBER, lambda facts: facts.line.calls),
+    "waiting.longest": KnownFact(Kind.NUMBER, lambda facts: int(facts.line.longest)),
+    "hours": KnownFact(Kind.TEXT, _of_clock("hours"), words=tuple(Hours), of_clock=True),
+    "holiday": KnownFact(Kind.TEXT, _of_clock("holiday"), of_clock=True),
+    "weekday": KnownFact(Kind.TEXT, _of_clock("weekday"), words=WEEKDAYS, of_clock=True),
+    "time": KnownFact(Kind.MOMENT, _of_clock("time"), shape=TIME_OF_DAY, example="09:30", of_clock=True),
+    "date": KnownFact(Kind.MOMENT, _of_clock("date"), shape=DATE, example="2026-12-24", of_clock=True),
+}
+
+# Test → the kinds of facts that it can be asked of.
+_TESTS: Final[Mapping[str, frozenset[Kind]]] = {
+    "in": frozenset({Kind.TEXT, Kind.NUMBER, Kind.MOMENT}),
+    "not": frozenset(Kind),
+    "contains": frozenset({Kind.LIST}),
+    "prefix": frozenset({Kind.TEXT}),
+    "at_least": frozenset({Kind.NUMBER, Kind.MOMENT}),
+    "at_most": frozenset({Kind.NUMBER, Kind.MOMENT}),
+}
+
+_Holds = Callable[[Any], bool]
+
+
+def _is_present(found: Any) -> bool:
+    return found is not None and found != "" and found != [] and found != ()
+
+
+def _is_absent(found: Any) -> bool:
+    return not _is_present(found)
+
+
+def _never(_found: Any) -> bool:
+    return False
+
+
+class ConditionReader(Reader):
+    """Reads what stands under `when`."""
+
+    EXAMPLES: Mapping[str, str] = {"when": "party.owner: present", "a test": "not: gold"}
+    NOUNS: Mapping[str, str] = {"when": "fact", "a test": "test"}
+
+    def __init__(
+        self, agents: Collection[str] | None, groups: Collection[str] | None, has_hours: bool
+    ) -> None:
+        """`agents` and `groups`: those that tests may name, None for any. `has_hours`: whether the clock may be
+        asked for.
+        """
+        super().__init__()
+        self.agents = agents
+        self.groups = groups
+        self._has_hours = has_hours
+
+    def when(self, raw: object, path: Path) -> tuple[Condition, ...]:
+        conditions: list[Condition] = []
+        facts = self._facts(raw)
+        for name, test in self.mapping(raw, path, "when", facts).items():
+            known = facts[name]
+            if known.of_clock and not self._has_hours:
+                self.wrong(
+                    (*path, name),
+                    "needs a time zone; `hours: NAME` in the service, named at the top of the file, would be right",
+                    of_key=True,
+                )
+            wanted, holds = self._test(test, known, (*path, name), 0)
+            conditions.append(Condition(name, wanted, known.read, holds))
+        return tuple(conditions)
+
+    def _facts(self, raw: object) -> Mapping[str, KnownFact]:
+        """All facts, with those of groups that are asked for."""
+        facts = dict(FACTS)
+        for name in raw if isinstance(raw, Mapping) else ():
+            match str(name).split("."):
+                case ["group", group, what] if what in OF_GROUPS and (
+                    self.groups is None or group in self.groups
+                ):
+                    facts[str(name)] = KnownFact(Kind.NUMBER, partial(_of_group, group, what))
+        return facts
+
+    def _test(self, raw: object, fact: KnownFact, path: Path, depth: int) -> tuple[str, _Holds]:
+        if raw == "present":
+            return "is present", _is_present
+        if raw == "absent":
+            return "is absent", _is_absent
+        if isinstance(raw, Mapping):
+            return self._tests(raw, fact, path, depth)
+        if fact.kind is Kind.PRESENCE:
+            self.wrong(path, "only `present` or `absent` would be right")
+        elif fact.kind is Kind.LIST:
+            self.wrong(path, "is a list of values; {contains: X}, `present` or `absent` would be right")
+        elif self._is_value(raw, fact, path):
+            return f"is {as_text(raw)}", partial(operator.eq, raw)
+        return "", _never
+
+    def _tests(self, raw: Mapping[Any, Any], fact: KnownFact, path: Path, depth: int) -> tuple[str, _Holds]:
+        if depth >= _MAX_DEPTH:
+            self.wrong(path, f"tests are nested deeper than {_MAX_DEPTH}; a flatter rule would be right")
+            return "", _never
+        fitting = [test for test, kinds in _TESTS.items() if fact.kind in kinds]
+        parts: list[tuple[str, _Holds]] = []
+        for test, value in self.mapping(raw, path, "a test", fitting).items():
+            parts.append(self._one_test(test, value, fact, (*path, test), depth))
+        if not raw:
+            self.wrong(path, f"is empty; one of {', '.join(fitting)} would be right")
+        if not parts:
+            return "", _never
+        if len(parts) == 1:
+            return parts[0]
+        all_hold = tuple(holds for _, holds in parts)
+        return " and ".join(text for text, _ in parts), lambda found: all(holds(found) for holds in all_hold)
+
+    def _one_test(self, test: str, value: Any, fact: KnownFact, path: Path, depth: int) -> tuple[str, _Holds]:
+        match test:
+            case "not":
+                text, inner = self._test(value, fact, path, depth + 1)
+                return f"not ({text})", lambda found: not inner(found)
+            case "in":
+                return self._in(value, fact, path)
+            case "contains":
+                if not self._is_value(value, fact, path):
+                    return "", _never
+                return f"contains {as_text(value)}", (
+                    lambda found: isinstance(found, list | tuple | frozenset) and value in found
+                )
+            case "prefix":
+                if not self._is_text(value, path):
+                    return "", _never
+                return f"starts with {as_text(value)}", (
+                    lambda found: isinstance(found, str) and found.startswith(value)
+                )
+        if not self._is_value(value, fact, path):
+            return "", _never
+        kind: type[Any] = int if fact.kind is Kind.NUMBER else str
+        if test == "at_least":
+            return f"at least {value}", lambda found: isinstance(found, kind) and found >= value
+        return f"at most {value}", lambda found: isinstance(found, kind) and found <= value
+
+    def _in(self, value: Any, fact: KnownFact, path: Path) -> tuple[str, _Holds]:
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= _MAX_CHOICES:
+            self.wrong(path, f"a list of 1 to {_MAX_CHOICES} values would be right")
+            return "", _never
+        wrong = [index for index, each in enumerate(value) if not self._is_value(each, fact, (*path, index))]
+        if wrong:
+            return "", _never
+        choices = frozenset(value)
+        # The type first: what a CRM says may be a list or a mapping, which no set can be asked for.
+        wanted = int if fact.kind is Kind.NUMBER else str
+        return f"in {as_text(list(value))}", lambda found: isinstance(found, wanted) and found in choices
+
+    def _is_value(self, value: object, fact: KnownFact, path: Path) -> bool:
+        if fact.kind is Kind.NUMBER:
+            if is_number(value):
+                return True
+            self.wrong(path, f"is {named(value)}; a whole number would be right")
+            return False
+        if fact.shape is not None and (not isinstance(value, str) or not fact.shape.fullmatch(value)):
+            self.wrong(path, f'{shown(value)} is not written as "{fact.example}" is, in quotes')
+            return False
+        if not self._is_text(value, path):
+            return False
+        assert isinstance(value, str)
+        if fact.words and value not in fact.words:
+            self.wrong(path, unknown("word", value, fact.words))
+            return False
+        if fact.is_agent and self.agents is not None and value not in self.agents:
+            self.wrong(path, unknown("agent", value, self.agents))
+            return False
+        return True
+
+    def _is_text(self, value: object, path: Path) -> bool:
+        if isinstance(value, str) and 1 <= len(value) <= _MAX_TEXT:
+            return True
+        if isinstance(value, str):
+            self.wrong(
+                path, f"a text of 1 to {_MAX_TEXT} characters would be right; `absent` tests for nothing"
+            )
+        else:
+            self.wrong(path, f"is {named(value)}; a text would be right, in quotes")
+        return False
