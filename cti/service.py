@@ -40,6 +40,7 @@ from cti.calls.desk import Desk
 from cti.calls.explain import explain
 from cti.calls.finder import Finder
 from cti.calls.gaps import Gaps
+from cti.calls.history import CallHistory
 from cti.calls.inbound import Inbound
 from cti.calls.journal import Journal, destination, journaling
 from cti.calls.journal_entry import Teller
@@ -308,6 +309,7 @@ class CtiService(Service):
             measure=self.metrics,
             written_up=self.writing_up.call,
         )
+        self.history = CallHistory(self.store, reactor, lambda: self.settings.reports.time_zone)
         self.inbound = Inbound(
             calls=self.calls,
             tracker=self.tracker,
@@ -327,6 +329,7 @@ class CtiService(Service):
             freshen=self.late_cards.freshen,
             late=self._known_late,
             refusal=lambda caller: self.turned_away.lists.refusal(caller),
+            history=self.history,
         )
         self.outbound = Outbound(
             calls=self.calls,
@@ -1117,6 +1120,7 @@ class CtiService(Service):
             identifier=self._identifier(),
             roster=self.roster,
             refusal=self.turned_away.lists.refusal,
+            history=self.history.of,
         )
 
     def health(self) -> Mapping[str, Component]:

@@ -109,6 +109,30 @@ class Group(Collection[AgentFacts]):
 
 
 @frozen
+class History:
+    """What the log knows of the caller's number from before this call.
+
+    `last_agent`: who of us talked with it last, in either direction; `last_spoken`: when that talk ended (epoch
+    seconds), the moment of the question where it goes on. `tries`: how often it has called this service's numbers
+    today without reaching anybody, this call included, so 1 at the first. `asked`: whether the log has said so; False
+    of a history that somebody has made up, to see what would be decided.
+    """
+
+    last_agent: str | None = None
+    last_spoken: float | None = None
+    tries: int = 1
+    asked: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "last_agent": self.last_agent,
+            "last_spoken": self.last_spoken,
+            "tries": self.tries,
+            "asked": self.asked,
+        }
+
+
+@frozen
 class Facts:
     """All that one decision may look at.
 
@@ -119,7 +143,9 @@ class Facts:
     (or empty) at the first. `tried`: ids of the agents who were offered this call and did not answer.
     `groups`: the agents of each group, in any order; where it is None the groups are looked up in `agents`.
     `pbx`: the Asterisk that the call is at, None where nobody knows which phones it has. `clock`: what the clock on
-    the wall says there, where the service has opening hours.
+    the wall says there, where the service has opening hours. `from_country`: whose number it is, two letters of
+    ISO 3166, None where the number does not tell. `history`: None where nobody has asked the log, or it did not say
+    in time; that is not a first call.
     """
 
     at: float
@@ -136,13 +162,15 @@ class Facts:
     groups: Mapping[str, Collection[AgentFacts]] | None = field(default=None, repr=False)
     pbx: str | None = None
     clock: WallClock | None = None
+    from_country: str | None = None
+    history: History | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For the record of the decision. Agents are left out: the trace names those that mattered."""
         return {
             "at": self.at,
             "service": self.service,
-            "from": {"number": self.from_number, "kind": self.from_kind},
+            "from": {"number": self.from_number, "kind": self.from_kind, "country": self.from_country},
             "to": self.to,
             "party": None if self.party is None else dict(self.party),
             "parties": self.parties,
@@ -150,4 +178,5 @@ class Facts:
             "last": self.last or None,
             "tried": sorted(self.tried),
             "clock": None if self.clock is None else self.clock.as_json(),
+            "history": None if self.history is None else self.history.as_json(),
         }

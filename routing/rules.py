@@ -5,6 +5,7 @@ left to whoever has the file, who gets each problem with its path inside the rul
 """
 
 import json
+import math
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
+from routing.amounts import amount
 from routing.clock import DATE, TIME_OF_DAY, WEEKDAYS, Hours, IOpeningHours
 from routing.facts import DIAL_STATUSES, FROM_KINDS, PARTY_TYPES, Facts
 from routing.words import quoted, unknown
@@ -40,6 +42,7 @@ _MAILBOX: Final = re.compile(r"[A-Za-z0-9_.-]{1,79}(@[A-Za-z0-9_.-]{1,79})?")
 _SOUND: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_/-]{0,79}")
 #: The contexts of dialplan/cti.conf, which a rule may not send a call into.
 _OWN_CONTEXTS: Final = "cti-"
+_COUNTRY: Final = re.compile("[A-Z]{2}")
 _EXAMPLE_PLACE: Final = "`old-context,s,1` is such a place"
 
 
@@ -244,6 +247,8 @@ class Kind(StrEnum):
     TEXT = "text"
     LIST = "list"
     NUMBER = "number"
+    #: A number that need not be whole.
+    AMOUNT = "amount"
     #: A time of day or a date, whose texts are in the order of what they stand for.
     MOMENT = "moment"
 
@@ -253,6 +258,7 @@ class KnownFact:
     """A fact that rules may test. `words`: the only values it has; `is_agent`: it names one of our agents.
 
     `shape`: how a `MOMENT` is written, such as `example`. `of_clock`: only a service with opening hours has it.
+    `of_history`: the log has to be asked for it.
     """
 
     kind: Kind
@@ -262,6 +268,7 @@ class KnownFact:
     shape: re.Pattern[str] | None = None
     example: str = ""
     of_clock: bool = False
+    of_history: bool = False
 
 
 def _of_clock(name: str) -> Callable[[Facts], Any]:
@@ -279,6 +286,27 @@ def _of_party(name: str) -> Callable[[Facts], Any]:
     return read
 
 
+def _balance(facts: Facts) -> float | None:
+    return None if facts.party is None else amount(facts.party.get("balance"))
+
+
+def _of_history(name: str) -> Callable[[Facts], Any]:
+    def read(facts: Facts) -> Any:
+        return None if facts.history is None else getattr(facts.history, name)
+
+    return read
+
+
+def _since_spoken(seconds: int) -> Callable[[Facts], int | None]:
+    """How many whole spans of so many seconds have gone by since somebody talked with the caller."""
+
+    def read(facts: Facts) -> int | None:
+        spoken = None if facts.history is None else facts.history.last_spoken
+        return None if spoken is None else max(0, int(facts.at - spoken) // seconds)
+
+    return read
+
+
 FACTS: Final[Mapping[str, KnownFact]] = {
     "party": KnownFact(Kind.PRESENCE, operator.attrgetter("party")),
     "party.adapter": KnownFact(Kind.TEXT, _of_party("adapter")),
@@ -292,9 +320,17 @@ FACTS: Final[Mapping[str, KnownFact]] = {
     "party.language": KnownFact(Kind.TEXT, _of_party("language")),
     "party.tags": KnownFact(Kind.LIST, _of_party("tags")),
     "party.match": KnownFact(Kind.TEXT, _of_party("match")),
+    "party.balance": KnownFact(Kind.AMOUNT, _balance),
+    "party.dunning": KnownFact(Kind.TEXT, _of_party("dunning")),
+    "open_cases": KnownFact(Kind.NUMBER, _of_party("open_cases")),
     "parties": KnownFact(Kind.NUMBER, operator.attrgetter("parties")),
     "from.kind": KnownFact(Kind.TEXT, operator.attrgetter("from_kind"), words=FROM_KINDS),
     "from.number": KnownFact(Kind.TEXT, operator.attrgetter("from_number")),
+    "from.country": KnownFact(Kind.TEXT, operator.attrgetter("from_country"), shape=_COUNTRY, example="DE"),
+    "last_agent": KnownFact(Kind.TEXT, _of_history("last_agent"), is_agent=True, of_history=True),
+    "spoken.days": KnownFact(Kind.NUMBER, _since_spoken(86_400), of_history=True),
+    "spoken.hours": KnownFact(Kind.NUMBER, _since_spoken(3600), of_history=True),
+    "tries": KnownFact(Kind.NUMBER, _of_history("tries"), of_history=True),
     "to": KnownFact(Kind.TEXT, operator.attrgetter("to")),
     "attempt": KnownFact(Kind.NUMBER, operator.attrgetter("attempt")),
     "last": KnownFact(Kind.TEXT, operator.attrgetter("last"), words=DIAL_STATUSES),
@@ -307,13 +343,16 @@ FACTS: Final[Mapping[str, KnownFact]] = {
 
 # Test → the kinds of facts that it can be asked of.
 _TESTS: Final[Mapping[str, frozenset[Kind]]] = {
-    "in": frozenset({Kind.TEXT, Kind.NUMBER, Kind.MOMENT}),
+    "in": frozenset({Kind.TEXT, Kind.NUMBER, Kind.AMOUNT, Kind.MOMENT}),
     "not": frozenset(Kind),
     "contains": frozenset({Kind.LIST}),
     "prefix": frozenset({Kind.TEXT}),
-    "at_least": frozenset({Kind.NUMBER, Kind.MOMENT}),
-    "at_most": frozenset({Kind.NUMBER, Kind.MOMENT}),
+    "at_least": frozenset({Kind.NUMBER, Kind.AMOUNT, Kind.MOMENT}),
+    "at_most": frozenset({Kind.NUMBER, Kind.AMOUNT, Kind.MOMENT}),
 }
+
+# Of what type a fact's values are, where they are no texts.
+_TYPES: Final[Mapping[Kind, Any]] = {Kind.NUMBER: int, Kind.AMOUNT: int | float}
 
 _Holds = Callable[[Any], bool]
 
@@ -590,7 +629,7 @@ class _Compiler:
                 )
         if not self._is_value(value, fact, path):
             return "", _never
-        kind: type[Any] = int if fact.kind is Kind.NUMBER else str
+        kind = _TYPES.get(fact.kind, str)
         if test == "at_least":
             return f"at least {value}", lambda found: isinstance(found, kind) and found >= value
         return f"at most {value}", lambda found: isinstance(found, kind) and found <= value
@@ -604,7 +643,7 @@ class _Compiler:
             return "", _never
         choices = frozenset(value)
         # The type first: what a CRM says may be a list or a mapping, which no set can be asked for.
-        wanted = int if fact.kind is Kind.NUMBER else str
+        wanted = _TYPES.get(fact.kind, str)
         return f"in {_as_text(list(value))}", lambda found: isinstance(found, wanted) and found in choices
 
     def _is_value(self, value: object, fact: KnownFact, path: Path) -> bool:
@@ -612,6 +651,11 @@ class _Compiler:
             if _is_number(value):
                 return True
             self._wrong(path, f"is {_named(value)}; a whole number would be right")
+            return False
+        if fact.kind is Kind.AMOUNT:
+            if _is_number(value) or (isinstance(value, float) and math.isfinite(value)):
+                return True
+            self._wrong(path, f"is {_named(value)}; a number such as -120.50 would be right")
             return False
         if fact.shape is not None and (not isinstance(value, str) or not fact.shape.fullmatch(value)):
             self._wrong(path, f'{_shown(value)} is not written as "{fact.example}" is, in quotes')

@@ -26,6 +26,7 @@ from cti.identify.identification import Identification
 from cti.store.base import CallDetail, Unit
 from cti.store.records import CallRecord, CardRecord, ChannelRecord, Key, SegmentRecord
 from routing.decide import Decision
+from routing.facts import History
 from routing.rules import Mode
 
 
@@ -153,6 +154,7 @@ class LiveCall:
     @ivar transfer: who passed the call on last, until they are back; `way` says how the next agent is reached.
     @ivar held: the channels that hold the others.
     @ivar assigned: who gets it at the next question, whatever the rules say; None: they decide.
+    @ivar past: what the log said of the caller, by the service whose rules asked; None: it did not say in time.
     @ivar rung: the agents who have been told that their phone rings for this call.
     """
 
@@ -170,6 +172,7 @@ class LiveCall:
     way: str | None = None
     held: set[Key] = field(factory=set)
     assigned: Assigned | None = None
+    past: dict[str, History | None] = field(factory=dict)
     rung: set[str] = field(factory=set)
 
     @classmethod

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from cti.asterisk.ami import AmiActionFailed, AmiClient, AmiDisconnected, AmiOverloaded, AmiTimeout
+from cti.calls.history import asks_for_history
 from cti.links import LinkTemplate
 from cti.numbers import Number, NumberPlan, spellings
 from routing.rules import Service
@@ -33,8 +34,11 @@ class Services:
         self._by_name: dict[str, Service] = {}
         self._by_number: dict[str, Service] = {}
         self._spellings: dict[str, str] = {}
+        self._ask_for_history: set[str] = set()
         for service in services:
             self._by_name[service.name] = service
+            if asks_for_history(service):
+                self._ask_for_history.add(service.name)
             for written in service.numbers:
                 self._by_number[written] = service
                 # An internal number has one form only.
@@ -49,6 +53,10 @@ class Services:
 
     def named(self, name: str) -> Service | None:
         return self._by_name.get(name)
+
+    def ask_for_history(self, service: Service) -> bool:
+        """Whether its rules want to know what the log has of the caller."""
+        return service.name in self._ask_for_history
 
     @property
     def titles(self) -> Mapping[str, str]:

@@ -340,6 +340,16 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "service": maybe(STRING),
             "mode": maybe(STRING),
             "identification": named("Identification"),
+            "history": maybe(
+                record(
+                    {
+                        "last_agent": maybe(STRING),
+                        "last_spoken": maybe(TIME),
+                        "tries": _WHOLE,
+                        "asked": {"type": "boolean"},
+                    }
+                )
+            ),
             "decision": record(
                 {
                     "action": {"type": "string", "enum": sorted(ACTIONS)},
