@@ -6,11 +6,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import structlog
+from attrs import evolve
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
-from cti.calls.history import DEADLINE, FAILURES, LEFT_ALONE, CallHistory, asks_for_history
+from cti.calls.history import DEADLINE, FAILURES, LEFT_ALONE, CallHistory, asks_for_history, day_of
 from cti.calls.services import Services
+from cti.hours import OpeningHours
 from cti.numbers import NumberPlan
 from cti.store.base import StoreError
 from cti.store.records import PastCalls
@@ -73,6 +75,14 @@ def test_the_log_is_asked_for_what_was_since_midnight_and_before_the_call() -> N
     log = Log()
     log.ask(86_400.0 * 3 + 5000, call="c1")
     assert log.asked == [(CALLER, ("+494066969100",), 86_400.0 * 3, 86_400.0 * 3 + 5000, "c1")]
+
+
+def test_the_day_begins_where_the_service_has_its_hours_before_where_the_company_is() -> None:
+    berlin = OpeningHours(ZoneInfo("Europe/Berlin"), ((),) * 7)
+    in_summer = 1_782_000_000.0  # midnight in Greenwich, and two hours later than that in Berlin
+    at = in_summer - 600
+    assert day_of(a_service(), ZoneInfo("UTC"), at) == in_summer - 86_400
+    assert day_of(evolve(a_service(), hours=berlin), ZoneInfo("UTC"), at) == in_summer - 7200
 
 
 def test_the_call_that_is_asked_about_is_a_try_too() -> None:

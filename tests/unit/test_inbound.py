@@ -111,6 +111,7 @@ class World:
         self.paint: Deferred[None] | None = None
         self.answer: Deferred[Identification] | None = None
         self.said: dict[Any, Identification] = {}
+        self.identifying = 0
         self.looked_back: list[tuple[Any, ...]] = []
         self.past: Deferred[PastCalls] | None = None
         self.freshened: list[LiveCall] = []
@@ -175,6 +176,7 @@ class World:
     # Who is calling.
 
     async def identify(self, number: Number, late: Any = None) -> Identification:
+        self.identifying += 1
         if self.answer is not None:
             return await self.answer
         return Identification(number, (KATRIN,), owners={("directory", "u1"): "anna"})
@@ -309,7 +311,7 @@ def test_the_past_is_asked_for_beside_the_crms_and_waited_for_as_they_are() -> N
     looks_back(world)
     world.past, world.answer = Deferred(), Deferred()
     world.ask(session)
-    assert len(world.looked_back) == 1
+    assert (len(world.looked_back), world.identifying) == (1, 1)
 
     world.past.callback(PastCalls("anna", 400.0, 0))
     assert session.set == {}
@@ -333,6 +335,23 @@ def test_a_log_that_does_not_answer_costs_a_caller_a_quarter_of_a_second_and_loo
 
     assert session.set["CTI_ACTION"] == "fallback"
     assert world.rows(DecisionRecord)[-1].facts["history"] is None
+
+
+def test_the_log_is_waited_for_no_longer_than_the_answer_s_time_leaves() -> None:
+    world = World()
+    looks_back(world)
+    world.past = Deferred()
+
+    def slow(_id: str) -> "Deferred[None]":
+        world.clock.advance(1.3)
+        return succeed(None)
+
+    world.call = slow
+    session = Session(call=mint_call_id(1.0))
+    world.ask(session)
+    assert session.set == {}
+    world.clock.advance(0.1)
+    assert session.set["CTI_ACTION"] == "fallback"
 
 
 def test_the_log_is_asked_once_a_call_also_where_it_has_not_answered() -> None:
