@@ -1111,6 +1111,7 @@ def test_the_server_serves_reloads_refuses_a_bad_file_and_stops_on_a_signal(comp
         server.until(lambda: server.logged("configuration taken over") == 1)
         _, answer = server.get("/api/v1/explain", token, {"from": OTHER, "to": SALES})
         assert (answer["decision"]["agents"], answer["decision"]["timeout"]) == (["boris"], 33)
+        assert answer["history"] == {"last_agent": None, "last_spoken": None, "tries": 1, "asked": True}
 
         # Some supervisors send it twice.
         process.send_signal(signal.SIGTERM)
