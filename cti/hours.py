@@ -6,7 +6,7 @@ clock says so. What follows from being closed is left to rules.
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache
 from itertools import pairwise
 from typing import Final
@@ -69,6 +69,9 @@ class OpeningHours:
             holiday,
         )
 
+    def day_began(self, moment: float) -> float:
+        return day_began(moment, self.zone)
+
     def _of(self, day: date) -> tuple[Span, ...]:
         given = self.dates.get(day)
         if given is not None:
@@ -77,6 +80,15 @@ class OpeningHours:
 
     def _holiday(self, day: date) -> str | None:
         return next((name for each in self.holidays if (name := each.name(day)) is not None), None)
+
+
+def day_began(moment: float, zone: tzinfo | None) -> float:
+    """The midnight before this moment (both in epoch seconds) in this zone; with None, on this machine's clock.
+
+    The first of two midnights, and of one that a clock change leaves out, the change.
+    """
+    today = datetime.fromtimestamp(moment, zone).date()
+    return datetime.combine(today, time(), zone).timestamp()
 
 
 def read_hours(file: YamlFile, place: Place) -> OpeningHours | None:

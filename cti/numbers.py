@@ -439,6 +439,17 @@ def country_and_rest(e164: str) -> tuple[str, str]:
     return str(number.country_code), phonenumbers.national_significant_number(number)
 
 
+@functools.lru_cache(maxsize=_CACHED_NUMBERS)
+def country(e164: str) -> str | None:
+    """Whose number it is, two letters of ISO 3166; None where it belongs to no country, or does not tell.
+
+    Several countries share +1, +7, +44 and others: one in a range that nobody knows yet does not tell. Raises
+    ``ValueError`` if ``e164`` is not in that form.
+    """
+    region = phonenumbers.region_code_for_number(_from_e164(e164))
+    return region if region is not None and region.isalpha() else None
+
+
 def is_mobile(e164: str) -> bool:
     """Whether the number can only be a mobile's. Raises ``ValueError`` if ``e164`` is not in that form."""
     return phonenumbers.number_type(_from_e164(e164)) == PhoneNumberType.MOBILE

@@ -41,6 +41,7 @@ from cti.calls.desk import Desk
 from cti.calls.explain import explain
 from cti.calls.finder import Finder
 from cti.calls.gaps import Gaps
+from cti.calls.history import CallHistory
 from cti.calls.inbound import Inbound
 from cti.calls.journal import Journal, destination, journaling
 from cti.calls.journal_entry import Teller
@@ -320,6 +321,7 @@ class CtiService(Service):
             clock=reactor,
         )
         self.calls.on_news(self.room.news)
+        self.history = CallHistory(self.store, reactor, lambda: self.settings.reports.time_zone)
         self.inbound = Inbound(
             calls=self.calls,
             tracker=self.tracker,
@@ -341,6 +343,7 @@ class CtiService(Service):
             refusal=lambda caller: self.turned_away.lists.refusal(caller),
             room=self.room,
             call_back=lambda unit, call: self.callbacks.wanted(unit, call),
+            history=self.history,
         )
         self.outbound = Outbound(
             calls=self.calls,
@@ -1134,6 +1137,7 @@ class CtiService(Service):
             identifier=self._identifier(),
             roster=self.roster,
             refusal=self.turned_away.lists.refusal,
+            history=self.history.of,
         )
 
     def health(self) -> Mapping[str, Component]:

@@ -471,16 +471,21 @@ MAX_DAYS: Final = 36_500
 
 @frozen
 class ReportSettings:
-    """How reports count. `time_zone`: whose days and hours they are of.
+    """How reports count. `time_zone`: the company's, None where the file tells of none, or of several.
 
     `service_level`: seconds within which a call should be answered, where its service does not say; `short`: who
     leaves sooner than that gave up at once. `agents`: whether supervisors see figures of single agents.
     """
 
-    time_zone: ZoneInfo = field(factory=lambda: ZoneInfo("UTC"))
+    time_zone: ZoneInfo | None = None
     service_level: int = 20
     short: int = 5
     agents: bool = False
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Whose days and hours reports are of."""
+        return self.time_zone or ZoneInfo("UTC")
 
 
 @frozen
@@ -1331,12 +1336,10 @@ class _Reader:
         section = self._file.section(place, ("time_zone", "service_level", "short", "agents"))
         usual = ReportSettings()
         zone = section.get("time_zone")
-        # Where all opening hours are told in one time zone, so are the reports.
+        # Where all opening hours are told in one time zone, it is the company's.
         told = {each.zone for each in hours if each is not None}
         return ReportSettings(
-            (told.pop() if len(told) == 1 else usual.time_zone)
-            if zone is None
-            else read_zone(self._file, zone) or usual.time_zone,
+            (told.pop() if len(told) == 1 else None) if zone is None else read_zone(self._file, zone),
             self._file.whole(section.get("service_level"), usual.service_level, 1, MAX_SERVICE_LEVEL),
             self._file.whole(section.get("short"), usual.short, 0, MAX_SERVICE_LEVEL),
             self._file.yes_or_no(section.get("agents"), usual.agents),

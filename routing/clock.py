@@ -48,3 +48,6 @@ class IOpeningHours(Protocol):
 
     def at(self, moment: float) -> WallClock:
         """The clock on the wall at this moment (epoch seconds)."""
+
+    def day_began(self, moment: float) -> float:
+        """When the day of this moment began there (both in epoch seconds)."""

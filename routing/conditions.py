@@ -3,6 +3,7 @@
 What may be asked is said by the tables `FACTS` and `_TESTS`.
 """
 
+import math
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -12,11 +13,13 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
+from routing.amounts import amount
 from routing.clock import DATE, TIME_OF_DAY, WEEKDAYS, Hours
 from routing.facts import DIAL_STATUSES, FROM_KINDS, PARTY_TYPES, Facts, Group
 from routing.problems import Path, Reader, as_text, is_number, named, shown
 from routing.words import unknown
 
+_COUNTRY: Final = re.compile("[A-Z]{2}")
 _MAX_TEXT: Final = 200
 _MAX_CHOICES: Final = 10_000
 _MAX_DEPTH: Final = 8
@@ -39,6 +42,8 @@ class Kind(StrEnum):
     TEXT = "text"
     LIST = "list"
     NUMBER = "number"
+    #: A number that need not be whole.
+    AMOUNT = "amount"
     #: A time of day or a date, whose texts are in the order of what they stand for.
     MOMENT = "moment"
 
@@ -48,6 +53,7 @@ class KnownFact:
     """A fact that rules may test. `words`: the only values it has; `is_agent`: it names one of our agents.
 
     `shape`: how a `MOMENT` is written, such as `example`. `of_clock`: only a service with opening hours has it.
+    `of_history`: the log has to be asked for it.
     """
 
     kind: Kind
@@ -57,6 +63,7 @@ class KnownFact:
     shape: re.Pattern[str] | None = None
     example: str = ""
     of_clock: bool = False
+    of_history: bool = False
 
 
 def _of_clock(name: str) -> Callable[[Facts], Any]:
@@ -70,6 +77,27 @@ def _of_party(name: str) -> Callable[[Facts], Any]:
     def read(facts: Facts) -> Any:
         party = facts.party
         return None if party is None else party.get(name)
+
+    return read
+
+
+def _balance(facts: Facts) -> float | None:
+    return None if facts.party is None else amount(facts.party.get("balance"))
+
+
+def _of_history(name: str) -> Callable[[Facts], Any]:
+    def read(facts: Facts) -> Any:
+        return None if facts.history is None else getattr(facts.history, name)
+
+    return read
+
+
+def _since_spoken(seconds: int) -> Callable[[Facts], int | None]:
+    """How many whole spans of so many seconds have gone by since somebody talked with the caller."""
+
+    def read(facts: Facts) -> int | None:
+        spoken = None if facts.history is None else facts.history.last_spoken
+        return None if spoken is None else max(0, int(facts.at - spoken) // seconds)
 
     return read
 
@@ -98,9 +126,17 @@ FACTS: Final[Mapping[str, KnownFact]] = {
     "party.language": KnownFact(Kind.TEXT, _of_party("language")),
     "party.tags": KnownFact(Kind.LIST, _of_party("tags")),
     "party.match": KnownFact(Kind.TEXT, _of_party("match")),
+    "party.balance": KnownFact(Kind.AMOUNT, _balance),
+    "party.dunning": KnownFact(Kind.TEXT, _of_party("dunning")),
+    "open_cases": KnownFact(Kind.NUMBER, _of_party("open_cases")),
     "parties": KnownFact(Kind.NUMBER, operator.attrgetter("parties")),
     "from.kind": KnownFact(Kind.TEXT, operator.attrgetter("from_kind"), words=FROM_KINDS),
     "from.number": KnownFact(Kind.TEXT, operator.attrgetter("from_number")),
+    "from.country": KnownFact(Kind.TEXT, operator.attrgetter("from_country"), shape=_COUNTRY, example="DE"),
+    "last_agent": KnownFact(Kind.TEXT, _of_history("last_agent"), is_agent=True, of_history=True),
+    "spoken.days": KnownFact(Kind.NUMBER, _since_spoken(86_400), of_history=True),
+    "spoken.hours": KnownFact(Kind.NUMBER, _since_spoken(3600), of_history=True),
+    "tries": KnownFact(Kind.NUMBER, _of_history("tries"), of_history=True),
     "to": KnownFact(Kind.TEXT, operator.attrgetter("to")),
     "attempt": KnownFact(Kind.NUMBER, operator.attrgetter("attempt")),
     "last": KnownFact(Kind.TEXT, operator.attrgetter("last"), words=DIAL_STATUSES),
@@ -115,13 +151,16 @@ FACTS: Final[Mapping[str, KnownFact]] = {
 
 # Test → the kinds of facts that it can be asked of.
 _TESTS: Final[Mapping[str, frozenset[Kind]]] = {
-    "in": frozenset({Kind.TEXT, Kind.NUMBER, Kind.MOMENT}),
+    "in": frozenset({Kind.TEXT, Kind.NUMBER, Kind.AMOUNT, Kind.MOMENT}),
     "not": frozenset(Kind),
     "contains": frozenset({Kind.LIST}),
     "prefix": frozenset({Kind.TEXT}),
-    "at_least": frozenset({Kind.NUMBER, Kind.MOMENT}),
-    "at_most": frozenset({Kind.NUMBER, Kind.MOMENT}),
+    "at_least": frozenset({Kind.NUMBER, Kind.AMOUNT, Kind.MOMENT}),
+    "at_most": frozenset({Kind.NUMBER, Kind.AMOUNT, Kind.MOMENT}),
 }
+
+# Of what type a fact's values are, where they are no texts.
+_TYPES: Final[Mapping[Kind, Any]] = {Kind.NUMBER: int, Kind.AMOUNT: int | float}
 
 _Holds = Callable[[Any], bool]
 
@@ -234,7 +273,7 @@ class ConditionReader(Reader):
                 )
         if not self._is_value(value, fact, path):
             return "", _never
-        kind: type[Any] = int if fact.kind is Kind.NUMBER else str
+        kind = _TYPES.get(fact.kind, str)
         if test == "at_least":
             return f"at least {value}", lambda found: isinstance(found, kind) and found >= value
         return f"at most {value}", lambda found: isinstance(found, kind) and found <= value
@@ -248,7 +287,7 @@ class ConditionReader(Reader):
             return "", _never
         choices = frozenset(value)
         # The type first: what a CRM says may be a list or a mapping, which no set can be asked for.
-        wanted = int if fact.kind is Kind.NUMBER else str
+        wanted = _TYPES.get(fact.kind, str)
         return f"in {as_text(list(value))}", lambda found: isinstance(found, wanted) and found in choices
 
     def _is_value(self, value: object, fact: KnownFact, path: Path) -> bool:
@@ -256,6 +295,11 @@ class ConditionReader(Reader):
             if is_number(value):
                 return True
             self.wrong(path, f"is {named(value)}; a whole number would be right")
+            return False
+        if fact.kind is Kind.AMOUNT:
+            if is_number(value) or (isinstance(value, float) and math.isfinite(value)):
+                return True
+            self.wrong(path, f"is {named(value)}; a number such as -120.50 would be right")
             return False
         if fact.shape is not None and (not isinstance(value, str) or not fact.shape.fullmatch(value)):
             self.wrong(path, f'{shown(value)} is not written as "{fact.example}" is, in quotes')

@@ -179,17 +179,19 @@ class Place:
 
 @frozen
 class History:
-    """What our own log knows of who calls.
+    """What the log knows of the caller's number from before this call.
 
-    `last_agent`: who of us talked with that number last, and `last_spoken` when that ended (epoch seconds), None for
-    never.
+    `last_agent`: who of us talked with it last, in either direction; `last_spoken`: when that talk ended (epoch
+    seconds), the moment of the question where it goes on. `tries`: how often it has called this service's numbers
+    today without reaching anybody, this call included, so 1 at the first.
     """
 
     last_agent: str | None = None
     last_spoken: float | None = None
+    tries: int = 1
 
     def as_json(self) -> dict[str, Any]:
-        return {"last_agent": self.last_agent, "last_spoken": self.last_spoken}
+        return {"last_agent": self.last_agent, "last_spoken": self.last_spoken, "tries": self.tries}
 
 
 @frozen
@@ -219,7 +221,9 @@ class Facts:
 
     `call`: its id, by which choices that are left to chance come out the same again. `lately`: who was offered this
     call so short a time ago that a line does not offer it to them again. `places`: where the call stands in lines, by
-    `SERVICE/RULE`. `line`: of the service. `history`: None where the log was not asked, or did not say in time.
+    `SERVICE/RULE`. `line`: of the service. `from_country`: whose number it is, two letters of ISO
+    3166, None where the number does not tell. `history`: None where nobody has asked the log, or it did not say in
+    time; that is not a first call.
     """
 
     at: float
@@ -240,6 +244,7 @@ class Facts:
     lately: frozenset[str] = frozenset()
     places: Mapping[str, Place] = field(factory=dict)
     line: Line = Line()
+    from_country: str | None = None
     history: History | None = None
 
     def group(self, name: str) -> Group:
@@ -253,7 +258,7 @@ class Facts:
         return {
             "at": self.at,
             "service": self.service,
-            "from": {"number": self.from_number, "kind": self.from_kind},
+            "from": {"number": self.from_number, "kind": self.from_kind, "country": self.from_country},
             "to": self.to,
             "party": None if self.party is None else dict(self.party),
             "parties": self.parties,

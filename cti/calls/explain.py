@@ -1,16 +1,17 @@
 """What would be decided for a call, without a call: the dry run behind `cti explain` and `POST /api/v1/explain`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from cti.agents.roster import Roster
-from cti.calls.inbound import decision_for, party_facts, wall_clock
-from cti.calls.present import iso
+from cti.calls.inbound import country_of, decision_for, party_facts, wall_clock
+from cti.calls.present import history_json, iso
 from cti.calls.services import Services
 from cti.identify.identifier import Identifier
 from cti.numbers import Number
 from routing.decide import Decision
-from routing.facts import Facts
+from routing.facts import Facts, History
+from routing.rules import Service
 
 
 async def explain(
@@ -22,16 +23,20 @@ async def explain(
     identifier: Identifier,
     roster: Roster,
     refusal: Callable[[Number], Decision | None],
+    history: Callable[[str, Service, float], Awaitable[History | None]],
 ) -> Mapping[str, Any]:
     """The decision for this caller at this dialled number, with everything that led to it.
 
     Nobody is reserved, nothing is written. `at` (epoch seconds) is what rules see; agents are as they are now.
-    `refusal(caller)`: the decision for who is blocked.
+    `refusal(caller)`: the decision for who is blocked. `history(number, service, at)`: what happened with the caller
+    before; None where nobody can say.
     """
     service, called = services.of(called_raw)
     caller = services.plan.parse(caller_raw)
     refused = refusal(caller)
     identified = await identifier.identify(caller)
+    number = caller.dialable
+    past = None if service is None or number is None else await history(number, service, at)
     facts = Facts(
         at=at,
         service=service.name if service is not None else "",
@@ -43,6 +48,8 @@ async def explain(
         agents=roster.agents,
         groups=roster.groups,
         clock=wall_clock(service, at),
+        from_country=country_of(caller.dialable),
+        history=past,
     )
     decision = refused or decision_for(service, facts, services.all)
     return {
@@ -52,6 +59,7 @@ async def explain(
         "service": service.name if service is not None else None,
         "mode": str(service.mode) if service is not None else None,
         "identification": identified.as_json(),
+        "history": None if past is None else history_json(past.as_json()),
         "decision": {
             "action": str(decision.action),
             "agents": list(decision.agents),

@@ -15,6 +15,7 @@ from cti.agents.roster import Roster
 from cti.asterisk.channels import device_of
 from cti.asterisk.fastagi import AgiCommandFailed, AgiHangup, AgiSession, AgiTimeout
 from cti.calls.card import card_body
+from cti.calls.history import CallHistory
 from cti.calls.life import Assigned, LiveCall, is_call_id, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
@@ -24,7 +25,7 @@ from cti.calls.waiting_room import COLLECTED_WITHIN, WaitingRoom
 from cti.identify.identification import SEVERAL, Identification, Outcome
 from cti.identify.identifier import Identifier
 from cti.logs import get_logger
-from cti.numbers import Number, NumberKind
+from cti.numbers import Number, NumberKind, country
 from cti.store.base import StoreError, Unit
 from cti.store.records import CallRecord, ChannelRecord, DecisionRecord, Key
 from routing.clock import WallClock
@@ -106,6 +107,7 @@ class Inbound:
         refusal: Callable[[Number], Decision | None],
         room: WaitingRoom,
         call_back: Callable[[Unit, LiveCall], None],
+        history: CallHistory,
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
 
@@ -140,6 +142,7 @@ class Inbound:
         self._refusal = refusal
         self._room = room
         self._call_back = call_back
+        self._history = history
 
     async def route(self, session: AgiSession) -> None:
         """One question of the dialplan, answered."""
@@ -288,6 +291,24 @@ class Inbound:
         return unit
 
     async def _identify(self, asked: Asked, call: LiveCall) -> Identification:
+        """Who is calling; and meanwhile what happened with them before."""
+        past = Deferred.fromCoroutine(self._look_back(asked, call))
+        identified = await self._who(asked, call)
+        await past
+        return identified
+
+    async def _look_back(self, asked: Asked, call: LiveCall) -> None:
+        """Ask the log, for rules that want to know, of who shows a number; once for each service."""
+        service, number = asked.service, call.record.from_number
+        if service is None or number is None or asked.refusal is not None or service.name in call.past:
+            return
+        if self._services().ask_for_history(service):
+            left = asked.at + self._answer_within - KEPT_FOR_THE_ANSWER - self._clock.seconds()
+            call.past[service.name] = await self._history.of(
+                number, service, asked.at, call=call.id, within=left
+            )
+
+    async def _who(self, asked: Asked, call: LiveCall) -> Identification:
         """Who is calling: as they have said themselves, else asked of the CRMs, once a call."""
         said = self._said((asked.request.pbx, asked.request.uniqueid))
         if said is not None:
@@ -341,7 +362,8 @@ class Inbound:
             call=call.id,
             places=call.places,
             line=self._room.line(record.service or "", at, but=call),
-            history=call.history,
+            from_country=country_of(record.from_number),
+            history=call.past.get(record.service or ""),
         )
 
     def _decide(self, service: Service | None, facts: Facts) -> Decision:
@@ -665,6 +687,11 @@ def wall_clock(service: Service | None, at: float) -> WallClock | None:
     return None if service is None or service.hours is None else service.hours.at(at)
 
 
+def country_of(number: str | None) -> str | None:
+    """Whose number a caller's is, None where it does not tell, as an internal one does not."""
+    return country(number) if number is not None and number.startswith("+") else None
+
+
 def decision_for(service: Service | None, facts: Facts, others: Mapping[str, Service]) -> Decision:
     """The decision for a call to this service; a number that is no service's goes to the fallback.
 
@@ -679,14 +706,16 @@ _OF_THE_CARD: Final = ("notes", "cases", "last_contacts", "appointments", "tasks
 
 
 def party_facts(identified: Identification) -> dict[str, Any] | None:
-    """What rules may look at of the party: all but the long texts and lists, which are the card's.
+    """What rules may look at of the party: all but the long texts and lists, which are the card's, and how many
+    cases are open, where the adapter has said of any.
 
     Of somebody who may be any of several, no more than that.
     """
     if identified.party is None:
         return {"match": SEVERAL} if identified.ambiguous else None
     whole = identified.party.as_json(identified.owner)
-    return {key: value for key, value in whole.items() if key not in _OF_THE_CARD}
+    facts = {key: value for key, value in whole.items() if key not in _OF_THE_CARD}
+    return {**facts, "open_cases": len(identified.party.cases) or None}
 
 
 def brief_party(party: Mapping[str, Any] | None) -> dict[str, Any] | None:

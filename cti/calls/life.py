@@ -169,7 +169,7 @@ class LiveCall:
     @ivar held: the channels that hold the others.
     @ivar assigned: who gets it at the next question, whatever the rules say; None: they decide.
     @ivar collected: what was assigned and has been asked for, as long as that may have been in vain.
-    @ivar history: what the log knows of who calls, None until it was asked.
+    @ivar past: what the log said of the caller, by the service whose rules asked; None: it did not say in time.
     @ivar rung: the agents who have been told that their phone rings for this call.
     """
 
@@ -188,7 +188,7 @@ class LiveCall:
     held: set[Key] = field(factory=set)
     assigned: Assigned | None = None
     collected: Assigned | None = None
-    history: History | None = None
+    past: dict[str, History | None] = field(factory=dict)
     rung: set[str] = field(factory=set)
 
     @classmethod

@@ -312,7 +312,17 @@ def _delivery(delivery: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {**facts, "at": iso(facts["at"])} if "at" in facts else dict(facts)
+    shown = dict(facts)
+    if "at" in facts:
+        shown["at"] = iso(facts["at"])
+    if facts.get("history") is not None:
+        shown["history"] = history_json(facts["history"])
+    return shown
+
+
+def history_json(history: Mapping[str, Any]) -> dict[str, Any]:
+    """What rules saw of a caller's past, as the API has it."""
+    return {**history, "last_spoken": _at(history["last_spoken"])}
 
 
 def _decision(decision: DecisionRecord) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from cti.asterisk.ami import AmiActionFailed, AmiClient, AmiDisconnected, AmiOverloaded, AmiTimeout
+from cti.calls.history import asks_for_history
 from cti.links import LinkTemplate
 from cti.numbers import Number, NumberPlan, spellings
 from routing.rules import Service
@@ -41,6 +42,9 @@ class Services:
                 forms = spellings(written, plan.region) if written.startswith("+") else (written,)
                 for spelling in forms:
                     self._spellings[spelling] = service.fallback
+        self._ask_for_history = {
+            name for name, service in self._by_name.items() if asks_for_history(service, self._by_name)
+        }
 
     def of(self, did: str) -> tuple[Service | None, Number]:
         """The service that a dialled number, as the trunk sent it, reaches; None if it is nobody's."""
@@ -49,6 +53,10 @@ class Services:
 
     def named(self, name: str) -> Service | None:
         return self._by_name.get(name)
+
+    def ask_for_history(self, service: Service) -> bool:
+        """Whether its rules want to know what the log has of the caller."""
+        return service.name in self._ask_for_history
 
     @property
     def all(self) -> Mapping[str, Service]:

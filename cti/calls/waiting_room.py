@@ -283,8 +283,9 @@ class WaitingRoom:
         )
 
     def _waits_for(self, entry: _Waiting, agent: str) -> bool:
-        whom = entry.whom
-        return whom is None or means(whom, agent, self._roster.groups, entry.call.party, entry.call.history)
+        whom, call = entry.whom, entry.call
+        past = call.past.get(entry.service)
+        return whom is None or means(whom, agent, self._roster.groups, call.party, past)
 
     def _facts_of(self, entry: _Waiting, at: float) -> Facts:
         service = self._services().named(entry.service)

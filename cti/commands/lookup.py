@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from adapters.base import AdapterError, IAdapter
 from cti.calls.explain import explain
 from cti.calls.finder import MAX_KEY, Finder, UnknownKey, key_json
+from cti.calls.history import day_of, history_of
 from cti.calls.remembered import Remembered
 from cti.calls.services import Services
 from cti.calls.turned_away import Lists
@@ -27,6 +28,8 @@ from cti.numbers import NumberKind, display
 from cti.service import make_adapters, make_identifier
 from cti.settings import Settings
 from cti.store.queries import Reader
+from routing.facts import History
+from routing.rules import Service
 
 T = TypeVar("T")
 
@@ -114,6 +117,13 @@ def explain_call(arguments: Namespace) -> int:
     at = local_moment(arguments.at)
     with reading(settings) as reader:
         lists = _lists(reader, settings)
+
+        async def past(number: str, service: Service, at: float) -> History | None:
+            if reader is None:
+                return None
+            since = day_of(service, settings.reports.time_zone, at)
+            return history_of(reader.past_calls(number, service.numbers, since, at))
+
         answer = _with_identifier(
             settings,
             reader,
@@ -126,8 +136,11 @@ def explain_call(arguments: Namespace) -> int:
                 identifier=identifier,
                 roster=roster_of(reader, settings),
                 refusal=lists.refusal,
+                history=past,
             ),
         )
+        if reader is None:
+            say("there is no call log yet: what rules ask of the caller's past is absent")
     if arguments.format == "json":
         write_json(answer)
     else:
@@ -259,6 +272,15 @@ def _explanation(answer: Mapping[str, Any], settings: Settings) -> Iterator[tupl
     yield from _settled(answer["identification"])
     yield "asked", _adapters_of(answer["identification"])
     yield "to", _number_of(called["raw"], called["e164"], "", settings)
+    past = answer["history"]
+    if past is not None:
+        spoken = (
+            "nobody yet"
+            if past["last_spoken"] is None
+            else f"{past['last_agent']}, until {past['last_spoken']}"
+        )
+        yield "talked with", spoken
+        yield "tries today", str(past["tries"])
     service = answer["service"]
     yield "service", "none has this number" if service is None else f"{service}, mode {answer['mode']}"
     agents = " ".join(decision["agents"])

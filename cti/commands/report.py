@@ -85,7 +85,7 @@ def _question(arguments: Namespace, settings: Settings) -> Question:
         )
     now = time.time()
     try:
-        zone = settings.reports.time_zone if arguments.time_zone is None else zone_named(arguments.time_zone)
+        zone = settings.reports.zone if arguments.time_zone is None else zone_named(arguments.time_zone)
         until = now if arguments.until is None else min(instant(arguments.until, zone), now + _DAY)
         since = until - 7 * _DAY if arguments.since is None else max(instant(arguments.since, zone), 0.0)
     except ValueError as error:

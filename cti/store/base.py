@@ -34,6 +34,7 @@ from cti.store.records import (
     ListedNumber,
     NewcomerRecord,
     OutboxRecord,
+    PastCalls,
     PeriodRecord,
     ReservationRecord,
     SegmentRecord,
@@ -347,6 +348,15 @@ class IStore(Protocol):
 
     def spoken_with(self, number: str) -> Sequence[Json]:
         """The parties of the latest calls from and to this number that were answered, the last one first; a few."""
+
+    def past_calls(
+        self, number: str, called: Sequence[str], since: float, before: float, but: str | None = None
+    ) -> "Deferred[PastCalls]":
+        """The calls with this number that began before this time, and are not the one with the id `but`.
+
+        Tries are its calls to one of the numbers `called` since then. A talk that goes on has ended `before`. Of each
+        direction the latest 200 calls are looked at for the talk, and of the tries 1000.
+        """
 
     def waiting_newcomers(self, limit: int) -> Sequence[NewcomerRecord]:
         """Those who are not in their CRM yet, by when they are due."""

@@ -33,6 +33,7 @@ from cti.store.records import (
     ListedNumber,
     NewcomerRecord,
     OutboxRecord,
+    PastCalls,
     PeriodRecord,
     ReservationRecord,
     SessionRecord,
@@ -73,6 +74,9 @@ LONGEST_PAGE = 10_000
 _FOR_EVER = 1e18
 #: How many calls or choices are looked at to tell who a number was last.
 _REMEMBERED = 20
+#: How many calls of one number are looked at for who talked with it last, in each direction; and for its tries.
+_SPOKEN_AMONG = 200
+_TRIES_AMONG = 1000
 
 # Whom a call was offered to stands in its segments, as JSON.
 _OFFERED = (
@@ -236,6 +240,32 @@ class Reader:
                 (number, _REMEMBERED),
             )
         return [orjson.loads(party) for _, party in sorted(found, key=itemgetter(0), reverse=True)]
+
+    def past_calls(
+        self, number: str, called: Sequence[str], since: float, before: float, but: str | None = None
+    ) -> PastCalls:
+        """As `IStore.past_calls`: each question is a range of the index of the numbers."""
+        talks: list[tuple[float, str]] = []
+        for side in ("from_number", "to_number"):
+            talks += self._all(
+                "SELECT CASE WHEN ended < ? THEN ended ELSE ? END AS spoken, agent"
+                " FROM (SELECT started, id, answered, ended, agent FROM calls"
+                f" WHERE {side} = ? AND started < ? ORDER BY started DESC, id DESC LIMIT ?) AS latest"
+                " WHERE answered < ? AND agent IS NOT NULL AND id <> ? ORDER BY started DESC, id DESC LIMIT 1",
+                (before, before, number, before, _SPOKEN_AMONG, before, but or ""),
+            )
+        last = max(talks, default=None)
+        # PostgreSQL has no empty list.
+        marks = ", ".join("?" * len(called)) or "NULL"
+        ((tries,),) = self._all(
+            "SELECT COUNT(*) FROM (SELECT id, direction, to_number, answered FROM calls"
+            " WHERE from_number = ? AND started >= ? AND started < ?"
+            " ORDER BY started DESC, id DESC LIMIT ?) AS latest"
+            " WHERE (answered IS NULL OR answered >= ?)"
+            f" AND direction = 'inbound' AND to_number IN ({marks}) AND id <> ?",
+            (number, since, before, _TRIES_AMONG, before, *called, but or ""),
+        )
+        return PastCalls(None, None, tries) if last is None else PastCalls(last[1], last[0], tries)
 
     def waiting_newcomers(self, limit: int) -> Sequence[NewcomerRecord]:
         rows = self._all(

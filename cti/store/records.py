@@ -113,6 +113,18 @@ class ChannelRecord:
 
 
 @frozen
+class PastCalls:
+    """What the log has of one number. `last_agent`: who talked with it last; `last_spoken`: when that talk ended.
+
+    `tries`: how many calls from it have reached nobody.
+    """
+
+    last_agent: str | None
+    last_spoken: float | None
+    tries: int
+
+
+@frozen
 class DecisionRecord:
     """One decision with the facts it was made from and the steps that led to it."""
 

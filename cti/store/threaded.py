@@ -49,6 +49,7 @@ from cti.store.records import (
     ListedNumber,
     NewcomerRecord,
     OutboxRecord,
+    PastCalls,
     PeriodRecord,
     ReservationRecord,
     SessionRecord,
@@ -427,6 +428,11 @@ class ThreadedStore:
 
     def spoken_with(self, number: str) -> Sequence[Json]:
         return self._read.spoken_with(number)
+
+    def past_calls(
+        self, number: str, called: Sequence[str], since: float, before: float, but: str | None = None
+    ) -> "Deferred[PastCalls]":
+        return self._in_thread(lambda reader: reader.past_calls(number, called, since, before, but))
 
     def waiting_newcomers(self, limit: int) -> Sequence[NewcomerRecord]:
         return self._read.waiting_newcomers(limit)

@@ -58,9 +58,7 @@ async def _report(kind: Kind, services: Services, asked: Asked) -> Report:
         raise Problem(403, AGENTS_OFF, kind="agent-reports-off")
     given = {name: query[name] for name in ("since", "until") if name in query}
     try:
-        zone = (
-            zone_named(query["time_zone"]) if "time_zone" in query else services.options.reports().time_zone
-        )
+        zone = zone_named(query["time_zone"]) if "time_zone" in query else services.options.reports().zone
         times = {name: instant(text, zone) for name, text in given.items()}
     except ValueError as error:
         raise Problem(422, str(error)) from error

@@ -340,6 +340,15 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "service": maybe(STRING),
             "mode": maybe(STRING),
             "identification": named("Identification"),
+            "history": maybe(
+                record(
+                    {
+                        "last_agent": maybe(STRING),
+                        "last_spoken": maybe(TIME),
+                        "tries": _WHOLE,
+                    }
+                )
+            ),
             "decision": record(
                 {
                     "action": {"type": "string", "enum": sorted(ACTIONS)},

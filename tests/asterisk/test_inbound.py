@@ -1,9 +1,12 @@
 """The way of an inbound call on a real Asterisk: who is rung, what they see, what the log says afterwards."""
 
 import re
+import time
 
 import pytest
 
+from cti.store.opening import open_for_command
+from cti.store.records import CallRecord
 from lab.company import DESKTOP, DIALLED, AnAgent, Company
 from lab.laboratory import Answers, RingsForever, eventually
 from tests.faults.evidence import rung, seconds
@@ -316,3 +319,49 @@ def test_services_whose_fallbacks_lead_to_each_other_end_at_the_global_one(tmp_p
 
         assert (result.final, rung(company)) == (200, {"reception": 1})
         assert len(company.daemon.the_call()["decisions"]) == 20
+
+
+def test_a_caller_who_spoke_with_somebody_yesterday_reaches_them_and_who_tries_again_reaches_the_second_level(
+    tmp_path,
+):
+    rules = [
+        {"name": "again", "when": {"tries": {"at_least": 2}}, "dial": {"agent": "cleo"}},
+        {"name": "anna knows", "when": {"last_agent": "anna", "spoken.days": 1}, "dial": {"agent": "anna"}},
+        {"name": "rest", "dial": {"agent": "ben"}},
+    ]
+    agents = [AnAgent("anna"), AnAgent("ben", behaviour=RingsForever()), AnAgent("cleo")]
+    with Company(tmp_path, agents=agents, service={"rules": rules}) as company:
+        company.daemon.write_configuration()
+        with open_for_command(company.daemon.directory / "cti.db", destinations={}, clock=time.time) as store:
+            unit, yesterday = store.unit(), time.time() - 30 * 3600
+            unit.put_call(
+                CallRecord(
+                    "of-yesterday",
+                    "main",
+                    yesterday,
+                    direction="outbound",
+                    state="ended",
+                    from_number=DIALLED,
+                    to_number=CUSTOMER_E164,
+                    agent="anna",
+                    answered=yesterday + 5,
+                    ended=yesterday + 65,
+                )
+            )
+            store.commit_now(unit)
+        company.start()
+
+        company.call(from_number=CUSTOMER, talk_ms=100).wait()
+        assert rung(company) == {"anna": 1}
+        record = company.daemon.call(company.daemon.calls()[0]["id"])
+        assert (record["rule"], record["agent"]) == ("anna knows", "anna")
+        history = record["decisions"][0]["facts"]["history"]
+        assert (history["last_agent"], history["tries"]) == ("anna", 1)
+
+        # Nobody takes the first, and of the second it is known.
+        stranger = "+442079460123"
+        company.call(from_number=stranger, cancel_after_ms=900).wait()
+        eventually(lambda: company.daemon.calls()[0]["outcome"] == "missed")
+        company.call(from_number=stranger, talk_ms=100).wait()
+        newest = company.daemon.calls()[0]
+        assert (newest["rule"], newest["agent"]) == ("again", "cleo")

@@ -22,6 +22,7 @@ import yaml
 
 from cti import __version__
 from cti.asterisk.needs import read_categories
+from cti.calls.present import iso
 from cti.cli import main
 from cti.commands.shipped import MANAGER, text_of
 from cti.store.opening import open_for_command
@@ -578,6 +579,38 @@ def test_explain_names_the_decision_its_rule_and_all_that_was_tried(known: Compa
     assert "owner  failed: " in shown
 
 
+def test_explain_knows_of_a_caller_s_past_what_the_log_had_at_that_moment(known: Company) -> None:
+    asked = ("explain", "--from", OTHER, "--to", SALES, "--at")
+    again = "- {name: again, when: {last_agent: anna, tries: 2}, dial: {agent: anna}}\n      "
+    known.change("    rules:\n      ", f"    rules:\n      {again}")
+    with known.store() as store:
+        unit = store.unit()
+        unit.put_call(a_call("talked", from_number=OTHER, agent="anna", answered=NOON + 5, ended=NOON + 60))
+        unit.put_call(
+            a_call(
+                "in vain", from_number=OTHER, outcome="missed", agent=None, answered=None, started=NOON + 600
+            )
+        )
+        store.commit_now(unit)
+
+    def explained(at: float) -> Any:
+        return known.json(*asked, iso(at))
+
+    before, between, after = explained(NOON), explained(NOON + 600), explained(NOON + 700)
+    assert before["history"] == {"last_agent": None, "last_spoken": None, "tries": 1}
+    assert (between["history"]["last_agent"], between["history"]["tries"]) == ("anna", 1)
+    assert after["history"]["last_spoken"] == iso(NOON + 60)
+    rules = [each["decision"]["rule"] for each in (before, between, after)]
+    assert rules == ["rest", "rest", "again"]
+    shown = known.run(*asked, iso(NOON + 700))
+    assert "tries today  2" in shown
+
+
+def test_explain_says_that_without_a_log_nothing_is_known_of_the_past(company: Company) -> None:
+    assert company.json("explain", "--from", OTHER, "--to", SALES)["history"] is None
+    assert "there is no call log yet" in company.remarks
+
+
 def test_explain_tells_what_would_be_decided_on_a_holiday(known: Company) -> None:
     hours = 'hours:\n  office: {time_zone: Europe/Berlin, week: {mon-fri: "08:00-17:00"}, holidays: {country: DE}}\n'
     known.change("services:\n", f"{hours}services:\n")
@@ -1078,6 +1111,7 @@ def test_the_server_serves_reloads_refuses_a_bad_file_and_stops_on_a_signal(comp
         server.until(lambda: server.logged("configuration taken over") == 1)
         _, answer = server.get("/api/v1/explain", token, {"from": OTHER, "to": SALES})
         assert (answer["decision"]["agents"], answer["decision"]["timeout"]) == (["boris"], 33)
+        assert answer["history"] == {"last_agent": None, "last_spoken": None, "tries": 1}
 
         # Some supervisors send it twice.
         process.send_signal(signal.SIGTERM)

@@ -1,11 +1,13 @@
 """Opening hours: which moments they hold for, across clock changes and holidays, and how the file is read."""
 
+import time
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from cti.hours import day_began
 from cti.settings import SettingsError, load_settings
 from routing.clock import Hours
 from routing.decide import decide
@@ -67,6 +69,10 @@ def moment(text: str, zone: str = "Europe/Berlin", fold: int = 0) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone), fold=fold).timestamp()
 
 
+def instant(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
 @pytest.mark.parametrize(
     ("of", "at", "hours"),
     [
@@ -120,6 +126,77 @@ def test_the_hour_that_comes_twice_is_open_twice(tmp_path: Path) -> None:
         Hours.OPEN,
         Hours.CLOSED,
     ]
+
+
+@pytest.mark.parametrize(
+    ("at", "midnight"),
+    [
+        ("2026-03-29T01:30:00+01:00", "2026-03-29T00:00:00+01:00"),
+        ("2026-03-29T23:59:59+02:00", "2026-03-29T00:00:00+01:00"),
+        ("2026-03-30T00:00:00+02:00", "2026-03-30T00:00:00+02:00"),
+        ("2026-10-25T00:00:00+02:00", "2026-10-25T00:00:00+02:00"),
+        ("2026-10-25T02:30:00+02:00", "2026-10-25T00:00:00+02:00"),
+        ("2026-10-25T02:30:00+01:00", "2026-10-25T00:00:00+02:00"),
+        ("2026-10-25T23:30:00+01:00", "2026-10-25T00:00:00+02:00"),
+        ("2026-10-26T00:30:00+01:00", "2026-10-26T00:00:00+01:00"),
+    ],
+)
+def test_a_day_begins_at_its_midnight_also_when_clocks_change(tmp_path: Path, at: str, midnight: str) -> None:
+    opening = service(tmp_path).hours
+    assert opening is not None
+    assert opening.day_began(instant(at)) == instant(midnight)
+
+
+@pytest.mark.parametrize(
+    ("zone", "at", "began"),
+    [
+        # Here clocks are put forward at midnight, and back to the hour before it.
+        ("America/Santiago", "2026-09-06T12:00:00-03:00", "2026-09-06T01:00:00-03:00"),
+        ("America/Santiago", "2026-04-04T23:30:00-04:00", "2026-04-04T00:00:00-03:00"),
+        ("America/Havana", "2026-11-01T12:00:00-05:00", "2026-11-01T00:00:00-04:00"),
+    ],
+)
+def test_a_day_whose_midnight_does_not_come_or_comes_twice_has_one_beginning(
+    zone: str, at: str, began: str
+) -> None:
+    assert day_began(instant(at), ZoneInfo(zone)) == instant(began)
+
+
+@pytest.mark.parametrize(
+    ("hours", "reports", "zone"),
+    [
+        ("  office: {time_zone: Europe/Berlin, week: {}}", "", "Europe/Berlin"),
+        (
+            "  office: {time_zone: Europe/Berlin, week: {}}\n  far: {time_zone: Asia/Tokyo, week: {}}",
+            "",
+            None,
+        ),
+        (
+            "  office: {time_zone: Europe/Berlin, week: {}}",
+            "reports: {time_zone: Asia/Tokyo}",
+            "Asia/Tokyo",
+        ),
+    ],
+)
+def test_the_company_s_zone_is_what_the_file_says_or_that_of_all_its_hours(
+    tmp_path: Path, hours: str, reports: str, zone: str | None
+) -> None:
+    file = tmp_path / "cti.yaml"
+    file.write_text(FILE.format(hours=hours, of="office", rules=CLOSED) + reports + "\n")
+    told = load_settings(file, adapter_kinds={}, environ={}).reports
+
+    assert told.time_zone == (None if zone is None else ZoneInfo(zone))
+    assert told.zone == ZoneInfo(zone or "UTC")
+
+
+def test_without_a_zone_the_day_is_this_machine_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    try:
+        assert day_began(instant("2026-06-01T18:20:00+00:00"), None) == instant("2026-06-02T00:00:00+05:45")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_the_zone_is_the_service_s_and_a_holiday_of_either_country_counts(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.calls": {
         "cti.asterisk",
         "cti.agents",
+        "cti.hours",
         "cti.identify",
         "cti.journal_text",
         "cti.links",

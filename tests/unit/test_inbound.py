@@ -1,6 +1,7 @@
 """The way of an inbound call without sockets: in which order things happen, and what is left when one fails."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC
 from typing import Any
 
 import pytest
@@ -8,13 +9,14 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from adapters.base import Party
+from adapters.base import Case, Party
 from cti.agents.roster import Roster
 from cti.asterisk.agi_parser import Request
 from cti.asterisk.ami_parser import Event
 from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiHangup
-from cti.calls.inbound import LET_IN, Inbound
+from cti.calls.history import CallHistory
+from cti.calls.inbound import LET_IN, Inbound, party_facts
 from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
@@ -26,8 +28,15 @@ from cti.identify.options import POLICIES
 from cti.identify.policy import resolve
 from cti.numbers import Number, NumberPlan
 from cti.store.base import StoreError
-from cti.store.records import AgentRecord, CallRecord, ChannelRecord, DecisionRecord, SegmentRecord
-from routing.decide import Decision
+from cti.store.records import (
+    AgentRecord,
+    CallRecord,
+    ChannelRecord,
+    DecisionRecord,
+    PastCalls,
+    SegmentRecord,
+)
+from routing.decide import Action, Decision
 from routing.reading import compile_rules
 from routing.rules import Mode, Service
 from tests.unit.calls import RecordingUnit
@@ -120,6 +129,9 @@ class World:
         self.paint: Deferred[None] | None = None
         self.answer: Deferred[Identification] | None = None
         self.said: dict[Any, Identification] = {}
+        self.identifying = 0
+        self.looked_back: list[tuple[Any, ...]] = []
+        self.past: Deferred[PastCalls] | None = None
         self.freshened: list[LiveCall] = []
         self.bell = ABell()
         self.room = WaitingRoom(
@@ -154,6 +166,7 @@ class World:
             refusal=lambda caller: self.refusal,
             room=self.room,
             call_back=lambda _unit, call: self.called_back.append(call.id),
+            history=CallHistory(self, self.clock, lambda: UTC),
         )
 
     async def painted(self, _call: Any, agents: Any, seconds: float) -> None:
@@ -185,12 +198,17 @@ class World:
     def call(self, id: str) -> "Deferred[None]":
         return succeed(None)
 
+    def past_calls(self, *question: Any) -> "Deferred[PastCalls]":
+        self.looked_back.append(question)
+        return succeed(PastCalls("anna", 400.0, 2)) if self.past is None else self.past
+
     async def unseen(self, pbx: str, known: EndedRecord) -> None:
         raise AssertionError("nobody calls this here")
 
     # Who is calling.
 
     async def identify(self, number: Number, late: Any = None) -> Identification:
+        self.identifying += 1
         if self.answer is not None:
             return await self.answer
         return Identification(number, (KATRIN,), owners={("directory", "u1"): "anna"})
@@ -256,6 +274,155 @@ def test_the_answer_names_the_agent_the_caller_and_the_card_and_ends_with_the_ac
     assert world.events == ["call.offered", "call.routed", "card.offered"]
     assert world.anna == "offered"
     assert world.learned == ["494066969100"]
+
+
+def test_rules_see_how_many_cases_of_the_party_are_open_and_nothing_where_its_crm_tells_of_none() -> None:
+    number = NumberPlan("DE").parse("0152 28817386")
+    with_cases = evolve(KATRIN, cases=(Case("7", "Late parcel"), Case("8", "Broken")))
+
+    assert facts_of(Identification(number, (with_cases,)))["open_cases"] == 2
+    assert facts_of(Identification(number, (KATRIN,)))["open_cases"] is None
+
+
+def facts_of(identified: Identification) -> Mapping[str, Any]:
+    facts = party_facts(identified)
+    assert facts is not None
+    assert "cases" not in facts
+    return facts
+
+
+def test_rules_see_whose_country_a_caller_s_number_is_of() -> None:
+    world = World()
+    rules = compile_rules([{"name": "abroad", "when": {"from.country": {"not": "DE"}}, "reject": "busy"}])
+    service = Service("sales", ("+494066969100",), Mode.ROUTE, None, "old-context,s,1", rules)
+    world.services = Services([service], NumberPlan("DE"))
+    actions = []
+    for caller in ("015228817386", "00442079460123", "22"):
+        session = Session()
+        session.request.headers["agi_callerid"] = caller
+        session.request.headers["agi_uniqueid"] = caller
+        world.ask(session)
+        actions.append(session.set["CTI_ACTION"])
+
+    # An extension of the company's own is of no country, and so of another one.
+    assert actions == ["fallback", "reject", "reject"]
+
+
+def looks_back(world: World, *rules: Mapping[str, Any]) -> None:
+    """The service's rules ask for the past of who calls."""
+    asked = rules or (
+        {"name": "again", "when": {"tries": {"at_least": 3}}, "goto": "second-level,s,1"},
+        {"name": "anna knows", "when": {"last_agent": "anna"}, "dial": {"agent": "anna"}},
+    )
+    service = Service(
+        "sales", ("+494066969100",), Mode.ROUTE, None, "old-context,s,1", compile_rules(list(asked))
+    )
+    world.services = Services([service], NumberPlan("DE"))
+
+
+def test_rules_see_who_talked_with_the_caller_last_and_how_often_they_tried() -> None:
+    world, session = World(), Session()
+    looks_back(world)
+    world.ask(session)
+
+    assert (session.set["CTI_ACTION"], session.set["CTI_TARGET"]) == ("goto", "second-level,s,1")
+    (decision,) = world.rows(DecisionRecord)
+    assert decision.facts["history"] == {
+        "last_agent": "anna",
+        "last_spoken": 400.0,
+        "tries": 3,
+    }
+    ((number, called, since, before, but),) = world.looked_back
+    assert (number, called, since, before) == ("+4915228817386", ("+494066969100",), 0.0, 1000.0)
+    assert but == session.set["__CTI_CALL_ID"]
+
+
+def test_the_past_is_asked_for_beside_the_crms_and_waited_for_as_they_are() -> None:
+    world, session = World(), Session()
+    looks_back(world)
+    world.past, world.answer = Deferred(), Deferred()
+    world.ask(session)
+    assert (len(world.looked_back), world.identifying) == (1, 1)
+
+    world.past.callback(PastCalls("anna", 400.0, 0))
+    assert session.set == {}
+    world.answer.callback(Identification(NumberPlan("DE").parse("0152 28817386"), (KATRIN,)))
+    assert (session.set["CTI_ACTION"], session.set["CTI_REASON"]) == (
+        "dial",
+        "anna knows: anna is named by the rule",
+    )
+
+
+def test_a_log_that_does_not_answer_costs_a_caller_a_quarter_of_a_second_and_looks_like_no_first_call() -> (
+    None
+):
+    world, session = World(), Session()
+    looks_back(world, {"name": "first", "when": {"tries": {"at_most": 1}}, "dial": {"agent": "anna"}})
+    world.past = Deferred()
+    world.ask(session)
+    world.clock.advance(0.24)
+    assert session.set == {}
+    world.clock.advance(0.01)
+
+    assert session.set["CTI_ACTION"] == "fallback"
+    assert world.rows(DecisionRecord)[-1].facts["history"] is None
+
+
+def test_the_log_is_waited_for_no_longer_than_the_answer_s_time_leaves() -> None:
+    world = World()
+    looks_back(world)
+    world.past = Deferred()
+
+    def slow(_id: str) -> "Deferred[None]":
+        world.clock.advance(1.3)
+        return succeed(None)
+
+    world.call = slow
+    session = Session(call=mint_call_id(1.0))
+    world.ask(session)
+    assert session.set == {}
+    world.clock.advance(0.1)
+    assert session.set["CTI_ACTION"] == "fallback"
+
+
+def test_the_log_is_asked_once_a_call_also_where_it_has_not_answered() -> None:
+    for past in (None, Deferred[PastCalls]()):
+        world, session = World(), Session()
+        looks_back(world, {"name": "anna knows", "when": {"tries": "present"}, "dial": {"agent": "anna"}})
+        world.past = past
+        world.ask(session)
+        world.clock.advance(0.25)
+        again = Session(call=session.set["__CTI_CALL_ID"], attempt="2", last="NOANSWER")
+        world.ask(again)
+
+        assert len(world.looked_back) == 1
+        histories = [row.facts["history"] for row in world.rows(DecisionRecord)]
+        assert histories[0] == histories[1]
+        assert (histories[0] is None) == (past is not None)
+
+
+@pytest.mark.parametrize("caller", ["anonymous", "unknown"])
+def test_of_who_shows_no_number_the_log_is_not_asked(caller: str) -> None:
+    world, session = World(), Session()
+    looks_back(world)
+    session.request.headers["agi_callerid"] = caller
+    world.ask(session)
+
+    assert world.looked_back == []
+    assert session.set["CTI_ACTION"] == "fallback"
+
+
+def test_the_log_is_not_asked_for_rules_that_do_not_want_to_know_nor_of_who_is_blocked() -> None:
+    world = World()
+    world.ask(Session())
+    assert world.looked_back == []
+
+    looks_back(world)
+    world.refusal = Decision(Action.REJECT, (), "declined", 0, None, "blocked", ())
+    session = Session()
+    session.request.headers["agi_uniqueid"] = "2.0"
+    world.ask(session)
+    assert (session.set["CTI_ACTION"], world.looked_back) == ("reject", [])
 
 
 def test_who_has_said_by_a_key_who_they_are_is_routed_as_them_and_nobody_is_asked() -> None:

@@ -11,6 +11,7 @@ from cti.numbers import (
     NumberKind,
     NumberPlan,
     as_dialled,
+    country,
     display,
     is_mobile,
     mask,
@@ -266,3 +267,25 @@ def test_only_what_is_certainly_a_mobile_is_one() -> None:
     assert not is_mobile("+12025550142")
     with pytest.raises(ValueError, match=r"E\.164"):
         is_mobile("0152 28817386")
+
+
+@pytest.mark.parametrize(
+    ("e164", "whose"),
+    [
+        ("+4915228817386", "DE"),
+        ("+442079460123", "GB"),
+        ("+12025550142", "US"),
+        ("+14165550142", "CA"),
+        # Not in service, and of an unknown range that others share.
+        ("+447700900123", None),
+        # Freephone of no country.
+        ("+80012345678", None),
+    ],
+)
+def test_a_number_tells_its_country_or_none(e164: str, whose: str | None) -> None:
+    assert country(e164) == whose
+
+
+def test_what_is_no_e164_number_is_asked_for_no_country() -> None:
+    with pytest.raises(ValueError, match=r"E\.164"):
+        country("0152 28817386")

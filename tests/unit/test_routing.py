@@ -10,10 +10,11 @@ from hypothesis import given, strategies as st
 
 from adapters.base import PartyType
 from cti.numbers import NumberKind
+from routing.amounts import amount
 from routing.clock import Hours, WallClock
 from routing.conditions import FACTS, OF_GROUPS
 from routing.decide import MAX_CANDIDATES, Action, Candidate, Decision, Outcome, decide
-from routing.facts import FROM_KINDS, PARTY_TYPES, AgentFacts, Facts, Group, Line, is_phone
+from routing.facts import FROM_KINDS, PARTY_TYPES, AgentFacts, Facts, Group, History, Line, is_phone
 from routing.problems import RulesError
 from routing.reading import compile_rules
 from routing.rules import (
@@ -86,12 +87,17 @@ KNOWN_CALLER = facts(
         language="sl",
         tags=["vip", "press"],
         match="number",
+        balance="-120,50 EUR",
+        dunning="2nd reminder",
+        open_cases=3,
     ),
     parties=2,
     attempt=2,
     last="NOANSWER",
     line=Line(3, 61.4),
     clock=WallClock(Hours.HOLIDAY, "2026-12-25", "09:30", "fri", "Christmas Day"),
+    from_country="DE",
+    history=History("anna", 1_800_000_000.0 - 2 * 86_400 - 3600, 3),
 )
 STRANGER = facts(from_number=None, from_kind="withheld")
 
@@ -116,6 +122,11 @@ CONDITIONS: list[tuple[str, Any, Any]] = [
     ("party.tags", {"not": {"contains": "debtor"}}, {"not": {"contains": "vip"}}),
     ("party.tags", "present", "absent"),
     ("party.match", "number", "domain"),
+    ("party.balance", -120.5, -120),
+    ("party.balance", {"at_most": -100}, {"at_least": -120.49}),
+    ("party.balance", {"in": [0, -120.5]}, {"in": [0, 120.5]}),
+    ("party.dunning", "2nd reminder", "absent"),
+    ("open_cases", {"at_least": 3}, {"at_most": 2}),
     ("parties", 2, 1),
     ("parties", {"at_least": 2}, {"at_least": 3}),
     ("parties", {"at_most": 2}, {"at_most": 1}),
@@ -125,6 +136,11 @@ CONDITIONS: list[tuple[str, Any, Any]] = [
     ("from.kind", {"in": ["e164", "internal"]}, {"in": ["withheld"]}),
     ("from.number", {"prefix": "+49"}, {"prefix": "+386"}),
     ("from.number", "+4915228817386", "+4915228895456"),
+    ("from.country", {"in": ["DE", "AT"]}, "CH"),
+    ("last_agent", "anna", "ben"),
+    ("spoken.days", 2, {"at_most": 1}),
+    ("spoken.hours", {"at_least": 49, "at_most": 49}, {"at_least": 50}),
+    ("tries", {"at_least": 3}, {"at_most": 2}),
     ("to", "+494066969100", "+494066969101"),
     ("attempt", {"at_least": 2}, 1),
     ("last", "NOANSWER", "BUSY"),
@@ -159,12 +175,95 @@ def test_each_known_fact_is_tested_in_the_table_above() -> None:
 
 
 @pytest.mark.parametrize(
-    "fact", sorted(name for name in FACTS if name.startswith(("party", "from.number", "last")))
+    "fact",
+    sorted(
+        name
+        for name, fact in FACTS.items()
+        if fact.of_history
+        or name.startswith(("party", "from.number", "from.country", "last"))
+        or name == "open_cases"
+    ),
 )
 def test_what_is_not_known_of_a_stranger_is_absent(fact: str) -> None:
     if fact != "parties":
         assert holds({fact: "absent"}, STRANGER)
         assert not holds({fact: "present"}, STRANGER)
+
+
+@pytest.mark.parametrize("test", [1, 0, {"at_most": 1}, {"at_least": 0}, "present"])
+@pytest.mark.parametrize("fact", ["spoken.days", "spoken.hours", "tries"])
+def test_a_log_that_did_not_answer_looks_like_no_first_call(fact: str, test: Any) -> None:
+    assert not holds({fact: test}, evolve(KNOWN_CALLER, history=None))
+
+
+def test_who_has_never_been_talked_with_is_known_to_call_for_the_first_time() -> None:
+    first = facts(history=History())
+    assert holds(
+        {"last_agent": "absent", "spoken.days": "absent", "spoken.hours": "absent", "tries": 1}, first
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "days", "hours"),
+    [(-5, 0, 0), (0, 0, 0), (3599, 0, 0), (3600, 0, 1), (86_399, 0, 23), (172_800, 2, 48)],
+)
+def test_time_since_a_talk_counts_in_whole_days_and_hours(seconds: float, days: int, hours: int) -> None:
+    spoken = facts(history=History("anna", 1_800_000_000.0 - seconds))
+    assert holds({"spoken.days": days, "spoken.hours": hours}, spoken)
+
+
+def test_the_record_of_a_decision_shows_what_the_log_said_and_that_it_said_nothing() -> None:
+    known, silent = KNOWN_CALLER.as_json(), facts().as_json()
+    assert known["from"]["country"] == "DE"
+    assert known["history"] == {
+        "last_agent": "anna",
+        "last_spoken": 1_800_000_000.0 - 2 * 86_400 - 3600,
+        "tries": 3,
+    }
+    assert (silent["from"]["country"], silent["history"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("120", 120.0),
+        ("120.5", 120.5),
+        ("-120,50 EUR", -120.5),
+        ("+3,20€", 3.2),
+        ("EUR 7", 7.0),
+        ("€ -7", -7.0),
+        ("\u22127.10", -7.1),
+        ("1.234,50 EUR", 1234.5),
+        ("1,234.50", 1234.5),
+        ("-0", 0.0),
+        (120.5, 120.5),
+        (-3, -3.0),
+        # Nobody can say which of two numbers these are.
+        ("1.234", None),
+        ("12,345", None),
+        ("1.234.567", None),
+        ("", None),
+        ("none", None),
+        ("3 h", None),
+        ("5 of 7", None),
+        ("1e5", None),
+        ("EUR", None),
+        ("--5", None),
+        ("9" * 16, None),
+        ("nan", None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (10**400, None),
+        (True, None),
+        (None, None),
+        (["5"], None),
+    ],
+)
+def test_an_amount_is_read_strictly_and_what_may_be_two_numbers_is_none(
+    written: Any, value: float | None
+) -> None:
+    assert amount(written) == value
+    assert holds({"party.balance": "absent"}, facts(party=a_party(balance=written))) == (value is None)
 
 
 def test_not_holds_for_a_stranger_because_the_test_inside_does_not() -> None:
@@ -340,7 +439,7 @@ def test_trace_and_facts_are_json() -> None:
         {"fact": "party.owner", "wanted": "is present", "found": "anna", "held": True}
     ]
     record = json.loads(json.dumps(KNOWN_CALLER.as_json()))
-    assert record["from"] == {"number": "+4915228817386", "kind": "e164"}
+    assert record["from"] == {"number": "+4915228817386", "kind": "e164", "country": "DE"}
     assert "agents" not in record
 
 
@@ -475,6 +574,16 @@ for _ in range(20):
         ({"when": {"parties": "two"}}, "rules[0].when.parties", "a whole number"),
         ({"when": {"parties": True}}, "rules[0].when.parties", "is a yes or no"),
         ({"when": {"parties": {"at_least": 1.5}}}, "rules[0].when.parties.at_least", "a whole number"),
+        ({"when": {"tries": 1.5}}, "rules[0].when.tries", "a whole number"),
+        ({"when": {"party.balance": "-5 EUR"}}, "rules[0].when.party.balance", "is a text; a number such as"),
+        (
+            {"when": {"party.balance": {"at_most": float("nan")}}},
+            "rules[0].when.party.balance.at_most",
+            "a number such as -120.50",
+        ),
+        ({"when": {"from.country": "Germany"}}, "rules[0].when.from.country", 'as "DE" is'),
+        ({"when": {"from.country": False}}, "rules[0].when.from.country", 'as "DE" is, in quotes'),
+        ({"when": {"last_agent": "ana"}}, "rules[0].when.last_agent", 'did you mean "anna"?'),
         ({"when": {"from.kind": "witheld"}}, "rules[0].when.from.kind", 'did you mean "withheld"?'),
         ({"when": {"party.type": "customer"}}, "rules[0].when.party.type", "organisation"),
         ({"when": {"last": "NO ANSWER"}}, "rules[0].when.last", 'did you mean "NOANSWER"?'),

@@ -20,7 +20,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from cti.store import schema, sqlite, threaded
+from cti.store import queries, schema, sqlite, threaded
 from cti.store.appender import Appender
 from cti.store.base import (
     CallbackFilter,
@@ -44,6 +44,7 @@ from cti.store.records import (
     DecisionRecord,
     Delivery,
     GapRecord,
+    PastCalls,
     ReservationRecord,
     SegmentRecord,
     SessionRecord,
@@ -1104,6 +1105,125 @@ def test_each_filter_reads_a_range_of_an_index_and_sorts_nothing_big(
             plan = [row[3] for row in ask(command.read, "EXPLAIN QUERY PLAN " + sql, values)]
             assert any(f"SEARCH calls USING INDEX {index} " in step for step in plan), plan
             assert not any(step.startswith("SCAN calls") for step in plan), plan
+
+
+# What was before a call.
+
+
+def past(loop: Loop, store: ThreadedStore, *, but: str | None = None, before: float = 1000.0) -> PastCalls:
+    return loop.result(store.past_calls(CUSTOMER, [COMPANY, "100"], 500.0, before, but))
+
+
+def a_talk(id: str, started: float, **fields: Any) -> CallRecord:
+    values = {"answered": started + 5, "ended": started + 50, "agent": "anna", "to_number": COMPANY}
+    return a_call(id, started=started, **{**values, **fields})
+
+
+def test_of_a_number_that_never_called_nothing_is_known_and_no_try(loop: Loop, store: ThreadedStore) -> None:
+    commit(loop, store, a_unit(a_talk("other", 600.0, from_number="+442079460123")))
+    assert past(loop, store) == PastCalls(None, None, 0)
+
+
+def test_who_talked_last_with_a_number_is_told_of_either_direction_with_when_the_talk_ended(
+    loop: Loop, store: ThreadedStore
+) -> None:
+    commit(
+        loop,
+        store,
+        a_unit(
+            a_talk("long ago", 10.0),
+            a_talk("in", 100.0, agent="ben"),
+            # By nobody of us, and by nobody at all.
+            a_talk("at the fallback", 300.0, agent=None),
+            a_talk("in vain", 400.0, answered=None),
+        ),
+    )
+    assert past(loop, store) == PastCalls("ben", 150.0, 0)
+
+    ours = {"direction": "outbound", "from_number": COMPANY, "to_number": CUSTOMER}
+    commit(loop, store, a_unit(a_talk("out", 200.0, agent="cem", **ours)))
+    assert past(loop, store) == PastCalls("cem", 250.0, 0)
+
+
+def test_only_what_was_before_the_moment_that_is_asked_about_counts(loop: Loop, store: ThreadedStore) -> None:
+    commit(
+        loop,
+        store,
+        a_unit(
+            a_talk("first", 600.0),
+            a_talk("second", 700.0, agent="ben"),
+            a_talk("in vain", 800.0, answered=None, agent=None),
+        ),
+    )
+    assert past(loop, store) == PastCalls("ben", 750.0, 1)
+    assert past(loop, store, but="in vain") == PastCalls("ben", 750.0, 0)
+    assert past(loop, store, but="second") == PastCalls("anna", 650.0, 1)
+    assert past(loop, store, before=800.0) == PastCalls("ben", 750.0, 0)
+    # They talked then: it has not ended yet.
+    assert past(loop, store, before=740.0) == PastCalls("ben", 740.0, 0)
+    # And here it rang.
+    assert past(loop, store, before=704.0) == PastCalls("anna", 650.0, 1)
+
+
+def test_a_talk_that_goes_on_has_not_ended_before(loop: Loop, store: ThreadedStore) -> None:
+    commit(loop, store, a_unit(a_talk("now", 900.0, ended=None)))
+    assert past(loop, store) == PastCalls("anna", 1000.0, 0)
+
+
+def test_tries_are_the_calls_to_these_numbers_since_then_that_reached_nobody(
+    loop: Loop, store: ThreadedStore
+) -> None:
+    in_vain = {"answered": None, "agent": None}
+    commit(
+        loop,
+        store,
+        a_unit(
+            a_talk("yesterday", 499.0, **in_vain),
+            a_talk("first", 500.0, **in_vain),
+            a_talk("by the extension", 600.0, to_number="100", **in_vain),
+            a_talk("still rings", 700.0, ended=None, **in_vain),
+            a_talk("reached somebody", 800.0),
+            a_talk("another service", 850.0, to_number="+494066969101", **in_vain),
+            a_talk("ours", 860.0, direction="outbound", to_number=COMPANY, **in_vain),
+            a_talk("another caller", 870.0, from_number="+442079460123", **in_vain),
+        ),
+    )
+    assert past(loop, store).tries == 3
+    assert loop.result(store.past_calls(CUSTOMER, [], 500.0, 1000.0)).tries == 0
+
+
+def test_of_a_number_that_calls_without_end_only_so_many_calls_are_looked_at(
+    loop: Loop, store: ThreadedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "_SPOKEN_AMONG", 3)
+    monkeypatch.setattr(queries, "_TRIES_AMONG", 3)
+    commit(
+        loop,
+        store,
+        a_unit(a_talk("talked", 600.0), *(a_talk(f"{n}", 610.0 + n, answered=None) for n in range(5))),
+    )
+    assert past(loop, store) == PastCalls(None, None, 3)
+
+
+def test_what_was_before_a_call_is_read_by_the_index_of_the_numbers(
+    loop: Loop, store: ThreadedStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(loop, store, a_unit(*some_calls()))
+    with a_command_store(path) as command:
+        ask = type(command.read)._all
+        plans: list[list[str]] = []
+
+        def listen(self: Any, sql: str, values: Any = ()) -> list[Any]:
+            plans.append([row[3] for row in ask(self, "EXPLAIN QUERY PLAN " + sql, values)])
+            return ask(self, sql, values)
+
+        monkeypatch.setattr(type(command.read), "_all", listen)
+        command.read.past_calls(CUSTOMER, [COMPANY], 0.0, 1e9)
+
+    by_from = "SEARCH calls USING INDEX calls_by_from (from_number=? AND started<?)"
+    by_to = "SEARCH calls USING INDEX calls_by_to (to_number=? AND started<?)"
+    today = "SEARCH calls USING INDEX calls_by_from (from_number=? AND started>? AND started<?)"
+    assert [[step for step in plan if " calls " in step] for plan in plans] == [[by_from], [by_to], [today]]
 
 
 # The outbox.
