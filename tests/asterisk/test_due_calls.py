@@ -27,17 +27,17 @@ exten => _[0-9+].,1,Dial(PJSIP/${EXTEN}@trunk,2)
 def company_with(directory: Path, customer: Behaviour) -> Company:
     return Company(
         directory,
-        agents=(AnAgent("anna"),),
-        settings={"callbacks": {"tries": 2}},
+        agents=(AnAgent("anna"), AnAgent("dora", behaviour=RingsForever())),
+        settings={"callbacks": {"tries": 2}, "call_control": {"ring_seconds": 5}},
         more_extensions=WAY_OUT,
         trunk=customer,
     )
 
 
-def planned(company: Company) -> str:
-    """A call that Anna has to make in two seconds, whatever the hour is; the CRM plans it."""
+def planned(company: Company, agent: str = "anna") -> str:
+    """A call that an agent has to make in two seconds, whatever the hour is; the CRM plans it."""
     due = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
-    body = {"number": CUSTOMER, "owner": "anna", "due": due, "anyway": True}
+    body = {"number": CUSTOMER, "owner": agent, "due": due, "anyway": True}
     made = company.daemon.request("POST", "/api/v1/callbacks", body, company.daemon.token("crm"))
     assert datetime.fromisoformat(made["next"]) - datetime.fromisoformat(due) < timedelta(seconds=0.001)
     id: str = made["id"]
@@ -70,7 +70,7 @@ def test_a_planned_call_rings_the_agent_then_the_customer_and_is_closed_when_the
 def test_who_does_not_answer_is_tried_again_also_after_a_restart_and_then_left_to_people(tmp_path):
     with company_with(tmp_path, RingsForever()) as company:
         company.start()
-        id = planned(company)
+        id, unheard = planned(company), planned(company, "dora")
 
         def tried(times: int) -> dict[str, Any]:
             return eventually(
@@ -83,6 +83,12 @@ def test_who_does_not_answer_is_tried_again_also_after_a_restart_and_then_left_t
         assert (once["why"], once["given_up"], once["calling"]) == ("no_answer", None, None)
         pause = datetime.fromisoformat(once["next"]) - datetime.now(UTC)
         assert timedelta(minutes=14) < pause < timedelta(hours=24)
+        theirs = eventually(
+            lambda: found if (found := entry(company, unheard)) and found["why"] else None,
+            20,
+            what="the agent who lets it ring",
+        )
+        assert (theirs["why"], theirs["failed_tries"]) == ("agent_no_answer", 0)
         # A quarter of an hour passes while the server is away.
         company.daemon.stop()
         with sqlite3.connect(company.daemon.directory / "cti.db") as store:

@@ -563,12 +563,21 @@ def test_another_time_that_is_set_during_the_call_holds(office: Office) -> None:
     assert office.entry(other).next is None
 
 
+def test_what_is_being_called_is_not_called_by_a_second_agent_whatever_its_time_is(office: Office) -> None:
+    id = office.plan(asker=CHIEF, owner=None, groups=["sales"])
+    office.look()
+    office.change(id, due=office.now)
+    assert len(office.look(1).look(PUT_OFF).rung) == 1
+
+
 @pytest.mark.parametrize("while_calling", [False, True])
 def test_who_is_erased_is_not_called_any_more(office: Office, while_calling: bool) -> None:
     id = office.plan(due=office.now + 10)
     if while_calling:
         call = office.look(10).call_of(id)
-    assert office.callbacks.erase([CUSTOMER], lambda adapter, party: False) is not None
+    told: Any = office.callbacks.erase([CUSTOMER], lambda adapter, party: False)
+    body = told.events[-1][2]["callback"]
+    assert (body["number"], body["next"], body["calling"]) == ("", None, None)
     before = len(office.rows(CallbackRecord))
     if while_calling:
         call.record.ended, call.record.state, call.record.outcome = office.now, "ended", "missed"

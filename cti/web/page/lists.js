@@ -107,11 +107,12 @@ function missed(app, item) {
   );
 }
 
-/** When it is made by itself, if it is; a time that differs from the one that was planned says so. */
+/** When it is made by itself, if it is; what reads otherwise than the time that was planned says so. */
 function whenCalled(item) {
   if (item.calling) return [" · ", h("span", { "data-test": "calling" }, t("missed.calling"))];
   if (item.next) {
-    const words = item.due && item.due !== item.next ? t("missed.next-instead", { time: moment(item.next), due: moment(item.due) }) : t("missed.next", { time: moment(item.next) });
+    const [time, due] = [moment(item.next), item.due && moment(item.due)];
+    const words = due && due !== time ? t("missed.next-instead", { time, due }) : t("missed.next", { time });
     return [" · ", h("span", { "data-test": "next" }, words)];
   }
   if (item.given_up) return [" · ", h("span", { "data-test": "given-up" }, t("missed.given-up"))];
