@@ -63,6 +63,7 @@ LOGIN_OUTCOMES: Final = frozenset({"ok", "wrong", "slowed", "busy"})
 OPERATION_OUTCOMES: Final = frozenset({"done", "refused", "failed"})
 #: What came of an attempt to deliver: taken, not taken, not taken and given up.
 ATTEMPT_OUTCOMES: Final = frozenset({"delivered", "failed", "dead"})
+CALLBACK_STATES: Final = ("open", "planned", "calling", "given_up")
 AGENT_STATES: Final = ("logged_out", "ready", "paused", "offered", "busy", "wrap_up")
 
 #: From an index in memory (1 ms) to the dialplan's patience (3 s); 0.8 and 1.5 are the budgets to identify
@@ -139,6 +140,12 @@ class Metrics:
             registry=registry,
         )
         self._agents = Gauge("cti_agents", "Agents in each state.", ("state",), registry=registry)
+        self._callbacks = Gauge(
+            "cti_callbacks",
+            "Calls to make: left to people, planned, being made, given up after some tries.",
+            ("state",),
+            registry=registry,
+        )
         self._waiting_calls = Gauge(
             "cti_waiting_calls",
             "Callers at a service whom nobody has answered yet, and nothing else has taken.",
@@ -372,6 +379,11 @@ class Metrics:
     def committed(self, seconds: float) -> None:
         """A unit became durable, `seconds` after it was handed in."""
         self._store_commit.observe(seconds)
+
+    def callbacks(self, counts: Mapping[str, int]) -> None:
+        """How many calls to make are in each of `CALLBACK_STATES`."""
+        for state in CALLBACK_STATES:
+            self._callbacks.labels(state).set(counts.get(state, 0))
 
     def agents(self, counts: Mapping[str, int]) -> None:
         """How many agents are in each state; a state that is not mentioned has none."""

@@ -35,9 +35,11 @@ from cti.asterisk.pbx import Pbx, PbxError
 from cti.asterisk.versions import SUPPORTED, differences
 from cti.calls.acquaintance import note_acquaintance
 from cti.calls.callbacks import Callbacks
+from cti.calls.calling_times import CallingTimes
 from cti.calls.control import Control
 from cti.calls.deliveries import Deliveries
 from cti.calls.desk import Desk
+from cti.calls.due_calls import DueCalls
 from cti.calls.explain import explain
 from cti.calls.finder import Finder
 from cti.calls.gaps import Gaps
@@ -400,9 +402,17 @@ class CtiService(Service):
             roster=self.roster,
             services=self._services,
             control=self.control,
+            times=lambda: self._calling_times,
             now=self._now,
         )
         self.calls.on_news(self.callbacks.news)
+        self.due_calls = DueCalls(
+            callbacks=self.callbacks,
+            calls=self.calls,
+            roster=self.roster,
+            times=lambda: self._calling_times,
+            now=self._now,
+        )
         self.desk = Desk(
             calls=self.calls,
             roster=self.roster,
@@ -520,6 +530,7 @@ class CtiService(Service):
         self._every(1.0, self._expire)
         self._every(ROOM, self.room.look)
         self._every(1.0, self._look_at_desktops)
+        self._every(1.0, self.due_calls.look)
         self._every(SWEEP, self._sweep)
         self._every(SWEEP, self._close_old)
         self._every(LOOK, self._look)
@@ -627,6 +638,7 @@ class CtiService(Service):
         self._adapters = {name: self._adapters[name] if name in same else fresh[name] for name in fresh}
         self.settings = settings
         self._current_services = Services(settings.services.values(), settings.plan, settings.links)
+        self._calling_times = CallingTimes(settings.callbacks, settings.reports.zone)
         self.turned_away.use(settings.identify)
         self._current_identifier = make_identifier(
             settings,
@@ -983,6 +995,7 @@ class CtiService(Service):
             counts[view.state] = counts.get(view.state, 0) + 1
         self.metrics.agents(counts)
         self.metrics.event_streams(self.hub.count)
+        self.metrics.callbacks(self.callbacks.counts())
         for part in self.index.status():
             self.metrics.indexed(part.adapter, part.numbers, part.age)
         self.metrics.waiting_calls(

@@ -437,6 +437,27 @@ class Desk:
 
 
 @frozen
+class CallbackSettings:
+    """How planned calls are made. `begin`, `end`: minutes of the customer's day between which they may be called.
+
+    `tries`: how often they are called in vain before it is left to people; `pauses`: minutes after the first such
+    try, the second, and so on, the last of them for all others. `put_off`: minutes after which it is tried again that
+    nobody could make.
+    """
+
+    begin: int = 9 * 60
+    end: int = 20 * 60
+    tries: int = 3
+    pauses: tuple[int, ...] = (15, 60, 240)
+    put_off: int = 2
+
+
+MAX_TRIES: Final = 20
+MAX_PAUSE: Final = 7 * 24 * 60
+MAX_PUT_OFF: Final = 60
+
+
+@frozen
 class Retention:
     """For how many days what is kept; None: for ever. `at`: the hour and minute, here, of the daily removal.
 
@@ -569,6 +590,7 @@ class Settings:
     language: str = "en"
     outbox: OutboxSettings = OutboxSettings()
     open_calls: OpenCalls = OpenCalls()
+    callbacks: CallbackSettings = CallbackSettings()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
 
     @property
@@ -697,6 +719,7 @@ class _Reader:
             language=self._file.choice(top.get("language"), "en", "language", languages()),
             outbox=OutboxSettings(give_up),
             open_calls=self._open_calls(top),
+            callbacks=self._callbacks(top.get("callbacks")),
             advice=tuple(sorted(set(self._file.advice))),
         )
 
@@ -1613,13 +1636,8 @@ class _Reader:
 
     def _retention(self, place: Place | None) -> Retention:
         section = self._file.section(place, ("at", *RETAINED))
-        at_place, at = section.get("at"), Retention().at
-        written = self._file.text(at_place)
-        if at_place is not None and written is not None:
-            if (found := re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", written)) is None:
-                self._wrong(at_place, 'is no time of the day; such as "03:30", in quotes, would be right')
-            else:
-                at = int(found[1]), int(found[2])
+        hour, minute = Retention().at
+        at = divmod(self._time_of_day(section.get("at"), 60 * hour + minute), 60)
         days = {
             kind: self._file.whole(section.get(kind), 0, 1, MAX_DAYS) or None
             for kind in ("calls", "numbers", "periods", "audit")
@@ -1638,6 +1656,41 @@ class _Reader:
                     f"is longer than numbers are, which stand in them as well; at most {longest} would be right",
                 )
         return Retention(at, **days)
+
+    def _time_of_day(self, place: Place | None, usual: int) -> int:
+        """Minutes since midnight."""
+        written = self._file.text(place)
+        if place is None or written is None:
+            return usual
+        if (found := re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", written)) is None:
+            self._wrong(place, f'is no time of the day; such as "{_clock(usual)}", in quotes, would be right')
+            return usual
+        return 60 * int(found[1]) + int(found[2])
+
+    def _callbacks(self, place: Place | None) -> CallbackSettings:
+        section = self._file.section(place, ("hours", "tries", "pauses", "put_off"))
+        usual = CallbackSettings()
+        hours = self._file.section(section.get("hours"), ("from", "to"))
+        begin = self._time_of_day(hours.get("from"), usual.begin)
+        end = self._time_of_day(hours.get("to"), usual.end)
+        if begin >= end:
+            wrong = hours.get("to") or hours.get("from") or section.get("hours") or place
+            if wrong is not None:
+                self._wrong(
+                    wrong,
+                    f"leaves no hour from {_clock(begin)} to {_clock(end)}; a later `to` would be right",
+                )
+        listed = section.get("pauses")
+        pauses = self._file.items(listed, "[15, 60, 240]", at_least_one=True)
+        if len(pauses) > MAX_TRIES:
+            self._wrong(pauses[MAX_TRIES], f"is one too many; at most {MAX_TRIES} would be right")
+        return CallbackSettings(
+            begin,
+            end,
+            self._file.whole(section.get("tries"), usual.tries, 1, MAX_TRIES),
+            tuple(self._file.whole(each, 15, 1, MAX_PAUSE) for each in pauses) or usual.pauses,
+            self._file.whole(section.get("put_off"), usual.put_off, 1, MAX_PUT_OFF),
+        )
 
     def _rejection(self, place: Place | None) -> str:
         if place is not None and isinstance(place.node, ScalarNode) and place.node.tag == "int":
@@ -1831,6 +1884,7 @@ _TOP: Final = (
     "webhooks",
     "notify",
     "open_calls",
+    "callbacks",
     "outbox",
     "identify",
     "index",
@@ -1936,6 +1990,10 @@ _OUR_HEADERS: Final = frozenset(
 #: What stands as the Asterisk of softphones' calls, and so is no name for one.
 NO_ASTERISK: Final = "softphone"
 _ASTERISK: Final = ("ami", "username", "secret", "login", "tls", "cdr", "recordings", "capable_phones")
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,17 +2,20 @@
 
 A call from outside that nobody took opens an entry, or counts one more try of the entry that is open for its number
 and service; whoever talks with that number then, whoever called, closes it. A caller without a number opens none:
-nobody could call them back. Carrying planned calls out at their time is left to others.
+nobody could call them back. A call that an entry makes is written down with the entry before anybody's phone rings,
+so that no crash makes it twice; when planned ones are made, and by whom, is left to `due_calls`.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 from attrs import evolve
 
 from cti.agents.roster import Roster
+from cti.calls.calling_times import ANYWAY, CallingTimes
 from cti.calls.control import Asker, BadTarget, CallUnknown, Control, Done, NotNow, took_part
 from cti.calls.inbound import brief_party
 from cti.calls.life import LiveCall, mint_call_id
@@ -22,10 +25,21 @@ from cti.calls.present import iso
 from cti.calls.services import Services
 from cti.calls.written import matches
 from cti.store.base import CallbackFilter, IStore, StoreError, Unit
-from cti.store.records import CallbackRecord, CallRecord
+from cti.store.records import CallbackRecord, CallRecord, ChannelRecord
 
 OPEN: Final = "open"
 STATES: Final = (OPEN, "done", "cancelled")
+#: Why the last try came to nothing, as `why` says it: nobody was ready to make it; they let their phone ring;
+#: Asterisk did not make it; whom it is for is on the phone to us; they did not answer, or were busy; the number may
+#: not be dialled from here.
+NOT_READY: Final = "agent_not_ready"
+AGENT_NO_ANSWER: Final = "agent_no_answer"
+NOT_MADE: Final = "not_made"
+CALLS_US: Final = "calls_us"
+NO_ANSWER: Final = "no_answer"
+BUSY: Final = "busy"
+NOT_DIALLED: Final = "not_allowed"
+WHY: Final = (NOT_READY, AGENT_NO_ANSWER, NOT_MADE, CALLS_US, NO_ANSWER, BUSY, NOT_DIALLED)
 #: What becomes of a call that nobody took, so that somebody has to call back.
 _MISSED: Final = frozenset({"missed", "abandoned"})
 _UNKNOWN: Final = "there is no such callback, or it is none of yours"
@@ -52,8 +66,15 @@ def callback_json(record: CallbackRecord) -> dict[str, Any]:
         "state": record.state,
         "service": record.service,
         "owner": record.owner,
+        "groups": list(record.groups),
         "note": record.note,
-        "due": None if record.due is None else iso(record.due),
+        "due": _at(record.due),
+        "next": _at(record.next),
+        "anyway": record.anyway is not None,
+        "calling": record.calling,
+        "failed_tries": record.failed_tries,
+        "given_up": _at(record.given_up),
+        "why": record.why,
         "call": record.call,
         "party": None if record.party is None else dict(record.party),
         "tries": record.tries,
@@ -80,6 +101,7 @@ class Callbacks:
         roster: Roster,
         services: Callable[[], Services],
         control: Control,
+        times: Callable[[], CallingTimes],
         now: Callable[[], float],
     ) -> None:
         self._calls = calls
@@ -87,15 +109,23 @@ class Callbacks:
         self._roster = roster
         self._services = services
         self._control = control
+        self._times = times
         self._now = now
         # Beside the open ones, those whose last change is not durable yet.
         self._latest: dict[str, CallbackRecord] = {}
         self._by_number: dict[str, dict[str, None]] = {}
         self._closed_in: dict[str, list[CallbackRecord]] = {}
+        # Of those that are being called, by the call.
+        self._calling: dict[str, str] = {}
         self._dialling = OneAtATime()
 
     def restore(self, records: Sequence[CallbackRecord]) -> None:
         for record in records:
+            if record.calling is not None:
+                self._calling[record.calling] = record.id
+            elif record.next is None and record.due is not None and record.due > self._now():
+                # Planned when nothing was made by itself; those of then that are past stay with people.
+                record = self._planned(record, anyway=False)
             self._keep(record)
 
     # What calls make of them.
@@ -104,13 +134,12 @@ class Callbacks:
         """Something of this call is about to be written: what it means for the list is written with it."""
         record = call.record
         number = record.from_number if record.direction == "inbound" else record.to_number
-        if number is None:
-            return
-        if record.answered is not None:
+        if number is not None and record.answered is not None:
             self._reached(unit, record, number)
-        elif record.ended is not None and record.direction == "inbound" and record.outcome in _MISSED:
+        elif number is not None and record.direction == "inbound" and record.outcome in _MISSED:
             self._missed(unit, call, number)
         if call.over:
+            self._try_over(unit, record, call.channels.values())
             # The commit that closed it may have failed; that of a call's end is tried again for long.
             for closed in self._closed_in.pop(call.id, ()):
                 unit.put_callback(closed)
@@ -118,10 +147,49 @@ class Callbacks:
     def _reached(self, unit: Unit, call: CallRecord, number: str) -> None:
         for id in list(self._by_number.get(number, ())):
             known = self._latest[id]
-            closed = evolve(known, state="done", changed=self._now(), done_by=call.id)
-            self._forget(known)
-            self._closed_in.setdefault(call.id, []).append(closed)
-            self._put(unit, closed)
+            self._closed_in.setdefault(call.id, []).append(self._close(unit, known, call))
+
+    def _close(self, unit: Unit, known: CallbackRecord, call: CallRecord) -> CallbackRecord:
+        closed = evolve(
+            known, state="done", changed=self._now(), done_by=call.id, next=None, calling=None, why=None
+        )
+        self._forget(known)
+        self._put(unit, closed)
+        return closed
+
+    def _try_over(self, unit: Unit, call: CallRecord, channels: Iterable[ChannelRecord]) -> None:
+        """The call is over that one of them was making, if it was one's."""
+        known = self._latest.get(self._calling.pop(call.id, ""))
+        if known is None or known.calling != call.id:
+            # Closed or erased meanwhile.
+            return
+        if call.answered is not None:
+            self._close(unit, known, call)
+            return
+        again = self._after(known, call, channels)
+        self._keep(again)
+        self._put(unit, again)
+
+    def _after(
+        self, known: CallbackRecord, call: CallRecord, channels: Iterable[ChannelRecord]
+    ) -> CallbackRecord:
+        """What becomes of one that was tried in vain."""
+        at, times = self._now(), self._times()
+        theirs = [channel for channel in channels if channel.agent == call.agent]
+        # Of a call whose end nobody has seen, it is not known whether they were rung: not twice for that.
+        tried = any(channel.answered is not None for channel in theirs) or call.closed_by is not None
+        failed = known.failed_tries + tried
+        reached = BUSY if call.outcome == "busy" else NO_ANSWER
+        made = AGENT_NO_ANSWER if theirs else NOT_MADE
+        over = evolve(known, calling=None, failed_tries=failed, why=reached if tried else made, changed=at)
+        if known.due is None or known.next is not None:
+            # Somebody has called by hand, or has planned it anew meanwhile.
+            return over
+        if not tried:
+            rule = times.unanswered if theirs else times.put_off
+            return evolve(over, next=rule(known.number, at, known.anyway))
+        following = times.again(known.number, at, failed, known.anyway)
+        return _given_up(over, at) if following is None else evolve(over, next=following)
 
     def _missed(self, unit: Unit, call: LiveCall, number: str) -> None:
         if call.record.service is None and not any(segment.agents for segment in call.segments):
@@ -191,7 +259,15 @@ class Callbacks:
         for record in theirs:
             self._forget(record)
             gone = evolve(
-                record, number="", party=None, note=None, call=None, state="cancelled", changed=self._now()
+                record,
+                number="",
+                party=None,
+                note=None,
+                call=None,
+                next=None,
+                calling=None,
+                state="cancelled",
+                changed=self._now(),
             )
             self._tell(unit, gone)
         return unit
@@ -218,10 +294,35 @@ class Callbacks:
         )
         return await self._store.callbacks(where, limit, after)
 
+    def counts(self) -> Mapping[str, int]:
+        """How many open ones wait for people (`open`) or for their time (`planned`), are `calling` or `given_up`."""
+        return Counter(
+            "calling"
+            if record.calling is not None
+            else "planned"
+            if record.next is not None
+            else "given_up"
+            if record.given_up is not None
+            else "open"
+            for record in self._latest.values()
+            if record.state == OPEN
+        )
+
     async def plan(self, asker: Asker, number: str, given: Mapping[str, Any]) -> CallbackRecord:
-        """One more, for `number` (as calls have it). Raises `BadTarget`, `CallUnknown`, `StoreError`."""
+        """One more, for `number` (as calls have it). Raises `BadTarget`, `CallUnknown`, `StoreError`.
+
+        `anyway`: at its time, whatever the hour is there.
+        """
         owner = given.get("owner", asker.agent)
         self._check_owner(owner)
+        # Whoever plans it for nobody leaves it to those beside them, if they name no others.
+        groups = sorted(set(given.get("groups", self._groups_of(asker.agent))))
+        for group in groups:
+            if group not in self._roster.groups:
+                raise BadTarget(f"groups: there is no group {group[:40]!r}")
+        agents = [asker.agent] if asker.agent else []
+        if given.get("due") is not None and not (owner or groups or agents):
+            raise BadTarget("owner: nobody would make this call; an agent, or `groups`, would be right")
         service = party = None
         if given.get("call") is not None:
             detail = await self._store.call(given["call"])
@@ -235,9 +336,8 @@ class Callbacks:
             number=number,
             service=service,
             owner=owner,
-            # Whoever plans it for nobody leaves it to those beside them.
-            groups=sorted(self._groups_of(asker.agent)),
-            agents=[asker.agent] if asker.agent else [],
+            groups=groups,
+            agents=agents,
             note=given.get("note"),
             due=given.get("due"),
             call=given.get("call"),
@@ -245,13 +345,14 @@ class Callbacks:
             changed=at,
             made_by=asker.name,
         )
+        record = self._planned(record, anyway=given.get("anyway", False))
         await self._commit(record, None)
         return record
 
     async def change(
         self, asker: Asker, id: str, given: Mapping[str, Any], if_match: Collection[str]
     ) -> CallbackRecord:
-        """Change `owner`, `state`, `note` and `due` as far as given.
+        """Change `owner`, `state`, `note`, `due` and `anyway` as far as given; what has another time is tried anew.
 
         Raises `CallbackUnknown`, `CallbackChanged`, `BadTarget`, `StoreError`.
         """
@@ -260,7 +361,11 @@ class Callbacks:
             raise CallbackChanged(known)
         if "owner" in given:
             self._check_owner(given["owner"])
-        wanted = evolve(known, **given, changed=self._now())
+        anyway = given.get("anyway", False)
+        changes = {name: value for name, value in given.items() if name != "anyway"}
+        wanted = evolve(known, **changes, changed=self._now())
+        if not given.keys().isdisjoint({"due", "anyway", "state"}):
+            wanted = self._planned(wanted, anyway=anyway)
         await self._commit(wanted, known)
         return wanted
 
@@ -271,13 +376,98 @@ class Callbacks:
             known = self._get(asker, id)
             if known.state != OPEN:
                 raise NotNow(f"this callback is {known.state}")
-            done = await self._control.make_call(asker, agent, f"tel:{known.number}")
+            if known.calling is not None:
+                raise NotNow("this callback is being called already")
+            done = await self._make(asker, known, agent, self._after_by_hand(known))
             latest = self._latest.get(id)
             if latest is not None and latest.owner != agent:
                 await self._commit(evolve(latest, owner=agent, changed=self._now()), latest)
             return done
 
+    # What `due_calls` makes of them.
+
+    def due(self) -> list[CallbackRecord]:
+        """Those whose time has come, in the order in which they are made."""
+        at = self._now()
+        found = [record for record in self._latest.values() if _is_due(record, at)]
+        return sorted(found, key=lambda record: (record.due or 0.0, record.id))
+
+    async def call(self, asker: Asker, id: str, agent: str) -> None:
+        """Its time has come: the agent's phone rings, and then theirs. Raises `ControlError`, `StoreError`."""
+        async with self._dialling(id):
+            known = self._latest.get(id)
+            if known is not None and _is_due(known, self._now()):
+                await self._make(asker, known, agent, None)
+
+    async def put_off(self, id: str, until: float, why: str | None) -> None:
+        """It cannot be made now, and that is no try. Raises `StoreError`."""
+        known = self._latest.get(id)
+        if known is not None and _is_due(known, self._now()):
+            await self._commit(evolve(known, next=until, why=why, changed=self._now()), known)
+
+    async def give_up(self, id: str, why: str) -> None:
+        """It can never be made: it is left to people. Raises `StoreError`."""
+        known, at = self._latest.get(id), self._now()
+        if known is not None and _is_due(known, at):
+            await self._commit(_given_up(evolve(known, why=why, changed=at), at), known)
+
+    async def disown(self) -> None:
+        """What belongs to an agent who is gone goes back to all who may take it. Raises `StoreError`."""
+        for known in list(self._latest.values()):
+            gone = known.owner is not None and known.owner not in self._roster.agents
+            if gone and known.state == OPEN:
+                await self._commit(evolve(known, owner=None, changed=self._now()), known)
+
+    async def settle(self) -> None:
+        """Find out what became of calls that nobody tells of any more. Raises `StoreError`."""
+        for call in [call for call in self._calling if self._calls.get(call) is None]:
+            detail = await self._store.call(call)
+            if self._calls.get(call) is not None:
+                continue
+            unit = self._calls.unit()
+            if detail is None:
+                # Of our making, and never written: nobody was rung.
+                self._try_over(unit, CallRecord(call, "", self._now()), ())
+            elif detail.call.ended is not None:
+                self._try_over(unit, detail.call, detail.channels)
+            else:
+                continue
+            await self._calls.commit(unit)
+
     # Inside.
+
+    async def _make(self, asker: Asker, known: CallbackRecord, agent: str, following: float | None) -> Done:
+        """Call them; the mark that they are being called is written with the call, before any phone rings."""
+
+        def mark(unit: Unit, call: str) -> None:
+            marked = evolve(known, calling=call, next=following, why=None, changed=self._now())
+            self._calling[call] = known.id
+            self._keep(marked)
+            self._put(unit, marked)
+
+        return await self._control.make_call(asker, agent, f"tel:{known.number}", mark)
+
+    def _after_by_hand(self, known: CallbackRecord) -> float | None:
+        """When one that somebody calls now is made all the same; None: this is the try that was to come."""
+        soon = self._times().unanswered(known.number, self._now())
+        return known.next if known.next is not None and known.next > soon else None
+
+    def _planned(self, record: CallbackRecord, *, anyway: bool) -> CallbackRecord:
+        """The same with the moment at which it is made."""
+        if record.state != OPEN:
+            return evolve(record, next=None, anyway=None, calling=None)
+        if record.due is None:
+            return evolve(record, next=None, anyway=None)
+        at = max(record.due, self._now())
+        until = at + ANYWAY if anyway else None
+        return evolve(
+            record,
+            next=self._times().planned(record.number, at, until),
+            anyway=until,
+            failed_tries=0,
+            given_up=None,
+            why=None,
+        )
 
     def _get(self, asker: Asker, id: str) -> CallbackRecord:
         record = self._latest.get(id) or self._store.callback(id)
@@ -345,6 +535,18 @@ class Callbacks:
             ids.pop(record.id, None)
             if not ids:
                 del self._by_number[record.number]
+
+
+def _at(at: float | None) -> str | None:
+    return None if at is None else iso(at)
+
+
+def _is_due(record: CallbackRecord, at: float) -> bool:
+    return record.next is not None and record.next <= at and record.calling is None and record.state == OPEN
+
+
+def _given_up(record: CallbackRecord, at: float) -> CallbackRecord:
+    return evolve(record, due=None, next=None, anyway=None, given_up=at)
 
 
 def _may_see(record: CallbackRecord, agent: str, groups: frozenset[str]) -> bool:

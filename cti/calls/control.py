@@ -193,8 +193,13 @@ class Control:
 
     # Calls that begin here.
 
-    async def make_call(self, asker: Asker, agent: str, to: str) -> Done:
-        """MakeCall: the agent's phone rings, and once they answer, whom they want to reach."""
+    async def make_call(
+        self, asker: Asker, agent: str, to: str, also: Callable[[Unit, str], None] | None = None
+    ) -> Done:
+        """MakeCall: the agent's phone rings, and once they answer, whom they want to reach.
+
+        `also(unit, call)` adds what becomes true with the call of this id, and is written before any phone rings.
+        """
         with self._counted("make", asker):
             if asker.own_only and agent != asker.agent:
                 raise NotAllowed("an agent starts calls only for themselves; leave another agent's id out")
@@ -209,6 +214,8 @@ class Control:
             )
             if held is not None:
                 unit.put_reservation(held)
+            if also is not None:
+                also(unit, call.id)
             await self._begin(unit, call, decision)
             if number.e164 is not None:
                 self._in_background(self._identify_called(call, number), call)

@@ -210,6 +210,10 @@ class CallbackRecord:
     `owner` is the agent who has to; None: any of `agents` (who was offered the call) and of `groups`. `call` is the
     one that was missed last, `tries` how often they tried, `done_by` the call in which they were reached. `made_by`
     names who planned it, None for a missed call.
+
+    `next`: when it is made by itself, None: it is not; `anyway`: until then, whatever the hour is at the customer's.
+    `calling`: the call in which they are being called. `failed_tries`: how often we have called them in vain.
+    `given_up`: since when it is left to people. `why`: why the last try came to nothing, in a word.
     """
 
     id: str
@@ -228,6 +232,12 @@ class CallbackRecord:
     changed: float = 0.0
     made_by: str | None = None
     done_by: str | None = None
+    next: float | None = None
+    anyway: float | None = None
+    calling: str | None = None
+    failed_tries: int = 0
+    given_up: float | None = None
+    why: str | None = None
 
 
 @frozen

@@ -5,7 +5,14 @@ from typing import Any, Final
 
 import orjson
 
-from cti.calls.callbacks import STATES, CallbackChanged, CallbackUnknown, callback_etag, callback_json
+from cti.calls.callbacks import (
+    STATES,
+    WHY as WHY_NOT_MADE,
+    CallbackChanged,
+    CallbackUnknown,
+    callback_etag,
+    callback_json,
+)
 from cti.calls.control import BadTarget, CallUnknown
 from cti.calls.present import call_json, moment
 from cti.numbers import NumberKind
@@ -23,6 +30,7 @@ from cti.web.tokens import ADMIN, AGENT, CRM, SUPERVISOR
 _STAFF: Final = frozenset({AGENT, SUPERVISOR, ADMIN})
 _EVERYBODY: Final = frozenset({AGENT, SUPERVISOR, ADMIN, CRM})
 MAX_NOTE: Final = 2000
+MAX_GROUPS: Final = 50
 
 
 async def callbacks(services: Services, asked: Asked) -> Answer:
@@ -52,7 +60,7 @@ async def plan(services: Services, asked: Asked) -> Answer:
 
 async def change(services: Services, asked: Asked) -> Answer:
     if not asked.body:
-        raise Problem(422, "body: owner, state, note or due; there is nothing to change")
+        raise Problem(422, "body: owner, state, note, due or anyway; there is nothing to change")
     try:
         now = await services.desktop.callbacks.change(
             asker(asked.identity), asked.path["id"], _given(asked.body), asked.if_match
@@ -79,7 +87,9 @@ async def dial(services: Services, asked: Asked) -> Answer:
 
 
 def _given(body: Mapping[str, Any]) -> dict[str, Any]:
-    given = {name: body[name] for name in ("owner", "state", "note", "call") if name in body}
+    given = {
+        name: body[name] for name in ("owner", "groups", "state", "note", "call", "anyway") if name in body
+    }
     if "due" in body:
         given["due"] = None if body["due"] is None else moment(body["due"])
     return given
@@ -96,7 +106,11 @@ def _with_etag(callback: Mapping[str, Any], status: int) -> Answer:
 _CHANGEABLE: Final[Mapping[str, Schema]] = {
     "owner": {**TEXT, "type": ["string", "null"], "description": "null: whoever may take it"},
     "note": {"type": ["string", "null"], "maxLength": MAX_NOTE},
-    "due": maybe(TIME),
+    "due": {**maybe(TIME), "description": "when it is to be made, by itself; null: by nobody but people"},
+    "anyway": {
+        "type": "boolean",
+        "description": "at that time whatever the hour is at the customer's, or up to an hour later",
+    },
 }
 _CALLBACK: Final = record(
     {
@@ -107,8 +121,22 @@ _CALLBACK: Final = record(
         "state": {"type": "string", "enum": list(STATES)},
         "service": maybe(STRING),
         "owner": maybe(STRING),
+        "groups": {**listed(STRING), "description": "whose members may take it while it has no owner"},
         "note": maybe(STRING),
-        "due": maybe(TIME),
+        "due": {**maybe(TIME), "description": "when it was planned for"},
+        "next": {
+            **maybe(TIME),
+            "description": "when it is made by itself; null: it is not, or is being made",
+        },
+        "anyway": {"type": "boolean", "description": "whatever the hour is at the customer's"},
+        "calling": {"type": ["string", "null"], "description": "the call in which they are being called now"},
+        "failed_tries": {"type": "integer", "description": "how often we have called them in vain"},
+        "given_up": {**maybe(TIME), "description": "since when it is left to people, after so many tries"},
+        "why": {
+            "type": ["string", "null"],
+            "enum": [*WHY_NOT_MADE, None],
+            "description": "why the last try came to nothing",
+        },
         "call": {
             "type": ["string", "null"],
             "description": "the call that was missed last, or that it is about",
@@ -145,28 +173,47 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/api/v1/callbacks",
         plan,
         "Plan a call",
-        "`owner` is who has to make it, the token's own agent if left out. `call`: which call it is about.",
+        "`owner` is who has to make it, the token's own agent if left out. `call`: which call it is about. At `due`"
+        " the owner's phone rings, and then the customer's; `next` says when that will be, which is later where the"
+        " hour is unkind there. With `owner` null, it is made by whoever of `groups` is idle for longest.",
         roles=_EVERYBODY,
         body={
             "type": "object",
             "additionalProperties": False,
             "required": ["number"],
-            "properties": {"number": NUMBER, **_CHANGEABLE, "call": maybe(TEXT)},
+            "properties": {
+                "number": NUMBER,
+                **_CHANGEABLE,
+                "call": maybe(TEXT),
+                "groups": {
+                    "type": "array",
+                    "items": TEXT,
+                    "maxItems": MAX_GROUPS,
+                    "description": "who may make it if nobody owns it; those of the token's own agent if left out",
+                },
+            },
             "examples": [
-                {"number": "+49 152 28817386", "note": "wants an offer", "due": "2026-03-02T09:00:00Z"}
+                {"number": "+49 152 28817386", "note": "wants an offer", "due": "2026-03-02T09:00:00Z"},
+                {
+                    "number": "+49 152 28817386",
+                    "owner": None,
+                    "groups": ["sales"],
+                    "due": "2026-03-02T09:00:00Z",
+                },
             ],
         },
         answers=("application/json", _CALLBACK),
         status=201,
-        problems={422: "no telephone number, no such owner or call"},
+        problems={422: "no telephone number, no such owner, group or call, or nobody to make it"},
         idempotent=True,
     ),
     Route(
         "PATCH",
         "/api/v1/callbacks/{id}",
         change,
-        "Take a callback, give it away, write a note, close it",
-        "With `If-Match`, the `etag` of what one has seen; 412 has the `callback` as it is.",
+        "Take a callback, give it away, plan it, write a note, close it",
+        "With `If-Match`, the `etag` of what one has seen; 412 has the `callback` as it is. With another `due`, the"
+        " tries are counted anew.",
         roles=_EVERYBODY,
         body={
             "type": "object",

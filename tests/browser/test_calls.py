@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,30 @@ def test_a_missed_call_is_taken_from_the_list_and_called_back(house: House, tmp_
         desk.counts("missed", 0)
         desk.picture("called-back")
         desk.hangs_up()
+
+
+def test_the_list_says_when_a_planned_call_will_be_made(house: House, tmp_path: Path) -> None:
+    with house.desk("anna", tmp_path) as desk:
+        house.nothing_is_missed()
+        house.company.daemon.request("PATCH", "/api/v1/agents/anna", {"state": "paused"})
+        desk.goes_to("missed")
+        due = datetime.now(UTC).isoformat()
+        body = {
+            "number": STRANGER_E164,
+            "owner": "anna",
+            "due": due,
+            "anyway": True,
+            "note": "wants an offer",
+        }
+        house.company.daemon.request("POST", "/api/v1/callbacks", body)
+        row = desk.at("missed-call")
+        expect(row).to_contain_text("wants an offer")
+        # Nobody is ready to make it: it is put off, and the page hears of it.
+        expect(row.get_by_test_id("next")).to_contain_text("planned for", timeout=10_000)
+        desk.picture("planned")
+        house.nothing_is_missed()
+        expect(row).to_have_count(0)
+        house.ready("anna")
 
 
 def test_a_click_on_a_telephone_link_dials_once_the_agent_says_so(house: House, tmp_path: Path) -> None:

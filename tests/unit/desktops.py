@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from twisted.internet.defer import Deferred, succeed
 
 from cti.calls.callbacks import Callbacks
+from cti.calls.calling_times import CallingTimes
 from cti.calls.control import Control
 from cti.calls.desk import Desk
+from cti.calls.due_calls import DueCalls
 from cti.calls.finder import Finder
 from cti.calls.late_cards import LateCards
 from cti.calls.painting import Painting
@@ -17,7 +20,7 @@ from cti.dialling import DiallingRules
 from cti.identify.identification import Identification
 from cti.identify.identifier import Identifier
 from cti.numbers import Number, NumberPlan
-from cti.settings import CallControl, Desk as DeskSettings
+from cti.settings import CallbackSettings, CallControl, Desk as DeskSettings
 from cti.store.base import CallDetail
 from cti.web.services import Desktop
 from tests.unit.test_tracker import House
@@ -45,6 +48,7 @@ class Behind:
         self.watched: set[str] = set()
         self.painted: list[float] = []
         self.pbx = StillPbx()
+        self.times = CallingTimes(CallbackSettings(), ZoneInfo("Europe/Berlin"))
         self.settings = DeskSettings(pause_reasons=("lunch",))
         store: Any = house.store
         store.call = self._detail
@@ -100,6 +104,14 @@ class Behind:
             roster=house.roster,
             services=lambda: house.services,
             control=self.control,
+            times=lambda: self.times,
+            now=house.clock.seconds,
+        )
+        self.due_calls = DueCalls(
+            callbacks=self.callbacks,
+            calls=house.calls,
+            roster=house.roster,
+            times=lambda: self.times,
             now=house.clock.seconds,
         )
         self.adapters: dict[str, Any] = {}

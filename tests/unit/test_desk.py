@@ -649,7 +649,7 @@ def test_who_dials_an_entry_takes_it(floor: Floor) -> None:
     entry = an_entry(floor)
     dialled: list[tuple[str, str]] = []
 
-    async def make_call(_asker: Asker, agent: str, to: str) -> str:
+    async def make_call(_asker: Asker, agent: str, to: str, _also: Any) -> str:
         dialled.append((agent, to))
         return "done"
 
@@ -668,7 +668,7 @@ def test_of_two_who_dial_an_entry_at_once_one_calls(floor: Floor) -> None:
     rings: Deferred[None] = Deferred()
     dialled: list[str] = []
 
-    async def make_call(_asker: Asker, agent: str, _to: str) -> str:
+    async def make_call(_asker: Asker, agent: str, _to: str, _also: Any) -> str:
         dialled.append(agent)
         await rings
         return "done"

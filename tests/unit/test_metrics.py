@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from cti.metrics import AGENT_STATES, Metrics
+from cti.metrics import AGENT_STATES, CALLBACK_STATES, Metrics
 
 
 def the_metrics() -> Metrics:
@@ -107,6 +107,16 @@ def test_agents_in_no_state_are_zero_and_not_what_they_were() -> None:
     assert {state: value(metrics, "cti_agents", state=state) for state in AGENT_STATES} == {
         **dict.fromkeys(AGENT_STATES, 0.0),
         "ready": 1.0,
+    }
+
+
+def test_calls_to_make_that_are_in_no_state_any_more_are_zero() -> None:
+    metrics = the_metrics()
+    metrics.callbacks({"planned": 2, "open": 1})
+    metrics.callbacks({"given_up": 1})
+    assert {state: value(metrics, "cti_callbacks", state=state) for state in CALLBACK_STATES} == {
+        **dict.fromkeys(CALLBACK_STATES, 0.0),
+        "given_up": 1.0,
     }
 
 

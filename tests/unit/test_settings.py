@@ -27,6 +27,7 @@ from cti.settings import (
     MASKABLE,
     PARTY_TYPES,
     Address,
+    CallbackSettings,
     Desk,
     JournalSettings,
     Recordings,
@@ -1298,3 +1299,40 @@ def test_what_holds_numbers_is_kept_no_longer_than_they_are(tmp_path: Path) -> N
 def test_what_is_wrong_in_the_retention_is_named(tmp_path: Path, section: str, wrong: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(wrong)):
         load(tmp_path, f"{MINIMAL}retention: {section}\n")
+
+
+# Planned calls.
+
+
+def test_planned_calls_are_made_by_day_and_tried_again_unless_the_configuration_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    usual = load(tmp_path, MINIMAL).callbacks
+    assert usual == CallbackSettings(9 * 60, 20 * 60, 3, (15, 60, 240), 2)
+    text = 'callbacks: {hours: {from: "8:30", to: "18:00"}, tries: 5, pauses: [5], put_off: 1}\n'
+    assert load(tmp_path, MINIMAL + text).callbacks == CallbackSettings(510, 1080, 5, (5,), 1)
+    assert load(tmp_path, MINIMAL + 'callbacks: {hours: {from: "07:00"}}\n').callbacks.begin == 420
+
+
+@pytest.mark.parametrize(
+    ("section", "wrong"),
+    [
+        ('{hours: {from: "20:00"}}', "callbacks.hours.from: leaves no hour from 20:00 to 20:00"),
+        ('{hours: {from: "10:00", to: "9:00"}}', "callbacks.hours.to: leaves no hour"),
+        ('{hours: {to: "24:00"}}', 'callbacks.hours.to: is no time of the day; such as "20:00"'),
+        ("{hours: {from: 9}}", "callbacks.hours.from"),
+        ("{tries: 0}", "callbacks.tries: 0 is out of range"),
+        ("{tries: 21}", "callbacks.tries: 21 is out of range"),
+        ("{pauses: []}", "callbacks.pauses: is empty"),
+        ("{pauses: 15}", "a list would be right"),
+        ("{pauses: [15, 0]}", "callbacks.pauses[1]: 0 is out of range"),
+        (f"{{pauses: {[1] * 21}}}", "callbacks.pauses[20]: is one too many"),
+        ("{put_off: 61}", "callbacks.put_off: 61 is out of range"),
+        ("{put_of: 1}", "put_of"),
+    ],
+)
+def test_what_is_wrong_in_how_planned_calls_are_made_is_named(
+    tmp_path: Path, section: str, wrong: str
+) -> None:
+    with pytest.raises(SettingsError, match=re.escape(wrong)):
+        load(tmp_path, f"{MINIMAL}callbacks: {section}\n")

@@ -1602,6 +1602,20 @@ def test_each_agent_finds_the_callbacks_that_they_may_take(loop: Loop, store: Th
     assert ("".join(each.id for each in (*first, *rest)), after) == ("654321", None)
 
 
+def test_a_planned_call_is_kept_with_how_it_stands(loop: Loop, store: ThreadedStore) -> None:
+    unit = RowUnit()
+    planned = a_callback("1", due=200.0, next=260.0, anyway=3800.0, failed_tries=1, why="no_answer")
+    called = a_callback("2", due=200.0, calling="c1")
+    given_up = a_callback("3", failed_tries=3, given_up=300.0)
+    for record in (planned, called, given_up):
+        unit.put_callback(record)
+    commit(loop, store, unit)
+    for record in (planned, called, given_up):
+        kept = store.callback(record.id)
+        assert kept is not None
+        assert evolve(kept, agents=(), groups=()) == record
+
+
 def test_the_chosen_phone_is_kept(loop: Loop, store: ThreadedStore) -> None:
     unit = RowUnit()
     unit.put_agent(an_agent(phone=None))

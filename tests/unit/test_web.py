@@ -1580,6 +1580,29 @@ def test_a_call_to_make_is_planned_taken_and_closed(web: Web) -> None:
         assert web.ask("POST", "/api/v1/callbacks", token, body).status == 422
 
 
+def test_a_crm_plans_a_call_for_an_agent_or_for_groups_and_is_told_when_it_will_be(web: Web) -> None:
+    token = web.token("crm")
+    number = {"number": "+49 30 23125101", "due": "2026-03-02T02:00:00Z"}
+
+    def plan(**more: Any) -> Any:
+        return web.ask("POST", "/api/v1/callbacks", token, {**number, **more})
+
+    for body in ({}, {"owner": "zoe"}, {"owner": None, "groups": ["nobody"]}, {"owner": "anna", "anyway": 1}):
+        assert plan(**body).status == 422
+    # Three in the morning in Berlin.
+    entry = plan(owner="anna").json
+    assert (entry["due"], entry["next"]) == ("2026-03-02T02:00:00.000Z", "2026-03-02T08:00:00.000Z")
+    assert (entry["anyway"], entry["failed_tries"], entry["given_up"]) == (False, 0, None)
+    theirs = plan(owner=None, groups=["sales"], anyway=True)
+    assert (theirs.status, theirs.json["groups"], theirs.json["owner"]) == (201, ["sales"], None)
+    assert (theirs.json["next"], theirs.json["anyway"]) == ("2026-03-02T02:00:00.000Z", True)
+    path, tag = f"/api/v1/callbacks/{entry['id']}", {"If-Match": entry["etag"]}
+    changed = web.ask("PATCH", path, token, {"anyway": True}, headers=tag).json
+    assert changed["next"] == changed["due"] == "2026-03-02T02:00:00.000Z"
+    gone = web.ask("PATCH", path, token, {"due": None}, headers={"If-Match": changed["etag"]})
+    assert (gone.status, gone.json["next"], gone.json["anyway"]) == (200, None, False)
+
+
 def test_history_is_brief_for_an_agent_and_has_a_call_once(web: Web) -> None:
     web.store.details["c1"] = a_detail(a_call())
     web.store.records = [a_call(id="c0", started=NOW - 100), a_call(id="c00", started=NOW - 200)]

@@ -82,7 +82,8 @@ function missed(app, item) {
         item.created && moment(item.created),
         item.service && [" · ", foreign(app.titleOf(item.service))],
         item.tries > 1 && [" · ", t("missed.tries", { count: item.tries })],
-        item.due && [" · ", t("missed.due", { time: moment(item.due) })],
+        item.failed_tries > 0 && [" · ", t("missed.in-vain", { count: item.failed_tries })],
+        whenCalled(item),
       ),
       item.note && longText(app, `missed-${item.id}`, item.note),
       h("span", { class: own ? "badge gold" : "badge quiet" }, item.owner ? (own ? t("missed.yours") : foreign(app.nameOf(item.owner))) : t("missed.nobody")),
@@ -104,6 +105,18 @@ function missed(app, item) {
       h("button", { class: "button", type: "button", "data-test": "done", onclick: () => change(app, item, { state: "done" }) }, icon("check"), t("missed.done")),
     ),
   );
+}
+
+/** When it is made by itself, if it is; what reads otherwise than the time that was planned says so. */
+function whenCalled(item) {
+  if (item.calling) return [" · ", h("span", { "data-test": "calling" }, t("missed.calling"))];
+  if (item.next) {
+    const [time, due] = [moment(item.next), item.due && moment(item.due)];
+    const words = due && due !== time ? t("missed.next-instead", { time, due }) : t("missed.next", { time });
+    return [" · ", h("span", { "data-test": "next" }, words)];
+  }
+  if (item.given_up) return [" · ", h("span", { "data-test": "given-up" }, t("missed.given-up"))];
+  return item.due && [" · ", t("missed.due", { time: moment(item.due) })];
 }
 
 function change(app, item, changes) {
