@@ -293,7 +293,7 @@ class WaitingRoom:
         return self._facts(entry.call, entry.key[0], service, at)
 
     def _give(self, entry: _Waiting) -> bool:
-        """Promise the call whom it waits for; False where the rules want somebody else, or nobody, now."""
+        """Promise the call whom it waits for, or have it ask; False where the rules want nobody of them now."""
         call, at = entry.call, self._clock.seconds()
         services = self._services()
         service = services.named(entry.service)
@@ -301,7 +301,7 @@ class WaitingRoom:
             # Since a restart, or a reload, not enough is known: it has to ask, and is served then.
             entry.not_before = at + COLLECTED_WITHIN
             self._ring(entry, None)
-            return False
+            return True
         decision = decide(service, self._facts(call, entry.key[0], service, at), services.all)
         if decision.action is not Action.DIAL or not decision.agents:
             return False
