@@ -165,6 +165,7 @@ def seeds(settings: Settings, now: float) -> list[AgentRecord]:
             phones=agent.phones,
             groups=sorted(agent.groups),
             crm=dict(agent.crm),
+            skills=dict(agent.skills),
             wish=agent.state,
             wish_since=now,
             idle_since=now,

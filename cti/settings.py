@@ -54,7 +54,7 @@ from cti.yaml_file import (
     YamlFile,
     is_name,
 )
-from routing.facts import is_phone
+from routing.facts import SKILL_LEVELS, is_phone
 from routing.rules import (
     AT_ANSWER,
     AT_END,
@@ -313,7 +313,10 @@ class AdapterSettings:
 
 @frozen
 class Agent:
-    """A person to seed a fresh store with. `crm`: adapter → user id there; `state`: one of `SEED_STATES`."""
+    """A person to seed a fresh store with.
+
+    `crm`: adapter → user id there; `state`: one of `SEED_STATES`; `skills`: name → level.
+    """
 
     id: str
     name: str
@@ -321,6 +324,7 @@ class Agent:
     groups: frozenset[str] = frozenset()
     crm: Mapping[str, str] = field(factory=dict)
     state: str = "logged_out"
+    skills: Mapping[str, int] = field(factory=dict)
 
 
 @frozen
@@ -616,6 +620,12 @@ def load_settings(
     if file.problems or settings is None:
         raise SettingsError(tuple(sorted(set(file.problems))))
     return settings
+
+
+def skills_of(file: YamlFile, place: Place | None) -> dict[str, int]:
+    """What an agent is good at: skill → level."""
+    lowest, highest = SKILL_LEVELS[0], SKILL_LEVELS[-1]
+    return {skill: file.whole(level, lowest, lowest, highest) for skill, level in file.named(place)}
 
 
 class _Reader:
@@ -1138,7 +1148,7 @@ class _Reader:
         users: dict[tuple[str, str], str] = {}
         at_phone: dict[str, str] = {}
         for id_, place in self._file.named(top.get("agents")):
-            section = self._file.section(place, ("name", "phones", "groups", "crm", "state"))
+            section = self._file.section(place, ("name", "phones", "groups", "crm", "state", "skills"))
             crm: dict[str, str] = {}
             for adapter, user_place in self._file.named(section.get("crm")):
                 user = self._file.text(user_place, one_line=True)
@@ -1156,6 +1166,7 @@ class _Reader:
                 frozenset(self._group_names(section.get("groups"))),
                 crm,
                 self._file.choice(section.get("state"), "logged_out", "state", SEED_STATES),
+                skills_of(self._file, section.get("skills")),
             )
         return agents
 

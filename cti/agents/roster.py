@@ -4,7 +4,7 @@ The roster is the one place that says whether an agent may be offered a call, an
 It writes nothing and shows nothing: what changed is handed to the listener that `service.py` plugs in.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from attrs import define, field, frozen
 
@@ -65,6 +65,7 @@ class AgentView:
     call: str | None
     why_not: str | None
     phone: str | None = None
+    skills: Mapping[str, int] = field(factory=dict)
 
 
 class Roster:
@@ -95,7 +96,7 @@ class Roster:
     def load(self, records: Iterable[AgentRecord]) -> None:
         """Take over the agents as they stand in the store; who is missing from `records` is gone.
 
-        An agent in a call keeps the call: only wish, phones, groups and ids are taken over.
+        An agent in a call keeps the call: only wish, phones, groups, skills and ids are taken over.
         """
         records = list(records)
         for gone in self._agents.keys() - {record.id for record in records}:
@@ -402,6 +403,7 @@ class Roster:
             why_not=self._why_not(agent),
             idle_since=record.idle_since,
             pbxes=self._pbxes(_rung(record)),
+            skills=record.skills,
         )
         self.agents[record.id] = facts
         for group in record.groups:
@@ -467,6 +469,7 @@ class Roster:
             call=agent.lease.call if agent.lease else None,
             why_not=agent.facts.why_not,
             phone=_chosen(record),
+            skills=record.skills,
         )
 
 

@@ -37,6 +37,14 @@ def test_a_ready_agent_with_a_phone_may_be_offered_a_call():
     assert [agent.id for agent in roster.groups["sales"]] == ["anna"]
 
 
+def test_skills_are_told_to_routing_and_change_with_the_store():
+    roster, _, _ = a_roster(an_agent(skills={"german": 5}))
+    assert roster.agents["anna"].skills == {"german": 5}
+
+    roster.load([an_agent(skills={"german": 6})])
+    assert (roster.agents["anna"].skills, roster.view("anna").skills) == ({"german": 6}, {"german": 6})
+
+
 @pytest.mark.parametrize(
     ("record", "why_not"),
     [
