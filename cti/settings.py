@@ -86,6 +86,7 @@ MAX_SERVICE_LEVEL: Final = 3600
 # More would leave nothing of the caller's patience, or of `answer_ms`.
 MAX_CARD_LEAD_MS: Final = 2000
 MAX_DISPOSITIONS: Final = 100
+MAX_SET_ASIDE_AFTER: Final = 100
 PARTY_CREATED: Final = ("contact", "lead")
 PARTY_TYPES: Final = ("contact", "organisation", "lead", "partner", "supplier")
 MAX_LINKS: Final = 20
@@ -417,6 +418,21 @@ class Reservation:
 
 
 @frozen
+class SetAsideAfter:
+    """After how many offers in a row that they let ring an agent is set aside; 0: never.
+
+    `services`: of those that say so themselves.
+    """
+
+    usual: int = 1
+    services: Mapping[str, int] = field(factory=dict)
+
+    def of(self, service: str | None) -> int:
+        """The number that counts for an offer of this service."""
+        return self.services.get(service or "", self.usual)
+
+
+@frozen
 class CallControl:
     """What may be done to calls from here.
 
@@ -573,6 +589,7 @@ class Settings:
     reports: ReportSettings = field(factory=ReportSettings)
     language: str = "en"
     outbox: OutboxSettings = OutboxSettings()
+    set_aside_after: SetAsideAfter = SetAsideAfter()
     open_calls: OpenCalls = OpenCalls()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
 
@@ -707,8 +724,25 @@ class _Reader:
             reports=self._reports(top.get("reports"), hours.values()),
             language=self._file.choice(top.get("language"), "en", "language", languages()),
             outbox=OutboxSettings(give_up),
+            set_aside_after=self._set_aside_after(top),
             open_calls=self._open_calls(top),
             advice=tuple(sorted(set(self._file.advice))),
+        )
+
+    def _set_aside_after(self, top: Section) -> SetAsideAfter:
+        usual = self._file.whole(top.get("set_aside_after"), SetAsideAfter().usual, 0, MAX_SET_ASIDE_AFTER)
+        own = {
+            # What else is wrong in a service is found with the services, too, and told once.
+            name: self._file.section(place, _SERVICE).get("set_aside_after")
+            for name, place in self._file.named(top.get("services"))
+        }
+        return SetAsideAfter(
+            usual,
+            {
+                name: self._file.whole(place, usual, 0, MAX_SET_ASIDE_AFTER)
+                for name, place in own.items()
+                if place is not None
+            },
         )
 
     def _open_calls(self, top: Section) -> OpenCalls:
@@ -1822,6 +1856,7 @@ _TOP: Final = (
     "answer_ms",
     "language",
     "reservation",
+    "set_aside_after",
     "call_control",
     "desk",
     "links",
@@ -1881,6 +1916,7 @@ _SERVICE: Final = (
     "quick_create",
     "unknown",
     "service_level",
+    "set_aside_after",
 )
 
 _CALL_CONTROL: Final = (

@@ -24,7 +24,7 @@ from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind
 from cti.store.base import StoreError, Unit
-from cti.store.records import CallRecord, ChannelRecord, DecisionRecord, Key
+from cti.store.records import CallRecord, ChannelRecord, DecisionRecord, Key, SegmentRecord
 from routing.clock import WallClock
 from routing.decide import Action, Decision, decide
 from routing.facts import Facts
@@ -93,6 +93,7 @@ class Inbound:
         freshen: Callable[[LiveCall], None],
         late: Callable[[LiveCall, Identification], None],
         refusal: Callable[[Number], Decision | None],
+        not_answered: Callable[[str, SegmentRecord], None],
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
 
@@ -104,7 +105,7 @@ class Inbound:
         `painted(call, agents, seconds)`: waits until one of them sees the card. `said(channel)`: who its caller is,
         by a key that they typed before. `freshen(call)`: asks for more of who is on the card, once it is shown.
         `late(call, found)`: an adapter has said who it is, too late for the decision. `refusal(caller)`: what is
-        decided for who is blocked, None for others.
+        decided for who is blocked, None for others. `not_answered(agent, offer)`: their phone rang for it to its end.
         """
         self._calls = calls
         self._tracker = tracker
@@ -124,6 +125,7 @@ class Inbound:
         self._freshen = freshen
         self._late = late
         self._refusal = refusal
+        self._not_answered = not_answered
 
     async def route(self, session: AgiSession) -> None:
         """One question of the dialplan, answered."""
@@ -250,6 +252,10 @@ class Inbound:
             call.record.service, call.record.mode = asked.service.name, str(asked.service.mode)
         channel = call.channels[asked.request.pbx, asked.request.uniqueid]
         if asked.request.last == "NOANSWER":
+            if (offer := call.offer) is not None:
+                # Before they are let go, so that nobody finds them ready in between.
+                for agent in call.rang_out:
+                    self._not_answered(agent, offer)
             self._tracker.was_not_taken(unit, asked.request.pbx, asked.request.uniqueid, call)
         self._tracker.let_go(unit, call, call.ask(unit, asked.at, channel, asked.request.last))
         # If the caller leaves before the decision, this is written before the end of the call.
@@ -341,7 +347,8 @@ class Inbound:
             for reservation in self._roster.reserve(decision.agents, call.id, record.attempt, expires):
                 unit.put_reservation(reservation)
             call.action = str(decision.action)
-            call.offer_to(unit, at, decision, card_body(call, identified, asked.service, self._services()))
+            card = card_body(call, identified, asked.service, self._services())
+            call.offer_to(unit, at, decision, card, by_rules=asked.assigned is None)
         else:
             if asked.steered:
                 # Not shown yet: for an agent whom the company's own dialplan may ring.

@@ -343,6 +343,14 @@ def test_numbers_are_normalised_to_the_region(tmp_path: Path) -> None:
     assert settings.services["sales"].numbers == ("+494066969100", "+494066969101", "500")
 
 
+def test_agents_are_set_aside_after_one_offer_unless_it_is_said_otherwise(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL).set_aside_after.of("sales") == 1
+    settings = load(tmp_path, MINIMAL.replace("    mode: route", "    mode: route\n    set_aside_after: 3"))
+    assert (settings.set_aside_after.of("sales"), settings.set_aside_after.of("other")) == (3, 1)
+    settings = load(tmp_path, MINIMAL + "set_aside_after: 0\n")
+    assert (settings.set_aside_after.of("sales"), settings.set_aside_after.of(None)) == (0, 0)
+
+
 def test_an_agent_has_skills_with_levels(tmp_path: Path) -> None:
     settings = load(tmp_path, changed("crm: {directory: u1}", "skills: {german: 5, billing: 3}"))
     assert settings.agents["anna"].skills == {"german": 5, "billing": 3}
@@ -657,6 +665,12 @@ WRONG: list[tuple[str, str, str]] = [
         changed("crm: {directory: u1}", "skills: ^[german]"),
         "agents.anna.skills",
         "is a list; a mapping of names would be right",
+    ),
+    (MINIMAL + "set_aside_after: ^-1\n", "set_aside_after", "-1 is out of range; 0 to 100 would be right"),
+    (
+        changed("mode: route", "mode: route\n    set_aside_after: ^often"),
+        "services.sales.set_aside_after",
+        "0 to 100 would be right",
     ),
     (changed("{directory: u1}", "{odoo: ^u1}"), "agents.anna.crm.odoo", "unknown adapter"),
     (
