@@ -80,6 +80,12 @@ def test_what_an_agent_has_asked_for_meanwhile_is_not_overwritten(wish):
     assert roster.not_answered("anna", 1000.0, 1) is None, "they were there while it rang"
 
 
+def test_who_is_no_longer_ready_by_a_clock_that_was_set_keeps_their_reason():
+    roster, _, _ = a_roster(an_agent(wish="paused", reason="lunch", wish_since=900.0))
+    assert roster.not_answered("anna", 1000.0, 1) is None
+    assert roster.record("anna").reason == "lunch"
+
+
 def test_skills_are_told_to_routing_and_change_with_the_store():
     roster, _, _ = a_roster(an_agent(skills={"german": 5}))
     assert roster.agents["anna"].skills == {"german": 5}
