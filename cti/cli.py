@@ -529,7 +529,7 @@ def _contact_form(parser: ArgumentParser) -> None:
 
 
 def _add_agents(commands: Any) -> None:
-    group = _group(commands, "agents", "who answers: their phones, groups, CRM users and states")
+    group = _group(commands, "agents", "who answers: their phones, groups, skills, CRM users and states")
     listing = _command(
         group,
         "list",
@@ -544,7 +544,8 @@ def _add_agents(commands: Any) -> None:
         _add_agent,
         "add an agent",
         """\
-  cti agents add anna --name "Anna Kovač" --phone PJSIP/anna --group sales --crm directory=u1 -c cti.yaml
+  cti agents add anna --name "Anna Kovač" --phone PJSIP/anna --group sales --skill german=5 \\
+    --crm directory=u1 -c cti.yaml
 """,
     )
     add.add_argument("id", metavar="ID")
@@ -556,7 +557,7 @@ def _add_agents(commands: Any) -> None:
         "change an agent, such as their state",
         """\
 A running server takes it over within a second. Nobody's call is ended: who is paused in a call is paused
-afterwards. --phone, --group and --crm replace all that the agent had of these.
+afterwards. --phone, --group, --skill and --crm replace all that the agent had of these.
 
   cti agents set anna --state paused --reason lunch -c cti.yaml
   cti agents set anna --phone PJSIP/anna --phone PJSIP/anna-home -c cti.yaml
@@ -625,6 +626,12 @@ def _describes_agent(parser: ArgumentParser) -> None:
         help="Asterisk's name of a phone; repeatable, best first",
     )
     parser.add_argument("--group", action="append", metavar="NAME", help="repeatable")
+    parser.add_argument(
+        "--skill",
+        action="append",
+        metavar="SKILL=LEVEL",
+        help="what they are good at, 1 to 9, the best; repeatable",
+    )
     parser.add_argument(
         "--crm", action="append", metavar="ADAPTER=USER", help="their user id in a CRM; repeatable"
     )

@@ -87,7 +87,7 @@ from cti.reports.report import Levels
 from cti.settings import NO_ASTERISK, Address, JournalSettings, Retention, Settings
 from cti.store.base import Destinations, IStore, StoreError, Subscription, Unit
 from cti.store.opening import open_for_command, open_store
-from cti.store.records import AgentRecord, CallRecord
+from cti.store.records import AgentRecord, CallRecord, SegmentRecord
 from cti.store.spool import Spooled
 from cti.web.audit import Audit
 from cti.web.events import EventHub
@@ -170,6 +170,7 @@ def seeds(settings: Settings, now: float) -> list[AgentRecord]:
             phones=agent.phones,
             groups=sorted(agent.groups),
             crm=dict(agent.crm),
+            skills=dict(agent.skills),
             wish=agent.state,
             wish_since=now,
             idle_since=now,
@@ -346,6 +347,7 @@ class CtiService(Service):
             room=self.room,
             call_back=lambda unit, call: self.callbacks.wanted(unit, call),
             history=self.history,
+            not_answered=self._not_answered,
         )
         self.outbound = Outbound(
             calls=self.calls,
@@ -1051,8 +1053,20 @@ class CtiService(Service):
         self.writing_up.end(unit, agent)
         unit.put_wish(record)
         log.info("an agent's state was set", agent=agent, state=wish, by=by)
-        self._wishes_on_their_way[agent] += 1
-        return self.calls.commit(unit).addBoth(self._wish_arrived, agent)
+        return self._commit_wish(unit, agent)
+
+    def _not_answered(self, agent: str, offer: SegmentRecord) -> None:
+        """Their phone rang for this offer to its end: who lets too many ring is set aside until they come back."""
+        limit = self.settings.set_aside_after.of(offer.service)
+        record = self.roster.not_answered(agent, offer.offered, limit)
+        if record is None:
+            return
+        unit = self.store.unit()
+        unit.put_wish(record)
+        log.info("an agent is set aside, who did not answer", agent=agent, call=offer.call)
+        self._background(
+            "that an agent is set aside could not be written", self._commit_wish(unit, agent), agent=agent
+        )
 
     def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
         """Where an agent sits. Fires when it is durable; raises `AgentUnknown`, `PhoneUnknown`."""
@@ -1062,6 +1076,10 @@ class CtiService(Service):
         # No other state, but their other browsers have to hear of it.
         self.calls.agent_changed(self.roster.view(agent))
         log.info("an agent's phone was chosen", agent=agent, phone=phone, by=by)
+        return self._commit_wish(unit, agent)
+
+    def _commit_wish(self, unit: Unit, agent: str) -> "Deferred[None]":
+        """Until it is written, what the store has of the agent is older than what we know."""
         self._wishes_on_their_way[agent] += 1
         return self.calls.commit(unit).addBoth(self._wish_arrived, agent)
 

@@ -54,7 +54,7 @@ from cti.yaml_file import (
     YamlFile,
     is_name,
 )
-from routing.facts import is_phone
+from routing.facts import SKILL_LEVELS, is_phone
 from routing.problems import Path as Keys, RulesError, path_text
 from routing.reading import MAX_TIMEOUT as MAX_RING_TIMEOUT, compile_rules, dialplan_place, loops
 from routing.rules import (
@@ -83,6 +83,7 @@ MAX_SERVICE_LEVEL: Final = 3600
 # More would leave nothing of the caller's patience, or of `answer_ms`.
 MAX_CARD_LEAD_MS: Final = 2000
 MAX_DISPOSITIONS: Final = 100
+MAX_SET_ASIDE_AFTER: Final = 100
 PARTY_CREATED: Final = ("contact", "lead")
 PARTY_TYPES: Final = ("contact", "organisation", "lead", "partner", "supplier")
 MAX_LINKS: Final = 20
@@ -307,7 +308,10 @@ class AdapterSettings:
 
 @frozen
 class Agent:
-    """A person to seed a fresh store with. `crm`: adapter → user id there; `state`: one of `SEED_STATES`."""
+    """A person to seed a fresh store with.
+
+    `crm`: adapter → user id there; `state`: one of `SEED_STATES`; `skills`: name → level.
+    """
 
     id: str
     name: str
@@ -315,6 +319,7 @@ class Agent:
     groups: frozenset[str] = frozenset()
     crm: Mapping[str, str] = field(factory=dict)
     state: str = "logged_out"
+    skills: Mapping[str, int] = field(factory=dict)
 
 
 @frozen
@@ -404,6 +409,21 @@ class Reservation:
     """`grace`: seconds that an agent stays held after the ringing should have ended."""
 
     grace: int = 15
+
+
+@frozen
+class SetAsideAfter:
+    """After how many offers in a row that they let ring an agent is set aside; 0: never.
+
+    `services`: of those that say so themselves.
+    """
+
+    usual: int = 1
+    services: Mapping[str, int] = field(factory=dict)
+
+    def of(self, service: str | None) -> int:
+        """The number that counts for an offer of this service."""
+        return self.services.get(service or "", self.usual)
 
 
 @frozen
@@ -589,6 +609,7 @@ class Settings:
     reports: ReportSettings = field(factory=ReportSettings)
     language: str = "en"
     outbox: OutboxSettings = OutboxSettings()
+    set_aside_after: SetAsideAfter = SetAsideAfter()
     open_calls: OpenCalls = OpenCalls()
     callbacks: CallbackSettings = CallbackSettings()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
@@ -619,12 +640,14 @@ def load_settings(
     adapter_kinds: Mapping[str, type[Any]],
     known_agents: Collection[str] = frozenset(),
     known_groups: Collection[str] = frozenset(),
+    known_skills: Collection[str] = frozenset(),
     environ: Mapping[str, str],
 ) -> Settings:
     """The settings in the file at `path`. Raises `SettingsError` with everything that is wrong in it.
 
     `adapter_kinds`: kind → the attrs class of its options, asked only for kinds that the file uses.
-    `known_agents`, `known_groups`: those of the store, whom rules may name besides those of the file.
+    `known_agents`, `known_groups`, `known_skills`: those of the store, which rules may name besides those of the
+    file.
     `environ`: where `{env: NAME}` looks. Reads the file and those of its secrets, blocking.
     """
     file = YamlFile(Path(path))
@@ -632,11 +655,22 @@ def load_settings(
     settings = None
     if root is not None:
         settings = _Reader(
-            file, adapter_kinds, frozenset(known_agents), frozenset(known_groups), environ
+            file,
+            adapter_kinds,
+            frozenset(known_agents),
+            frozenset(known_groups),
+            frozenset(known_skills),
+            environ,
         ).settings(root)
     if file.problems or settings is None:
         raise SettingsError(tuple(sorted(set(file.problems))))
     return settings
+
+
+def skills_of(file: YamlFile, place: Place | None) -> dict[str, int]:
+    """What an agent is good at: skill → level."""
+    lowest, highest = SKILL_LEVELS[0], SKILL_LEVELS[-1]
+    return {skill: file.whole(level, lowest, lowest, highest) for skill, level in file.named(place)}
 
 
 class _Reader:
@@ -648,6 +682,7 @@ class _Reader:
         adapter_kinds: Mapping[str, type[Any]],
         known_agents: frozenset[str],
         known_groups: frozenset[str],
+        known_skills: frozenset[str],
         environ: Mapping[str, str],
     ) -> None:
         self._file = file
@@ -655,6 +690,7 @@ class _Reader:
         self._adapter_kinds = adapter_kinds
         self._known_agents = known_agents
         self._known_groups = known_groups
+        self._known_skills = known_skills
         self._environ = environ
 
     def settings(self, root: Place) -> Settings | None:
@@ -718,9 +754,26 @@ class _Reader:
             reports=self._reports(top.get("reports"), hours.values()),
             language=self._file.choice(top.get("language"), "en", "language", languages()),
             outbox=OutboxSettings(give_up),
+            set_aside_after=self._set_aside_after(top),
             open_calls=self._open_calls(top),
             callbacks=self._callbacks(top.get("callbacks")),
             advice=tuple(sorted(set(self._file.advice))),
+        )
+
+    def _set_aside_after(self, top: Section) -> SetAsideAfter:
+        usual = self._file.whole(top.get("set_aside_after"), SetAsideAfter().usual, 0, MAX_SET_ASIDE_AFTER)
+        own = {
+            # What else is wrong in a service is found with the services, too, and told once.
+            name: self._file.section(place, _SERVICE).get("set_aside_after")
+            for name, place in self._file.named(top.get("services"))
+        }
+        return SetAsideAfter(
+            usual,
+            {
+                name: self._file.whole(place, usual, 0, MAX_SET_ASIDE_AFTER)
+                for name, place in own.items()
+                if place is not None
+            },
         )
 
     def _open_calls(self, top: Section) -> OpenCalls:
@@ -1160,7 +1213,7 @@ class _Reader:
         users: dict[tuple[str, str], str] = {}
         at_phone: dict[str, str] = {}
         for id_, place in self._file.named(top.get("agents")):
-            section = self._file.section(place, ("name", "phones", "groups", "crm", "state"))
+            section = self._file.section(place, ("name", "phones", "groups", "crm", "state", "skills"))
             crm: dict[str, str] = {}
             for adapter, user_place in self._file.named(section.get("crm")):
                 user = self._file.text(user_place, one_line=True)
@@ -1178,6 +1231,7 @@ class _Reader:
                 frozenset(self._group_names(section.get("groups"))),
                 crm,
                 self._file.choice(section.get("state"), "logged_out", "state", SEED_STATES),
+                skills_of(self._file, section.get("skills")),
             )
         return agents
 
@@ -1217,6 +1271,7 @@ class _Reader:
     ) -> tuple[dict[str, Service], dict[str, Service]]:
         known_agents = self._known_agents | agents.keys()
         known_groups = self._known_groups.union(*(agent.groups for agent in agents.values()))
+        known_skills = self._known_skills.union(*(agent.skills for agent in agents.values()))
         services: dict[str, Service] = {}
         of_number: dict[str, Place] = {}
         needed = top.need("services", "{sales: {numbers: […], …}}")
@@ -1236,6 +1291,7 @@ class _Reader:
                             plain,
                             agents=known_agents,
                             groups=known_groups,
+                            skills=known_skills,
                             services=names,
                             outside=outside,
                             has_hours=section.get("hours") is not None,
@@ -1891,6 +1947,7 @@ _TOP: Final = (
     "answer_ms",
     "language",
     "reservation",
+    "set_aside_after",
     "call_control",
     "desk",
     "links",
@@ -1951,6 +2008,7 @@ _SERVICE: Final = (
     "quick_create",
     "unknown",
     "service_level",
+    "set_aside_after",
 )
 
 _CALL_CONTROL: Final = (

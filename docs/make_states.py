@@ -13,7 +13,17 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cti.agents.states import ABSENT, DEVICE_WHY_NOT, ENGAGED, STEPS, Engagement, Step, Wish, state  # noqa: E402
+from cti.agents.states import (  # noqa: E402
+    ABSENT,
+    DEVICE_WHY_NOT,
+    ENGAGED,
+    SET_ASIDE,
+    STEPS,
+    Engagement,
+    Step,
+    Wish,
+    state,
+)
 from cti.calls.life import LAST_RESORTS, SEGMENT_RESULTS, TURNS, State, Turn  # noqa: E402
 
 PAGE: Final = ROOT / "docs" / "states.md"
@@ -50,7 +60,7 @@ STEP_TEXTS: Final[Mapping[Step, str]] = {
 
 def page() -> str:
     """The whole file."""
-    return "\n".join([*_head(), *_call(), *_agent(), ""])
+    return "\n".join([*_head(), *_call(), *_agent(), *_set_aside(), ""])
 
 
 def _head() -> Iterator[str]:
@@ -112,6 +122,16 @@ def _agent() -> Iterator[str]:
         ("device state", "the phone", "its agent"),
         ((f"`{word}`", why_not or "can be rung", _so(word)) for word, why_not in DEVICE_WHY_NOT.items()),
     )
+
+
+def _set_aside() -> Iterator[str]:
+    yield from ("", "### Set aside", "")
+    yield "Who lets an offer of the rules ring to its end (Dial says `NOANSWER`) becomes `paused`, reason"
+    yield f"`{SET_ASIDE}`, after `set_aside_after` of them in a row: whoever is not at their desk costs each caller"
+    yield "the time to ring. Their desktop says so, and one click makes them ready again. An answered call, or any"
+    yield "state that they set, begins the count anew; so does a restart of the server. What does not count: a phone"
+    yield "that is busy, refuses, fails or was not seen ringing; a caller who hangs up; a colleague who answers"
+    yield "first; a call that a colleague passes on. Whoever has set their state while it rang keeps it."
 
 
 def _so(word: str) -> str:

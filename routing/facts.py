@@ -18,6 +18,9 @@ FROM_KINDS: Final = ("e164", "internal", "withheld", "unavailable", "unknown")
 # The kinds of parties that adapters know.
 PARTY_TYPES: Final = ("contact", "organisation", "lead", "partner", "supplier")
 
+# How good an agent may be at something; the highest is the best.
+SKILL_LEVELS: Final = range(1, 10)
+
 # What Dial leaves in DIALSTATUS (Asterisk 22, "Dial" application).
 DIAL_STATUSES: Final = (
     "ANSWER",
@@ -54,8 +57,9 @@ class AgentFacts:
 
     `state` is one of the contract's words. `why_not` is None when the agent may be offered a call now, else a
     short reason ("paused: lunch", "phone PJSIP/anna is unavailable", "busy"). `idle_since`: epoch seconds.
-    `pbxes`: the Asterisks that can ring a phone of theirs, None where that is not known. `skills`: each with its
-    level, 1 to 9. `last_offered`: when they were last offered a call (epoch seconds), 0 for never.
+    `pbxes`: the Asterisks that can ring a phone of theirs, None where that is not known. `skills`: what they are
+    good at → how good, one of `SKILL_LEVELS`. `last_offered`: when they were last offered a call (epoch seconds), 0
+    for never.
     A phone that could not stand in a dial string as it is raises `ValueError`.
     """
 

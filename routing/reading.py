@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from routing.conditions import ConditionReader
-from routing.facts import EVERYBODY, Skills
+from routing.facts import EVERYBODY, SKILL_LEVELS, Skills
 from routing.problems import Path, Problem, RulesError, named, shown
 from routing.rules import (
     AGES,
@@ -44,7 +44,6 @@ MAX_STEPS: Final = 20
 #: Seconds of one step of waiting: after two hours nobody waits for the next step.
 MAX_WAIT: Final = 7200
 MAX_PRIORITY: Final = 100
-MAX_LEVEL: Final = 9
 MAX_WEIGHT: Final = 100
 _MAX_NAME: Final = 64
 _MAX_SOUNDS: Final = 20
@@ -435,7 +434,7 @@ class _Compiler(ConditionReader):
         for name, level in self._entries(raw, path, "skills"):
             if self._skills is not None and name not in self._skills:
                 self.wrong((*path, name), unknown("skill", name, self._skills), of_key=True)
-            levels[name] = self.whole(level, (*path, name), 1, MAX_LEVEL, "levels") or 1
+            levels[name] = self.whole(level, (*path, name), SKILL_LEVELS[0], SKILL_LEVELS[-1], "levels") or 1
         return tuple(sorted(levels.items()))
 
     def _weights(self, raw: object, path: Path) -> tuple[tuple[str, int], ...]:

@@ -4,11 +4,11 @@ The roster is the one place that says whether an agent may be offered a call, an
 It writes nothing and shows nothing: what changed is handed to the listener that `service.py` plugs in.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from attrs import define, field, frozen
 
-from cti.agents.states import ABSENT, DEVICE_WHY_NOT, Engagement, Step, Wish, state, step
+from cti.agents.states import ABSENT, DEVICE_WHY_NOT, SET_ASIDE, Engagement, Step, Wish, state, step
 from cti.store.records import AgentRecord, ReservationRecord
 from routing.facts import EVERYBODY, AgentFacts, Group
 
@@ -49,6 +49,8 @@ class _Agent:
     engaged_since: float = 0.0
     lease: Lease | None = None
     last_offered: float = 0.0
+    # Offers that rang to their end, one after the other; a restart forgets them.
+    unanswered: int = 0
     facts: AgentFacts = field(init=False)
 
 
@@ -66,6 +68,7 @@ class AgentView:
     call: str | None
     why_not: str | None
     phone: str | None = None
+    skills: Mapping[str, int] = field(factory=dict)
 
 
 class Roster:
@@ -107,7 +110,7 @@ class Roster:
     def load(self, records: Iterable[AgentRecord]) -> None:
         """Take over the agents as they stand in the store; who is missing from `records` is gone.
 
-        An agent in a call keeps the call: only wish, phones, groups and ids are taken over.
+        An agent in a call keeps the call: only wish, phones, groups, skills and ids are taken over.
         """
         records = list(records)
         for gone in self._agents.keys() - {record.id for record in records}:
@@ -122,6 +125,8 @@ class Roster:
             else:
                 before = self._word(known)
                 self._unindex(known)
+                if record.wish_since != known.record.wish_since:
+                    known.unanswered = 0
                 record.idle_since = max(record.idle_since, known.record.idle_since)
                 known.record = record
             self._index(known)
@@ -139,6 +144,7 @@ class Roster:
         agent = self._agent(id)
         before = self._word(agent)
         now = self._now()
+        agent.unanswered = 0
         if wish == Wish.READY and agent.record.wish != Wish.READY:
             agent.record.idle_since = now
         if wish != agent.record.wish or reason != agent.record.reason:
@@ -150,6 +156,23 @@ class Roster:
         if other_reason:
             self._changed(self._view(agent))
         return agent.record
+
+    def not_answered(self, id: str, offered: float, limit: int) -> AgentRecord | None:
+        """An agent has let an offer of that time ring to its end. Who does so `limit` times in a row is set aside.
+
+        The record to be stored is returned then. With 0 nobody is set aside, and nothing is counted. Whoever has set
+        their state since the offer was made stays as they wish, and who is gone is no error.
+        """
+        agent = self._agents.get(id)
+        if (
+            agent is None
+            or limit == 0
+            or agent.record.wish != Wish.READY
+            or agent.record.wish_since > offered
+        ):
+            return None
+        agent.unanswered += 1
+        return self.wish(id, Wish.PAUSED, SET_ASIDE) if agent.unanswered >= limit else None
 
     def choose_phone(self, id: str, phone: str | None) -> AgentRecord:
         """The agent sits at this one of their phones; None: all of them ring. Returns the record to be stored.
@@ -272,7 +295,10 @@ class Roster:
         None for nobody of ours, and for somebody who is held for another call, or writes one up.
         """
         agent = self._agents.get(id)
-        if agent is None or (agent.lease is not None and agent.lease.call != call):
+        if agent is None:
+            return None
+        agent.unanswered = 0
+        if agent.lease is not None and agent.lease.call != call:
             return None
         if agent.engagement is Engagement.WRAP_UP:
             return None
@@ -425,6 +451,7 @@ class Roster:
             idle_since=record.idle_since,
             pbxes=self._pbxes(_rung(record)),
             last_offered=agent.last_offered,
+            skills=record.skills,
         )
         self.agents[record.id] = facts
         for group in (EVERYBODY, *record.groups):
@@ -492,6 +519,7 @@ class Roster:
             call=agent.lease.call if agent.lease else None,
             why_not=agent.facts.why_not,
             phone=_chosen(record),
+            skills=record.skills,
         )
 
 

@@ -10,6 +10,7 @@ contract is looked up from the pair. In CSTA's terms (ECMA-269, agent states) `l
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 
 class Wish(StrEnum):
@@ -18,6 +19,10 @@ class Wish(StrEnum):
     LOGGED_OUT = "logged_out"
     READY = "ready"
     PAUSED = "paused"
+
+
+#: The reason of the pause of who is set aside because they let calls ring.
+SET_ASIDE: Final = "no_answer"
 
 
 class Engagement(StrEnum):

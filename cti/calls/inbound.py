@@ -27,7 +27,7 @@ from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind, country
 from cti.store.base import StoreError, Unit
-from cti.store.records import CallRecord, ChannelRecord, DecisionRecord, Key
+from cti.store.records import CallRecord, ChannelRecord, DecisionRecord, Key, SegmentRecord
 from routing.clock import WallClock
 from routing.decide import Action, Decision, decide
 from routing.facts import Facts
@@ -108,6 +108,7 @@ class Inbound:
         room: WaitingRoom,
         call_back: Callable[[Unit, LiveCall], None],
         history: CallHistory,
+        not_answered: Callable[[str, SegmentRecord], None],
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
 
@@ -120,7 +121,7 @@ class Inbound:
         by a key that they typed before. `freshen(call)`: asks for more of who is on the card, once it is shown.
         `late(call, found)`: an adapter has said who it is, too late for the decision. `refusal(caller)`: what is
         decided for who is blocked, None for others. `room`: where calls wait. `call_back(unit, call)`: somebody has
-        been promised that they are called back.
+        been promised that they are called back. `not_answered(agent, offer)`: their phone rang for it to its end.
         """
         self._calls = calls
         self._tracker = tracker
@@ -143,6 +144,7 @@ class Inbound:
         self._room = room
         self._call_back = call_back
         self._history = history
+        self._not_answered = not_answered
 
     async def route(self, session: AgiSession) -> None:
         """One question of the dialplan, answered."""
@@ -284,6 +286,10 @@ class Inbound:
             call.record.service, call.record.mode = asked.service.name, str(asked.service.mode)
         channel = call.channels[asked.request.pbx, asked.request.uniqueid]
         if asked.request.last == "NOANSWER":
+            if (offer := call.offer) is not None:
+                # Before they are let go, so that nobody finds them ready in between.
+                for agent in call.rang_out:
+                    self._not_answered(agent, offer)
             self._tracker.was_not_taken(unit, asked.request.pbx, asked.request.uniqueid, call)
         self._tracker.let_go(unit, call, call.ask(unit, asked.at, channel, asked.request.last))
         # If the caller leaves before the decision, this is written before the end of the call.
@@ -419,7 +425,9 @@ class Inbound:
             for reservation in self._roster.reserve(decision.agents, call.id, record.attempt, expires):
                 unit.put_reservation(reservation)
             call.action = str(decision.action)
-            call.offer_to(unit, at, decision, card_body(call, identified, asked.service, self._services()))
+            card = card_body(call, identified, asked.service, self._services())
+            by_rules = asked.assigned is None or asked.assigned.line is not None
+            call.offer_to(unit, at, decision, card, by_rules=by_rules)
         elif asked.steered and decision.action is Action.WAIT:
             call.action = str(decision.action)
             call.wait(unit, at, decision, self._room.position(call))

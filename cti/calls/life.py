@@ -171,6 +171,8 @@ class LiveCall:
     @ivar collected: what was assigned and has been asked for, as long as that may have been in vain.
     @ivar past: what the log said of the caller, by the service whose rules asked; None: it did not say in time.
     @ivar rung: the agents who have been told that their phone rings for this call.
+    @ivar ringing: the channels whose phone rings; those that Dial gave up at its end stay.
+    @ivar by_rules: whether the latest offer was decided by the rules, not by an agent who passed the call on.
     """
 
     record: CallRecord
@@ -190,6 +192,8 @@ class LiveCall:
     collected: Assigned | None = None
     past: dict[str, History | None] = field(factory=dict)
     rung: set[str] = field(factory=set)
+    ringing: set[Key] = field(factory=set)
+    by_rules: bool = False
 
     @classmethod
     def restored(cls, detail: CallDetail) -> "LiveCall":
@@ -229,6 +233,19 @@ class LiveCall:
         return next(
             (one for one in reversed(decided) if one.ended is None or one.offered <= at <= one.ended), None
         )
+
+    @property
+    def rang_out(self) -> list[str]:
+        """The agents of the open offer whose phone still rings, if the rules have sent it there.
+
+        When Dial gives the offer up, they are those who let it ring to its end.
+        """
+        offer = self.offer
+        if offer is None or offer.answered is not None or not self.by_rules:
+            return []
+        ring = [channel for key, channel in self.channels.items() if key in self.ringing]
+        agents = {channel.agent for channel in ring if channel.segment == offer.number}
+        return [agent for agent in offer.agents if agent in agents]
 
     @property
     def tried(self) -> frozenset[str]:
@@ -329,11 +346,21 @@ class LiveCall:
             unit.emit("call.offered", at, {"call": self.brief()}, call=self.id)
         return agents
 
-    def offer_to(self, unit: Unit, at: float, decision: Decision, card: Mapping[str, Any] | None) -> None:
+    def offer_to(
+        self,
+        unit: Unit,
+        at: float,
+        decision: Decision,
+        card: Mapping[str, Any] | None,
+        *,
+        by_rules: bool = False,
+    ) -> None:
         """Agents are reserved and about to be rung: open the segment, put the card on their screens."""
         self._turn(Turn.OFFER)
         self._tell_transfer(unit, at)
         self.dialstatus = self.way = self.transfer = None
+        self.by_rules = by_rules
+        self.ringing.clear()
         segment = SegmentRecord(
             call=self.id,
             number=len(self.segments) + 1,
@@ -469,6 +496,8 @@ class LiveCall:
         """
         if channel.role != "agent" or self.over:
             return
+        if channel.answered is None:
+            self.ringing.add(channel.key)
         segment = self._segment_of(channel)
         first = self.record.ringing is None
         if first:
@@ -493,6 +522,11 @@ class LiveCall:
                 call=self.id,
                 agents=agents,
             )
+
+    def given_up(self, channel: ChannelRecord, status: str) -> None:
+        """Dial has given this phone up, with its word for why: only who never answered was rung to the end."""
+        if status != "NOANSWER":
+            self.ringing.discard(channel.key)
 
     def answered(self, unit: Unit, at: float, channel: ChannelRecord) -> list[str]:
         """Somebody picked up. The agents who were offered the call with them, and lost it, are returned."""

@@ -87,6 +87,7 @@ def agent_json(view: AgentView) -> dict[str, Any]:
         "since": iso(view.since),
         "phones": list(view.phones),
         "groups": list(view.groups),
+        "skills": dict(view.skills),
         "call": view.call,
     }
 

@@ -358,6 +358,7 @@ class Tracker:
             call, channel = self._begin(pbx, event, at, answered=True)
         if call is None or channel is None or call.over:
             return
+        call.given_up(channel, status)
         unit = self._calls.unit()
         if status == "ANSWER":
             self._answered(unit, call, channel, at)

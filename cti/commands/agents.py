@@ -39,7 +39,7 @@ def list_agents(arguments: Namespace) -> int:
         )
         return 0
     write_table(
-        ("ID", "NAME", "STATE", "REASON", "SINCE", "PHONES", "GROUPS", "CRM"),
+        ("ID", "NAME", "STATE", "REASON", "SINCE", "PHONES", "GROUPS", "SKILLS", "CRM"),
         [
             (
                 view.id,
@@ -49,6 +49,7 @@ def list_agents(arguments: Namespace) -> int:
                 local(view.since),
                 " ".join(view.phones),
                 " ".join(view.groups),
+                " ".join(f"{skill}={level}" for skill, level in view.skills.items()),
                 " ".join(f"{name}={user}" for name, user in roster.record(view.id).crm.items()),
             )
             for view in views
@@ -65,6 +66,7 @@ def add_agent(arguments: Namespace) -> int:
         tuple(arguments.group or ()),
         _crm(arguments.crm or ()),
         arguments.state or Wish.LOGGED_OUT,
+        _skills(arguments.skill or ()),
     )
 
     def change(agents: People) -> None:
@@ -80,10 +82,11 @@ def set_agent(arguments: Namespace) -> int:
     crm = None if arguments.crm is None else _crm(arguments.crm)
     phones = None if arguments.phone is None else tuple(arguments.phone)
     groups = None if arguments.group is None else tuple(arguments.group)
+    skills = None if arguments.skill is None else _skills(arguments.skill)
     state, reason = arguments.state, arguments.reason
-    entry = AgentEntry(arguments.id, arguments.name, phones, groups, crm, None)
-    if (entry.name, phones, groups, crm, state) == (None,) * 5:
-        raise WrongUse("what is to be set? Say --state, --name, --phone, --group or --crm")
+    entry = AgentEntry(arguments.id, arguments.name, phones, groups, crm, None, skills)
+    if (entry.name, phones, groups, crm, skills, state) == (None,) * 6:
+        raise WrongUse("what is to be set? Say --state, --name, --phone, --group, --skill or --crm")
     if reason is not None and state is None:
         raise WrongUse("--reason is the reason of a --state")
 
@@ -204,6 +207,7 @@ def _merged(entry: AgentEntry, known: AgentRecord | None) -> AgentRecord:
             str(entry.state or Wish.LOGGED_OUT),
             wish_since=now,
             idle_since=now,
+            skills=dict(entry.skills or {}),
         )
     said: dict[str, Any] = {}
     if entry.name is not None:
@@ -214,6 +218,8 @@ def _merged(entry: AgentEntry, known: AgentRecord | None) -> AgentRecord:
         said["groups"] = sorted(set(entry.groups))
     if entry.crm is not None:
         said["crm"] = dict(entry.crm)
+    if entry.skills is not None:
+        said["skills"] = dict(entry.skills)
     return evolve(known, **said)
 
 
@@ -253,3 +259,15 @@ def _crm(given: Iterable[str]) -> dict[str, str]:
             raise WrongUse(f"--crm: {quoted(adapter)} is there more than once")
         crm[adapter] = user
     return crm
+
+
+def _skills(given: Iterable[str]) -> dict[str, int]:
+    skills: dict[str, int] = {}
+    for each in given:
+        skill, _, level = each.partition("=")
+        if not (level.isascii() and level.isdecimal() and len(level) <= 9):
+            raise WrongUse(f"--skill {quoted(each)}: write SKILL=LEVEL, such as german=5")
+        if skill in skills:
+            raise WrongUse(f"--skill: {quoted(skill)} is there more than once")
+        skills[skill] = int(level)
+    return skills

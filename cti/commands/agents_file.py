@@ -11,13 +11,13 @@ import yaml
 from attrs import frozen
 
 from cti.commands import CommandFailed
-from cti.settings import SEED_STATES
+from cti.settings import SEED_STATES, skills_of
 from cti.store.records import AgentRecord
 from cti.yaml_file import MAX_TEXT, NAME_IS, Place, YamlFile, is_name
-from routing.facts import is_phone
+from routing.facts import SKILL_LEVELS, is_phone
 from routing.words import quoted, unknown
 
-_KEYS: Final = ("name", "phones", "groups", "crm", "state")
+_KEYS: Final = ("name", "phones", "groups", "crm", "state", "skills")
 _EXAMPLE: Final = "{anna: {name: Anna, phones: [PJSIP/anna], groups: [sales]}}"
 
 
@@ -31,6 +31,7 @@ class AgentEntry:
     groups: tuple[str, ...] | None = None
     crm: Mapping[str, str] | None = None
     state: str | None = None
+    skills: Mapping[str, int] | None = None
 
 
 def problems_of(entry: AgentEntry, adapters: Collection[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -51,6 +52,15 @@ def problems_of(entry: AgentEntry, adapters: Collection[str]) -> Iterator[tuple[
             yield ("crm", adapter), unknown("adapter", adapter, adapters)
         elif not _is_line(user):
             yield ("crm", adapter), f"a user id of 1 to {MAX_TEXT} printable characters would be right"
+    for skill, level in (entry.skills or {}).items():
+        if not is_name(skill):
+            yield ("skills", skill), f"{quoted(skill)} is no skill; {NAME_IS}"
+        elif level not in SKILL_LEVELS:
+            lowest, highest = SKILL_LEVELS[0], SKILL_LEVELS[-1]
+            text = (
+                f"{level} is no level of the skill {skill}; {lowest} to {highest}, the best, would be right"
+            )
+            yield ("skills", skill), text
     if entry.state is not None and entry.state not in SEED_STATES:
         yield ("state",), unknown("state", entry.state, SEED_STATES)
 
@@ -79,6 +89,7 @@ def as_yaml(agents: Iterable[AgentRecord]) -> str:
             "name": agent.name,
             "phones": list(agent.phones),
             "groups": list(agent.groups),
+            "skills": dict(agent.skills),
             "crm": dict(agent.crm),
             "state": agent.wish,
         }
@@ -92,7 +103,7 @@ def as_yaml(agents: Iterable[AgentRecord]) -> str:
 
 def _entry(file: YamlFile, id: str, place: Place) -> AgentEntry:
     section = file.section(place, _KEYS)
-    crm = section.get("crm")
+    crm, skills = section.get("crm"), section.get("skills")
     return AgentEntry(
         id,
         file.text(section.get("name"), one_line=True),
@@ -100,6 +111,7 @@ def _entry(file: YamlFile, id: str, place: Place) -> AgentEntry:
         _texts(file, section.get("groups"), "[sales]"),
         None if crm is None else {name: file.text(user) or "" for name, user in file.named(crm)},
         file.text(section.get("state")),
+        None if skills is None else skills_of(file, skills),
     )
 
 

@@ -81,6 +81,7 @@ def settings_with(path: Path, agents: Collection[AgentRecord] = ()) -> Settings:
             adapter_kinds=_OptionsOfKinds(load_adapter_kinds()),
             known_agents={agent.id for agent in agents},
             known_groups={group for agent in agents for group in agent.groups},
+            known_skills={skill for agent in agents for skill in agent.skills},
             environ=os.environ,
         )
     except AdapterKindError as error:

@@ -162,7 +162,8 @@ class AgentRecord:
     """A person who answers. `wish` is what they asked for: `logged_out`, `ready` or `paused`.
 
     `crm` maps an adapter's name to the person's user id there. `idle_since` orders a group by longest idle.
-    `phone` is the one of `phones` that they sit at; None: all of them ring.
+    `phone` is the one of `phones` that they sit at; None: all of them ring. `skills` maps what they are good at to a
+    level, 1 to 9, the best.
     """
 
     id: str
@@ -175,6 +176,7 @@ class AgentRecord:
     wish_since: float = 0.0
     idle_since: float = 0.0
     phone: str | None = None
+    skills: Mapping[str, int] = field(factory=dict)
 
 
 @frozen

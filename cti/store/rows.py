@@ -166,7 +166,7 @@ DECISIONS = Table(
     json=["agents", "facts", "trace", "identification"],
 )
 CARDS = Table("cards", CardRecord, key=["call", "attempt", "agent"], json=["body"])
-AGENTS = Table("agents", AgentRecord, key=["id"], json=["phones", "groups", "crm"])
+AGENTS = Table("agents", AgentRecord, key=["id"], json=["phones", "groups", "crm", "skills"])
 RESERVATIONS = Table("reservations", ReservationRecord, key=["agent", "call"])
 TOKENS = Table("tokens", TokenRecord, key=["id"], json=["scopes"])
 USERS = Table("users", UserRecord, key=["name"])

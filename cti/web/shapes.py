@@ -6,6 +6,7 @@ from typing import Any, Final
 from cti.event_types import EVENT_TYPES
 from cti.metrics import ACTIONS, AGENT_STATES, DIRECTIONS, IDENTIFY_OUTCOMES, OUTCOMES
 from cti.web.schema import Schema
+from routing.facts import SKILL_LEVELS
 
 TIME: Final[Schema] = {"type": "string", "format": "date-time", "maxLength": 40}
 NUMBER: Final[Schema] = {
@@ -275,6 +276,15 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "since": TIME,
             "phones": listed(STRING),
             "groups": listed(STRING),
+            "skills": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": "integer",
+                    "minimum": SKILL_LEVELS[0],
+                    "maximum": SKILL_LEVELS[-1],
+                },
+                "description": "what they are good at, and how good; 9 is the best",
+            },
             "call": maybe(STRING),
             "why_not": {"type": ["string", "null"], "description": "why they can't be offered a call now"},
             "phone": {"type": ["string", "null"], "description": "where they sit; null: all of theirs ring"},

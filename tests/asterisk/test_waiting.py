@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.company import AnAgent, Company
-from lab.laboratory import Answers, eventually
+from lab.laboratory import Answers, RingsForever, eventually
 from tests.faults.evidence import seconds, settled
 
 LINE = {"name": "line", "wait": [{"for": 60, "dial": {"group": "sales"}}]}
@@ -36,3 +36,124 @@ def test_who_waits_gets_the_first_agent_who_is_free(tmp_path: Path) -> None:
         early = min(records, key=lambda record: record["started"])
         assert late["queued"] is not None
         assert seconds(late["answered"]) - seconds(early["ended"]) < 5
+
+
+def order_of(records: list[dict[str, Any]]) -> list[str]:
+    """The callers' numbers in the order in which somebody talked with them."""
+    return [each["from"] for each in sorted(records, key=lambda record: record["answered"])]
+
+
+def test_20_callers_for_3_agents_are_served_in_order_also_when_the_server_is_killed(tmp_path: Path) -> None:
+    crew = [AnAgent("anna", behaviour=Answers(after_ms=50, hangs_up_after_ms=700))]
+    crew += [AnAgent(f"ben{n}", shares="anna") for n in range(2)]
+    with a_company(tmp_path, *crew) as company:
+        company.start()
+        numbers = [f"+4917139200{n:02}" for n in range(20)]
+        # Ten a second: each comes behind the one before it.
+        calls = company.lab.calls(company.pbx, "494066969100", count=20, rate=10, from_number=numbers)
+        eventually(lambda: in_state(company, "waiting") >= 10, 20, what="a line")
+        company.daemon.kill()
+        company.daemon.start()
+        eventually(lambda: in_state(company, "ended") == 20, 60, what="all were served")
+        records = settled(company, 20)
+        calls.wait()
+        assert [record["outcome"] for record in records] == ["answered"] * 20
+        served = order_of(records)
+        waited = [each["from"] for each in sorted(records, key=lambda record: record["started"])]
+        # Three talk at a time, so that those next to each other may change places, and no others.
+        assert all(abs(served.index(number) - waited.index(number)) <= 3 for number in numbers), served
+        assert {record["agent"] for record in records} == {"anna", "ben0", "ben1"}
+
+
+def test_an_important_caller_passes_those_who_wait(tmp_path: Path) -> None:
+    gold = {**LINE, "name": "gold", "when": {"from.number": "+491713920099"}, "priority": 10}
+    anna = AnAgent("anna", behaviour=Answers(after_ms=50, hangs_up_after_ms=1500))
+    with a_company(tmp_path, anna, rules=(gold, LINE)) as company:
+        company.start()
+        calls = [company.call(from_number=f"+49171392000{n}") for n in range(1)]
+        eventually(lambda: in_state(company, "connected") == 1, what="anna talks")
+        calls.append(company.call(from_number="+491713920001"))
+        eventually(lambda: in_state(company, "waiting") == 1, what="somebody waits")
+        calls.append(company.call(from_number="+491713920099"))
+        records = settled(company, 3)
+        for call in calls:
+            call.wait()
+        assert order_of(records) == ["+491713920000", "+491713920099", "+491713920001"]
+
+
+def test_steps_follow_each_other_and_then_another_service_takes_the_call(tmp_path: Path) -> None:
+    steps = {
+        "name": "line",
+        "wait": [{"for": 2, "dial": {"agent": "anna"}}, {"for": 2, "dial": {"group": "sales"}}],
+    }
+    services = {
+        "sales": {
+            "numbers": ["+494066969100"],
+            "mode": "route",
+            "fallback": "old-context,s,1",
+            "rules": [steps, {"name": "overflow", "service": "help"}],
+        },
+        "help": {
+            "numbers": ["+494066969200"],
+            "mode": "route",
+            "fallback": "old-context,s,1",
+            "rules": [{"name": "boris", "dial": {"agent": "boris"}}],
+        },
+    }
+    crew = [
+        AnAgent("anna", state="paused"),
+        AnAgent("cem", state="paused"),
+        AnAgent("boris", behaviour=Answers(after_ms=100, hangs_up_after_ms=300), groups=["help"]),
+    ]
+    with Company(tmp_path, crew, settings={"services": services}) as company:
+        company.start()
+        call = company.call(from_number="+491713920001")
+        (record,) = settled(company, 1)
+        call.wait()
+        assert (record["outcome"], record["agent"], record["rule"]) == ("answered", "boris", "boris")
+        assert record["segments"][0]["service"] == "help"
+        assert 3.5 <= seconds(record["ringing"]) - seconds(record["started"]) <= 8
+        said = [decision["action"] for decision in record["decisions"]]
+        assert said == ["wait", "wait", "dial"]
+
+
+def test_a_caller_who_hangs_up_in_the_line_is_abandoned_and_in_the_worklist(tmp_path: Path) -> None:
+    with a_company(tmp_path, AnAgent("anna", state="paused")) as company:
+        company.start()
+        call = company.call(from_number="+491713920001", talk_ms=800)
+        (record,) = settled(company, 1)
+        call.wait()
+        assert (record["outcome"], record["agent"]) == ("abandoned", None)
+        (entry,) = company.daemon.get("/api/v1/callbacks")["callbacks"]
+        assert entry["number"] == "+491713920001"
+
+
+def test_the_position_is_announced_and_an_agent_who_comes_free_does_not_wait_for_its_end(
+    tmp_path: Path,
+) -> None:
+    rule = {**LINE, "comfort": {"every": 30, "position": True}}
+    with a_company(tmp_path, AnAgent("anna", state="paused"), rules=(rule,)) as company:
+        company.start()
+        call = company.call(from_number="+491713920001", talk_ms=6000)
+        eventually(lambda: company.pbx.log("queue-youarenext"), what="the announcement")
+        company.daemon.run("agents", "set", "anna", "--state", "ready")
+        eventually(lambda: in_state(company, "connected") == 1, what="they talk")
+        call.wait()
+
+
+def test_all_phones_of_a_group_ring_and_it_is_one_miss_for_nobody_who_answered(tmp_path: Path) -> None:
+    rule = {"name": "all", "dial": {"group": "sales", "all": True}, "timeout": 10}
+    crew = [
+        AnAgent("anna", behaviour=RingsForever()),
+        AnAgent("ben", behaviour=Answers(after_ms=400, hangs_up_after_ms=300)),
+    ]
+    with a_company(tmp_path, *crew, rules=(rule,)) as company:
+        company.start()
+        call = company.call(from_number="+491713920001")
+        (record,) = settled(company, 1)
+        call.wait()
+        assert (record["outcome"], record["agent"]) == ("answered", "ben")
+        (segment,) = record["segments"]
+        assert sorted(segment["agents"]) == ["anna", "ben"]
+        rings = [event for event in record["events"] if event["type"] == "call.ringing"]
+        assert len(rings) == 1

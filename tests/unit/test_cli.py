@@ -840,6 +840,25 @@ def test_an_agent_added_to_a_fresh_store_does_not_cost_those_of_the_configuratio
 
 
 @both_stores
+def test_an_agent_s_skills_are_added_set_and_listed(company: Company) -> None:
+    company.run("agents", "add", "dora", "--skill", "german=5", "--skill", "billing=3")
+    assert company.agents()["dora"].skills == {"german": 5, "billing": 3}
+    company.run("agents", "set", "dora", "--name", "Dora")
+    assert company.agents()["dora"].skills == {"german": 5, "billing": 3}
+    company.run("agents", "set", "dora", "--skill", "german=9")
+    assert company.agents()["dora"].skills == {"german": 9}
+    listed = {agent["id"]: agent["skills"] for agent in company.json("agents", "list")["agents"]}
+    assert listed == {"anna": {}, "boris": {}, "mojca": {}, "dora": {"german": 9}}
+    assert "german=9" in company.run("agents", "list")
+
+
+@pytest.mark.parametrize("words", [["german"], ["german=much"], ["german=-1"], ["german=5", "german=6"]])
+def test_a_skill_is_written_with_its_level_and_once(company: Company, words: list[str]) -> None:
+    company.run("agents", "add", "dora", *(part for word in words for part in ("--skill", word)), code=2)
+    assert "german" in company.remarks
+
+
+@both_stores
 def test_setting_a_state_changes_the_state_and_nothing_else(company: Company) -> None:
     company.run("agents", "add", "dora", "--phone", "PJSIP/dora", "--state", "ready")
     before = company.agents()["dora"]
@@ -862,6 +881,8 @@ def test_setting_a_state_changes_the_state_and_nothing_else(company: Company) ->
         (["add", "dora", "--crm", "odoo=4"], "odoo"),
         (["add", "dora", "--crm", "directory=u1"], "anna"),
         (["add", "dora", "--name", "a\x1bb"], "name"),
+        (["add", "dora", "--skill", "german=10"], "10 is no level of the skill german; 1 to 9, the best"),
+        (["add", "dora", "--skill", "no/name=5"], '"no/name" is no skill; a name of up to 64 letters'),
         (["set", "dora", "--state", "ready"], "dora"),
         (["remove", "dora"], "dora"),
     ],
@@ -910,7 +931,7 @@ def test_who_is_named_by_a_rule_only_is_not_removed(company: Company) -> None:
 
 
 def test_agents_come_out_as_yaml_and_go_into_another_store(company: Company, tmp_path: Path) -> None:
-    company.run("agents", "set", "anna", "--state", "paused", "--name", "Ана")
+    company.run("agents", "set", "anna", "--state", "paused", "--name", "Ана", "--skill", "german=5")
     target = tmp_path / "agents.yaml"
     company.run("agents", "export", str(target))
     assert yaml.safe_load(company.run("agents", "export")) == yaml.safe_load(
@@ -921,9 +942,10 @@ def test_agents_come_out_as_yaml_and_go_into_another_store(company: Company, tmp
     company.database.unlink()
     company.run("agents", "import", str(target))
     after = company.agents()
-    assert {id: (agent.name, agent.phones, agent.crm) for id, agent in after.items()} == {
-        id: (agent.name, agent.phones, agent.crm) for id, agent in before.items()
+    assert {id: (agent.name, agent.phones, agent.crm, agent.skills) for id, agent in after.items()} == {
+        id: (agent.name, agent.phones, agent.crm, agent.skills) for id, agent in before.items()
     }
+    assert after["anna"].skills == {"german": 5}
 
 
 def test_an_import_updates_who_is_there_keeps_their_state_and_removes_nobody(company: Company) -> None:
@@ -950,6 +972,10 @@ def test_an_import_updates_who_is_there_keeps_their_state_and_removes_nobody(com
         ),
         ("agents:\n  anna: {}\n  anna: {}\n", [":3:3: ", "twice"]),
         ("agents:\n  anna: {phones: [PJSIP/a, B]}\n  dora: {state: asleep}\n", ['"B" is no phone', "asleep"]),
+        (
+            "agents:\n  anna: {skills: {german: 0}}\n",
+            [":2:27: agents.anna.skills.german: 0 is out of range; 1 to 9"],
+        ),
         ("agents: [\n", ["is not valid YAML"]),
         ("", ["is empty"]),
         ("people: {}\n", ['unknown key "people"']),

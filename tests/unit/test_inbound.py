@@ -17,7 +17,7 @@ from cti.asterisk.channels import Channels
 from cti.asterisk.fastagi import AgiHangup
 from cti.calls.history import CallHistory
 from cti.calls.inbound import LET_IN, Inbound, party_facts
-from cti.calls.life import LiveCall, mint_call_id
+from cti.calls.life import Assigned, LiveCall, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
@@ -145,6 +145,7 @@ class World:
         )
         self.calls.on_news(self.room.news)
         self.called_back: list[str] = []
+        self.not_answered: list[tuple[str, float]] = []
         self.inbound = Inbound(
             calls=self.calls,
             tracker=self.tracker,
@@ -167,6 +168,7 @@ class World:
             room=self.room,
             call_back=lambda _unit, call: self.called_back.append(call.id),
             history=CallHistory(self, self.clock, lambda: UTC),
+            not_answered=lambda agent, offer: self.not_answered.append((agent, offer.offered)),
         )
 
     async def painted(self, _call: Any, agents: Any, seconds: float) -> None:
@@ -212,6 +214,25 @@ class World:
         if self.answer is not None:
             return await self.answer
         return Identification(number, (KATRIN,), owners={("directory", "u1"): "anna"})
+
+    # What Asterisk tells.
+
+    def tell(self, name: str, **headers: str) -> None:
+        event = Event({"Event": name, "Timestamp": "1001.5", **headers})
+        self.channels["main"].take(event)
+        self.tracker.on_event("main", event)
+        self.channels["main"].tell()
+
+    def rings(self, uniqueid: str = "1.1") -> None:
+        """A phone of Anna's rings for the call."""
+        name = f"PJSIP/anna-0000000{uniqueid[-1]}"
+        self.tell("DialBegin", Uniqueid="1.0", DestUniqueid=uniqueid, DestChannel=name)
+        self.tell("DialState", Uniqueid="1.0", DestUniqueid=uniqueid, DestChannel=name, DialStatus="RINGING")
+
+    def gives_up(self, status: str, uniqueid: str = "1.1") -> None:
+        """Dial gives the phone up, and it hangs up."""
+        self.tell("DialEnd", Uniqueid="1.0", DestUniqueid=uniqueid, DialStatus=status)
+        self.tell("Hangup", Uniqueid=uniqueid, Cause="0")
 
     # Measures.
 
@@ -691,6 +712,72 @@ def test_the_second_question_ends_the_first_offer_and_asks_no_crm_again():
     assert [segment.result for segment in world.rows(SegmentRecord)] == [None, None, "no_answer"]
     assert [decision.attempt for decision in world.rows(DecisionRecord)] == [1, 2]
     assert world.anna == "ready"
+
+
+def offered_to_anna() -> tuple[World, str]:
+    world, session = World(), Session()
+    world.ask(session)
+    return world, session.set["__CTI_CALL_ID"]
+
+
+@pytest.mark.parametrize("given_up_first", [True, False], ids=["AMI first", "the question first"])
+def test_who_lets_an_offer_ring_to_its_end_has_not_answered_it(given_up_first: bool) -> None:
+    world, call = offered_to_anna()
+    world.rings()
+    if given_up_first:
+        world.gives_up("NOANSWER")
+    world.ask(Session(call=call, attempt="2", last="NOANSWER"))
+    assert world.not_answered == [("anna", 1000.0)]
+
+
+@pytest.mark.parametrize("last", ["BUSY", "CHANUNAVAIL", "CONGESTION"])
+def test_whose_phone_was_busy_or_failed_was_not_to_be_reached(last: str) -> None:
+    for told_first in (True, False):
+        world, call = offered_to_anna()
+        world.rings()
+        if told_first:
+            world.gives_up(last)
+        world.ask(Session(call=call, attempt="2", last=last))
+        assert world.not_answered == []
+
+
+def test_whose_phone_never_rang_could_not_answer() -> None:
+    world, call = offered_to_anna()
+    world.tell("DialBegin", Uniqueid="1.0", DestUniqueid="1.1", DestChannel="PJSIP/anna-00000001")
+    world.ask(Session(call=call, attempt="2", last="NOANSWER"))
+    assert world.not_answered == []
+
+
+def test_who_refuses_the_call_at_a_phone_is_there_although_no_other_answered() -> None:
+    world, call = offered_to_anna()
+    world.rings("1.1")
+    world.gives_up("BUSY", "1.1")
+    world.ask(Session(call=call, attempt="2", last="NOANSWER"))
+    assert world.not_answered == []
+
+
+def test_a_caller_who_hangs_up_while_it_rings_is_nobody_s_fault() -> None:
+    world, _ = offered_to_anna()
+    world.rings()
+    world.gives_up("CANCEL")
+    world.tell("Hangup", Uniqueid="1.0", Cause="16")
+    assert world.rows(SegmentRecord)[-1].result == "abandoned"
+    assert world.not_answered == []
+
+
+def test_who_is_passed_a_call_by_a_colleague_owes_it_no_answer() -> None:
+    world, call = offered_to_anna()
+    live = world.calls.get(call)
+    assert live is not None
+    world.gives_up("BUSY")
+    decision = Decision(Action.DIAL, ("anna",), "PJSIP/anna", 20, "transferred", "transferred by ben", ())
+    live.assigned = Assigned(decision, "ben", 1100.0)
+    world.ask(Session(call=call, attempt="2", last="BUSY"))
+    world.rings("1.2")
+    world.gives_up("NOANSWER", "1.2")
+    world.ask(Session(call=call, attempt="3", last="NOANSWER"))
+    assert [row.rule for row in world.rows(SegmentRecord)][-1] == "transferred"
+    assert world.not_answered == []
 
 
 def test_a_call_that_ami_told_of_first_gets_its_callers_number_from_the_question():

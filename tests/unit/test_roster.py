@@ -37,6 +37,63 @@ def test_a_ready_agent_with_a_phone_may_be_offered_a_call():
     assert [agent.id for agent in roster.groups["sales"]] == ["anna"]
 
 
+def test_who_lets_an_offer_ring_is_set_aside_and_shown_so():
+    roster, hour, told = a_roster()
+    roster.reserve(["anna"], "c1", 1, 1030.0)
+    hour.now = 1020.0
+    record = roster.not_answered("anna", 1000.0, 1)
+    assert record is not None
+    assert (record.wish, record.reason, record.wish_since) == ("paused", "no_answer", 1020.0)
+    roster.release("anna", "c1")
+    assert [(view.state, view.reason) for view in told][1:] == [("paused", "no_answer")], "never ready"
+
+
+def test_only_so_many_offers_in_a_row_set_an_agent_aside_and_none_where_it_is_off():
+    roster, _, _ = a_roster()
+    assert [roster.not_answered("anna", 1000.0, 0) for _ in range(9)] == [None] * 9
+    assert roster.not_answered("anna", 1000.0, 2) is None
+    roster.connect("anna", "c1", 1030.0)
+    roster.release("anna", "c1")
+    assert roster.not_answered("anna", 1000.0, 2) is None, "they have answered meanwhile"
+    assert roster.not_answered("anna", 1000.0, 2) is not None
+    assert roster.not_answered("nobody", 1000.0, 1) is None
+
+
+def test_who_comes_back_begins_anew():
+    roster, hour, _ = a_roster()
+    roster.not_answered("anna", 1000.0, 2)
+    roster.wish("anna", Wish.READY, None)
+    assert roster.not_answered("anna", 1000.0, 2) is None
+    hour.now = 1010.0
+    roster.load([an_agent(wish_since=1005.0)])
+    assert roster.not_answered("anna", 1010.0, 2) is None
+
+
+@pytest.mark.parametrize("wish", [Wish.PAUSED, Wish.LOGGED_OUT])
+def test_what_an_agent_has_asked_for_meanwhile_is_not_overwritten(wish):
+    roster, hour, _ = a_roster()
+    hour.now = 1010.0
+    roster.wish("anna", wish, "lunch")
+    assert roster.not_answered("anna", 1000.0, 1) is None
+    assert (roster.record("anna").wish, roster.record("anna").reason) == (wish, "lunch")
+    roster.wish("anna", Wish.READY, None)
+    assert roster.not_answered("anna", 1000.0, 1) is None, "they were there while it rang"
+
+
+def test_who_is_no_longer_ready_by_a_clock_that_was_set_keeps_their_reason():
+    roster, _, _ = a_roster(an_agent(wish="paused", reason="lunch", wish_since=900.0))
+    assert roster.not_answered("anna", 1000.0, 1) is None
+    assert roster.record("anna").reason == "lunch"
+
+
+def test_skills_are_told_to_routing_and_change_with_the_store():
+    roster, _, _ = a_roster(an_agent(skills={"german": 5}))
+    assert roster.agents["anna"].skills == {"german": 5}
+
+    roster.load([an_agent(skills={"german": 6})])
+    assert (roster.agents["anna"].skills, roster.view("anna").skills) == ({"german": 6}, {"german": 6})
+
+
 @pytest.mark.parametrize(
     ("record", "why_not"),
     [

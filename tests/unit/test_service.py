@@ -1,5 +1,6 @@
 """The wiring: what the server says of itself and what it counts, without a network."""
 
+from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from cti.calls.web_client import web_agent
 from cti.commands.configuration import read_settings
 from cti.reach import Reach
 from cti.service import CtiService
-from cti.settings import Desk
+from cti.settings import Desk, SetAsideAfter
 from cti.store.base import CallDetail
-from cti.store.records import AgentRecord, CallRecord
+from cti.store.records import AgentRecord, CallRecord, SegmentRecord
+from tests.unit.calls import RecordingUnit
 
 SAMPLE = Path(__file__).parents[2] / "config" / "small.yaml"
 
@@ -39,6 +41,31 @@ class StoreAtWork:
 
     def open_calls(self) -> list[CallDetail]:
         return [CallDetail(call, [], [], [], [], [], []) for call in self._calls]
+
+
+class SlowStore:
+    """One that has Anna as she was, and does not come to an end with what it is to write."""
+
+    def __init__(self) -> None:
+        self.units: list[RecordingUnit] = []
+        self.writing: Deferred[Sequence[Any]] = Deferred()
+
+    def unit(self) -> RecordingUnit:
+        return RecordingUnit()
+
+    def commit(self, unit: RecordingUnit, *, at_leisure: bool = False) -> Deferred[Sequence[Any]]:
+        self.units.append(unit)
+        return self.writing
+
+    def agents(self) -> list[AgentRecord]:
+        return [anna()]
+
+    def listed_numbers(self) -> list[Any]:
+        return []
+
+
+def anna() -> AgentRecord:
+    return AgentRecord("anna", "Anna", ["PJSIP/anna"], wish="ready")
 
 
 @pytest.fixture
@@ -151,3 +178,31 @@ def test_where_a_desktop_is_needed_only_who_has_one_open_is_offered_calls(servic
     service.settings = evolve(service.settings, desk=Desk())
     service._look_at_desktops()
     assert service.roster.agents["anna"].why_not is None
+
+
+def test_who_is_set_aside_is_so_in_the_store_and_what_a_command_writes_meanwhile_does_not_undo_it(
+    service: CtiService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store: Any = SlowStore()
+    service.store = service.calls.store = store
+    monkeypatch.setattr(service.erasures, "look", lambda: None)
+    service.roster.load([anna()])
+    service._not_answered(
+        "anna", SegmentRecord("c1", 1, 1, "sales", ["anna"], "PJSIP/anna", "owner", "", 1.0)
+    )
+    (unit,) = store.units
+    assert [(row.id, row.wish, row.reason) for row in unit.rows] == [("anna", "paused", "no_answer")]
+    service._foreign_change()
+    assert service.roster.view("anna").reason == "no_answer", "the store does not have it yet"
+    store.writing.callback(())
+    service._foreign_change()
+    assert service.roster.view("anna").reason is None, "from now on the store is right"
+
+
+def test_where_it_is_off_nobody_is_set_aside(service: CtiService) -> None:
+    service.roster.load([anna()])
+    service.settings = evolve(service.settings, set_aside_after=SetAsideAfter(1, {"sales": 0}))
+    service._not_answered(
+        "anna", SegmentRecord("c1", 1, 1, "sales", ["anna"], "PJSIP/anna", "owner", "", 1.0)
+    )
+    assert service.roster.view("anna").state == "ready"

@@ -23,6 +23,7 @@ from cti.identify.options import Asking, CacheSettings, Live, Options, Order
 from cti.journal_text import JournalText
 from cti.links import LinkTemplate
 from cti.secret import Secret
+from cti.service import seeds
 from cti.settings import (
     MASKABLE,
     PARTY_TYPES,
@@ -343,6 +344,20 @@ def test_numbers_are_normalised_to_the_region(tmp_path: Path) -> None:
     assert settings.services["sales"].numbers == ("+494066969100", "+494066969101", "500")
 
 
+def test_agents_are_set_aside_after_one_offer_unless_it_is_said_otherwise(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL).set_aside_after.of("sales") == 1
+    settings = load(tmp_path, MINIMAL.replace("    mode: route", "    mode: route\n    set_aside_after: 3"))
+    assert (settings.set_aside_after.of("sales"), settings.set_aside_after.of("other")) == (3, 1)
+    settings = load(tmp_path, MINIMAL + "set_aside_after: 0\n")
+    assert (settings.set_aside_after.of("sales"), settings.set_aside_after.of(None)) == (0, 0)
+
+
+def test_an_agent_has_skills_with_levels(tmp_path: Path) -> None:
+    settings = load(tmp_path, changed("crm: {directory: u1}", "skills: {german: 5, billing: 3}"))
+    assert settings.agents["anna"].skills == {"german": 5, "billing": 3}
+    assert [record.skills for record in seeds(settings, 0.0)] == [{"german": 5, "billing": 3}]
+
+
 def test_rules_may_name_whom_only_the_store_knows(tmp_path: Path) -> None:
     text = changed("{group: sales}", "{group: night}").replace("rest,", "rest, when: {party.owner: zoe},")
     settings = load(tmp_path, text, known_agents={"zoe"}, known_groups={"night"})
@@ -632,6 +647,32 @@ WRONG: list[tuple[str, str, str]] = [
     (changed("PJSIP/anna", "^anna"), "agents.anna.phones[0]", "TECH/resource"),
     (changed("PJSIP/anna", '^"PJSIP/a&PJSIP/b"'), "agents.anna.phones[0]", "TECH/resource"),
     (changed("[sales]", '[sales, ^"a b"]'), "agents.anna.groups[1]", "is no group"),
+    (
+        changed("crm: {directory: u1}", "skills: {german: ^10}"),
+        "agents.anna.skills.german",
+        "10 is out of range; 1 to 9 would be right",
+    ),
+    (
+        changed("crm: {directory: u1}", "skills: {german: ^fluent}"),
+        "agents.anna.skills.german",
+        '"fluent" is not a whole number; 1 to 9 would be right',
+    ),
+    (
+        changed("crm: {directory: u1}", 'skills: {"a b": ^5}'),
+        "agents.anna.skills.a b",
+        "cannot be a name; a name of up to 64",
+    ),
+    (
+        changed("crm: {directory: u1}", "skills: ^[german]"),
+        "agents.anna.skills",
+        "is a list; a mapping of names would be right",
+    ),
+    (MINIMAL + "set_aside_after: ^-1\n", "set_aside_after", "-1 is out of range; 0 to 100 would be right"),
+    (
+        changed("mode: route", "mode: route\n    set_aside_after: ^often"),
+        "services.sales.set_aside_after",
+        "0 to 100 would be right",
+    ),
     (changed("{directory: u1}", "{odoo: ^u1}"), "agents.anna.crm.odoo", "unknown adapter"),
     (
         changed("crm: {directory: u1}", "state: ^busy"),

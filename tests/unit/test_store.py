@@ -310,6 +310,24 @@ def test_open_calls_are_those_that_have_not_ended_oldest_first(loop: Loop, store
     assert [detail.call.id for detail in store.open_calls()] == ["a", "b"]
 
 
+def test_an_agent_s_skills_are_kept(loop: Loop, store: ThreadedStore) -> None:
+    unit = store.unit()
+    unit.put_agent(an_agent(skills={"german": 5, "billing": 3}))
+    commit(loop, store, unit)
+    assert store.agents() == [an_agent(skills={"german": 5, "billing": 3})]
+
+
+def test_an_agent_from_before_there_were_skills_has_none(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.migrate(connection, [step for step in schema.migrations() if step[0] < 16])
+        connection.execute(
+            "INSERT INTO agents (id, name, phones, groups, crm, wish, wish_since, idle_since)"
+            " VALUES ('anna', 'Anna', '[]', '[]', '{}', 'ready', 1, 1)"
+        )
+    with open_store_for_command(path, destinations={}, clock=float) as command:
+        assert [agent.skills for agent in command.read.agents()] == [{}]
+
+
 def test_touching_an_agent_leaves_a_wish_that_somebody_else_wrote(loop: Loop, store: ThreadedStore) -> None:
     commit_agent = store.unit()
     commit_agent.put_agent(an_agent(wish="ready"))

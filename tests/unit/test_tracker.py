@@ -23,6 +23,7 @@ from cti.identify.identification import Identification
 from cti.numbers import Number, NumberPlan
 from cti.store.base import CallDetail
 from cti.store.records import AgentRecord, CallRecord, ReservationRecord
+from routing.decide import Action, Decision
 from tests.unit.calls import CALL, RecordingUnit, a_call, an_offer
 
 KATRIN = Party(adapter="directory", type="contact", id="17", name="Katrin Öhlmann")
@@ -225,6 +226,20 @@ def test_the_agents_who_lost_the_race_are_free_at_once():
     house.tell("DialEnd", DestUniqueid="1.2", DialStatus="ANSWER")
 
     assert (house.state_of("anna"), house.state_of("ben")) == ("ready", "busy")
+
+
+def test_of_several_agents_those_rang_out_whose_phone_rang_and_was_not_refused():
+    house = House()
+    decision = Decision(Action.DIAL, ("anna", "ben", "cem"), "PJSIP/anna", 20, "all", "all", ())
+    house.call.offer_to(RecordingUnit(), 200.0, decision, None, by_rules=True)
+    for uniqueid, agent in (("1.1", "anna"), ("1.2", "ben")):
+        house.dialled(uniqueid, agent)
+        house.tell("Newstate", Uniqueid=uniqueid, ChannelStateDesc="Ringing")
+    assert house.call.rang_out == ["anna", "ben"]
+    house.tell("DialEnd", Uniqueid="1.0", DestUniqueid="1.2", DialStatus="BUSY")
+    assert house.call.rang_out == ["anna"]
+    house.tell("DialEnd", Uniqueid="1.0", DestUniqueid="1.1", DialStatus="ANSWER")
+    assert house.call.rang_out == []
 
 
 def test_an_offer_whose_next_question_never_came_is_over_when_the_fallback_answers():

@@ -471,7 +471,7 @@ function rail() {
 }
 
 function page() {
-  return h("main", { id: "main", class: "main", tabindex: "-1" }, banner(), content());
+  return h("main", { id: "main", class: "main", tabindex: "-1" }, banner(), setAside(), content());
 }
 
 /** A call that comes while another is on the screen. */
@@ -486,6 +486,22 @@ function banner() {
     h("span", { class: "grow" }, t("card.incoming", { who: [side.name, side.number].filter(Boolean).join(", ") || t("card.no-number"), service: app.titleOf(coming.call.service ?? "") })),
     h("span", { class: "more" }, t("card.show")),
   );
+}
+
+/** Who is set aside may not have been there to see it happen: it stands on every page until they are back. */
+function setAside() {
+  if (app.desk === null || !isSetAside(app.desk.agent)) return null;
+  return h(
+    "div",
+    { class: "banner", role: "status", "data-test": "set-aside" },
+    icon("warning"),
+    h("span", { class: "grow" }, t("state.set-aside")),
+    h("button", { class: "button go", type: "button", "data-test": "come-back", onclick: () => app.setState({ state: "ready" }) }, t("nothing.get-ready")),
+  );
+}
+
+function isSetAside(agent) {
+  return agent.state === "paused" && agent.reason === "no_answer";
 }
 
 function content() {
@@ -511,6 +527,7 @@ function nothing() {
     h("h1", {}, t(agent.state === "ready" ? "nothing.ready" : "nothing.title")),
     h("p", { class: "muted" }, stateWord(agent), " · ", since(agent.since)),
     agent.state !== "ready" &&
+      !isSetAside(agent) &&
       h("button", { class: "button go", type: "button", "data-test": "get-ready", onclick: () => app.setState({ state: "ready" }) }, t("nothing.get-ready")),
     agent.phones.length > 1 && !agent.phone && h("div", { class: "panel" }, phones(app, agent)),
     h(
