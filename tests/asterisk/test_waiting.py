@@ -5,7 +5,7 @@ from typing import Any
 
 from lab.company import AnAgent, Company
 from lab.laboratory import Answers, RingsForever, eventually
-from tests.faults.evidence import seconds, settled
+from tests.faults.evidence import seconds
 
 LINE = {"name": "line", "wait": [{"for": 60, "dial": {"group": "sales"}}]}
 
@@ -19,6 +19,14 @@ def in_state(company: Company, state: str) -> int:
     return sum(call["state"] == state for call in company.daemon.calls(limit="200"))
 
 
+def ended(company: Company, count: int, timeout: float = 30.0) -> list[dict[str, Any]]:
+    """All calls in full, oldest first, once so many are over."""
+    eventually(lambda: in_state(company, "ended") == count, timeout, what=f"{count} calls are over")
+    calls = company.daemon.calls(limit="200")
+    assert len(calls) == count
+    return [company.daemon.call(call["id"]) for call in calls[::-1]]
+
+
 def test_who_waits_gets_the_first_agent_who_is_free(tmp_path: Path) -> None:
     with a_company(tmp_path, AnAgent("anna", behaviour=Answers(after_ms=100))) as company:
         company.start()
@@ -29,8 +37,7 @@ def test_who_waits_gets_the_first_agent_who_is_free(tmp_path: Path) -> None:
         first.wait()
         eventually(lambda: in_state(company, "connected") == 1, what="the second one talks")
         second.wait()
-        records = settled(company, 2)
-        print(records)
+        records = ended(company, 2)
         assert [record["outcome"] for record in records] == ["answered", "answered"]
         late = max(records, key=lambda record: record["started"])
         early = min(records, key=lambda record: record["started"])
@@ -44,18 +51,18 @@ def order_of(records: list[dict[str, Any]]) -> list[str]:
 
 
 def test_20_callers_for_3_agents_are_served_in_order_also_when_the_server_is_killed(tmp_path: Path) -> None:
-    crew = [AnAgent("anna", behaviour=Answers(after_ms=50, hangs_up_after_ms=700))]
+    crew = [AnAgent("anna", behaviour=Answers(after_ms=50, hangs_up_after_ms=1200))]
     crew += [AnAgent(f"ben{n}", shares="anna") for n in range(2)]
     with a_company(tmp_path, *crew) as company:
         company.start()
         numbers = [f"+4917139200{n:02}" for n in range(20)]
-        # Ten a second: each comes behind the one before it.
-        calls = company.lab.calls(company.pbx, "494066969100", count=20, rate=10, from_number=numbers)
-        eventually(lambda: in_state(company, "waiting") >= 10, 20, what="a line")
+        # Twenty a second: each comes behind the one before it.
+        calls = company.lab.calls(company.pbx, "494066969100", count=20, rate=20, from_number=numbers)
+        eventually(lambda: len(company.daemon.calls(limit="200")) == 20, 20, what="all have asked")
+        assert in_state(company, "waiting") >= 10
         company.daemon.kill()
         company.daemon.start()
-        eventually(lambda: in_state(company, "ended") == 20, 60, what="all were served")
-        records = settled(company, 20)
+        records = ended(company, 20, 60)
         calls.wait()
         assert [record["outcome"] for record in records] == ["answered"] * 20
         served = order_of(records)
@@ -75,7 +82,7 @@ def test_an_important_caller_passes_those_who_wait(tmp_path: Path) -> None:
         calls.append(company.call(from_number="+491713920001"))
         eventually(lambda: in_state(company, "waiting") == 1, what="somebody waits")
         calls.append(company.call(from_number="+491713920099"))
-        records = settled(company, 3)
+        records = ended(company, 3)
         for call in calls:
             call.wait()
         assert order_of(records) == ["+491713920000", "+491713920099", "+491713920001"]
@@ -108,7 +115,7 @@ def test_steps_follow_each_other_and_then_another_service_takes_the_call(tmp_pat
     with Company(tmp_path, crew, settings={"services": services}) as company:
         company.start()
         call = company.call(from_number="+491713920001")
-        (record,) = settled(company, 1)
+        (record,) = ended(company, 1)
         call.wait()
         assert (record["outcome"], record["agent"], record["rule"]) == ("answered", "boris", "boris")
         assert record["segments"][0]["service"] == "help"
@@ -121,7 +128,7 @@ def test_a_caller_who_hangs_up_in_the_line_is_abandoned_and_in_the_worklist(tmp_
     with a_company(tmp_path, AnAgent("anna", state="paused")) as company:
         company.start()
         call = company.call(from_number="+491713920001", talk_ms=800)
-        (record,) = settled(company, 1)
+        (record,) = ended(company, 1)
         call.wait()
         assert (record["outcome"], record["agent"]) == ("abandoned", None)
         (entry,) = company.daemon.get("/api/v1/callbacks")["callbacks"]
@@ -150,7 +157,7 @@ def test_all_phones_of_a_group_ring_and_it_is_one_miss_for_nobody_who_answered(t
     with a_company(tmp_path, *crew, rules=(rule,)) as company:
         company.start()
         call = company.call(from_number="+491713920001")
-        (record,) = settled(company, 1)
+        (record,) = ended(company, 1)
         call.wait()
         assert (record["outcome"], record["agent"]) == ("answered", "ben")
         (segment,) = record["segments"]
