@@ -146,6 +146,9 @@ class Metrics:
             ("state",),
             registry=registry,
         )
+        self._over_pause = Gauge(
+            "cti_agents_over_pause", "Agents whose pause lasts longer than its reason may.", registry=registry
+        )
         self._waiting_calls = Gauge(
             "cti_waiting_calls",
             "Callers at a service whom nobody has answered yet, and nothing else has taken.",
@@ -385,8 +388,9 @@ class Metrics:
         for state in CALLBACK_STATES:
             self._callbacks.labels(state).set(counts.get(state, 0))
 
-    def agents(self, counts: Mapping[str, int]) -> None:
-        """How many agents are in each state; a state that is not mentioned has none."""
+    def agents(self, counts: Mapping[str, int], over_pause: int = 0) -> None:
+        """How many agents are in each state, and over the time of their pause; a state not mentioned has none."""
+        self._over_pause.set(over_pause)
         for state in AGENT_STATES:
             self._agents.labels(state).set(counts.get(state, 0))
 

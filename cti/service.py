@@ -58,6 +58,7 @@ from cti.calls.outbox import Outbox, Sender
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
 from cti.calls.periods import SIGN_OF_LIFE, Periods
+from cti.calls.present import pause_json
 from cti.calls.recordings import Recordings
 from cti.calls.remembered import Remembered
 from cti.calls.services import AMI_ERRORS, Services
@@ -993,9 +994,12 @@ class CtiService(Service):
 
     def _feed_gauges(self) -> None:
         counts: dict[str, int] = {}
+        over, now = 0, self._now()
         for view in self.roster.views():
             counts[view.state] = counts.get(view.state, 0) + 1
-        self.metrics.agents(counts)
+            pause = pause_json(view, self.settings.desk.pauses, now)
+            over += pause is not None and pause["over"]
+        self.metrics.agents(counts, over)
         self.metrics.event_streams(self.hub.count)
         self.metrics.callbacks(self.callbacks.counts())
         for part in self.index.status():
@@ -1139,6 +1143,7 @@ class CtiService(Service):
                     requests_per_minute=http.requests_per_minute,
                     links=lambda: self.settings.links,
                     reports=lambda: self.settings.reports,
+                    pauses=lambda: self.settings.desk.pauses,
                 ),
             )
         )

@@ -84,6 +84,8 @@ MAX_SERVICE_LEVEL: Final = 3600
 MAX_CARD_LEAD_MS: Final = 2000
 MAX_DISPOSITIONS: Final = 100
 MAX_SET_ASIDE_AFTER: Final = 100
+MAX_PAUSES: Final = 100
+MAX_PAUSE_MINUTES: Final = 1440
 PARTY_CREATED: Final = ("contact", "lead")
 PARTY_TYPES: Final = ("contact", "organisation", "lead", "partner", "supplier")
 MAX_LINKS: Final = 20
@@ -449,11 +451,27 @@ class CallControl:
 
 
 @frozen
+class PauseReason:
+    """What people read of a reason to pause, by language, `""` for any, and the `minutes` that it may last, if so."""
+
+    titles: Mapping[str, str] = field(factory=dict)
+    minutes: int | None = None
+
+    def until(self, since: float) -> float | None:
+        """The end (epoch seconds) of a pause that began then; None: it has none."""
+        return None if self.minutes is None else since + self.minutes * 60.0
+
+
+@frozen
 class Desk:
-    """`ready_without_desktop`: whether who has no desktop open is offered calls. `pause_reasons`: to choose from."""
+    """`ready_without_desktop`: whether who has no desktop open is offered calls.
+
+    `pause_reasons`: to choose from; `pauses`: those of them of which more is known.
+    """
 
     ready_without_desktop: bool = True
     pause_reasons: tuple[str, ...] = ("break", "lunch", "meeting")
+    pauses: Mapping[str, PauseReason] = field(factory=dict)
 
 
 @frozen
@@ -746,7 +764,7 @@ class _Reader:
             reservation=Reservation(grace),
             call_control=call_control,
             log=Log(level),
-            desk=self._desk(top.get("desk")),
+            desk=self._desk(top.get("desk"), top.get("pauses")),
             links=links,
             sensitive_keys=sensitive,
             phonebook=self._phonebook(top.get("phonebook"), adapters),
@@ -1356,17 +1374,20 @@ class _Reader:
         for count, (name, each) in enumerate(self._file.named(place), 1):
             if count == MAX_DISPOSITIONS + 1:
                 self._wrong(each, f"is one too many; at most {MAX_DISPOSITIONS} would be right")
-            if not isinstance(each.node, MappingNode):
-                yield name, {"": self._file.text(each, one_line=True) or name}
-                continue
-            labels = {}
-            for language, label in self._file.section(each, None).entries.items():
-                if not _LANGUAGE.fullmatch(language):
-                    self._wrong(label, f"{quoted(language)} is no language; such as `de` would be right")
-                labels[language] = self._file.text(label, one_line=True) or name
-            if not labels:
-                self._wrong(each, "is empty; a label, such as {de: Auftrag, en: Order}, would be right")
-            yield name, labels
+            yield name, self._labels(each, name, "{de: Auftrag, en: Order}")
+
+    def _labels(self, place: Place, name: str, example: str) -> dict[str, str]:
+        """What people read of something, by language; "" where all read the same."""
+        if not isinstance(place.node, MappingNode):
+            return {"": self._file.text(place, one_line=True) or name}
+        labels = {}
+        for language, label in self._file.section(place, None).entries.items():
+            if not _LANGUAGE.fullmatch(language):
+                self._wrong(label, f"{quoted(language)} is no language; such as `de` would be right")
+            labels[language] = self._file.text(label, one_line=True) or name
+        if not labels:
+            self._wrong(place, f"is empty; a label, such as {example}, would be right")
+        return labels
 
     def _disposition(self, section: Section) -> str:
         place = section.get("disposition")
@@ -1402,13 +1423,31 @@ class _Reader:
             self._file.choice(section.get("when"), AT_END, "moment", (AT_ANSWER, AT_END)),
         )
 
-    def _desk(self, place: Place | None) -> Desk:
+    def _pauses(self, place: Place | None) -> Iterator[tuple[str, PauseReason]]:
+        for count, (name, each) in enumerate(self._file.named(place, at_least_one=True), 1):
+            if count == MAX_PAUSES + 1:
+                self._wrong(each, f"is one too many; at most {MAX_PAUSES} would be right")
+            section = self._file.section(each, ("title", "minutes"))
+            title, minutes = section.get("title"), section.get("minutes")
+            yield (
+                name,
+                PauseReason(
+                    {} if title is None else self._labels(title, name, "{de: Mittag, en: Lunch}"),
+                    None if minutes is None else self._file.whole(minutes, 1, 1, MAX_PAUSE_MINUTES),
+                ),
+            )
+
+    def _desk(self, place: Place | None, pauses: Place | None) -> Desk:
         section = self._file.section(place, ("ready_without_desktop", "pause_reasons"))
         reasons = self._file.items(section.get("pause_reasons"), "[lunch]")
         named = tuple(filter(None, (self._file.text(each, one_line=True) for each in reasons)))
+        known = dict(self._pauses(pauses))
+        if pauses is not None and (twice := section.get("pause_reasons")) is not None:
+            self._wrong(twice, "is said by `pauses` already; one of the two would be right")
         return Desk(
             self._file.yes_or_no(section.get("ready_without_desktop"), Desk().ready_without_desktop),
-            named if "pause_reasons" in section.entries else Desk().pause_reasons,
+            tuple(known) or (named if "pause_reasons" in section.entries else Desk().pause_reasons),
+            known,
         )
 
     def _reports(self, place: Place | None, hours: Iterable[OpeningHours | None]) -> ReportSettings:
@@ -1949,6 +1988,7 @@ _TOP: Final = (
     "reservation",
     "set_aside_after",
     "call_control",
+    "pauses",
     "desk",
     "links",
     "sensitive_keys",

@@ -12,7 +12,16 @@ from cti.agents.roster import Roster
 from cti.calls.control import Control
 from cti.calls.life import LiveCall
 from cti.calls.log import CallLog
-from cti.calls.present import CHOSEN, agent_json, call_json, etag_of, iso, with_display
+from cti.calls.present import (
+    CHOSEN,
+    agent_json,
+    call_json,
+    etag_of,
+    iso,
+    labels_json,
+    pause_json,
+    with_display,
+)
 from cti.calls.services import Services
 from cti.calls.writing_up import WritingUp
 from cti.settings import Desk as DeskSettings
@@ -60,7 +69,7 @@ class Desk:
 
     def snapshot(self, agent: str) -> dict[str, Any]:
         """Everything that their desktop shows at once. Raises `AgentUnknown`, `StoreError`."""
-        view = self._roster.view(agent)
+        view, settings = self._roster.view(agent), self._settings()
         writing = self._writing_up.of(agent)
         owed = self._store.count_unwritten(agent)
         until = None if writing is None else iso(writing.record.until)
@@ -69,9 +78,14 @@ class Desk:
             "seq": self._newest(),
             "now": iso(self._now()),
             "agent": agent_json(view)
-            | {"why_not": view.why_not, "phone": view.phone, "wrap_up_until": until},
+            | {"why_not": view.why_not, "phone": view.phone, "wrap_up_until": until}
+            | {"pause": pause_json(view, settings.pauses, self._now())},
             "services": dict(self._services().titles),
-            "pause_reasons": list(self._settings().pause_reasons),
+            "pause_reasons": list(settings.pause_reasons),
+            "pauses": [
+                {"id": id, **labels_json(id, pause.titles), "minutes": pause.minutes}
+                for id, pause in settings.pauses.items()
+            ],
             "keys": [
                 {"name": kind.name, "title": kind.title, "sensitive": kind.sensitive} for kind in self._keys()
             ],
@@ -187,14 +201,7 @@ def _dispositions(service: Service | None) -> list[dict[str, Any]]:
     """Each with a label, and with those in single languages."""
     if service is None:
         return []
-    return [
-        {
-            "id": id,
-            "label": labels.get("") or labels.get("en") or next(iter(labels.values()), id),
-            "labels": {language: label for language, label in labels.items() if language},
-        }
-        for id, labels in service.dispositions.items()
-    ]
+    return [{"id": id, **labels_json(id, labels)} for id, labels in service.dispositions.items()]
 
 
 def _whole(party: Mapping[str, Any] | None, parties: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:

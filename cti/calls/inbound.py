@@ -163,8 +163,10 @@ class Inbound:
             log.info("the caller hung up before the question arrived", pbx=asked.request.pbx)
             return
         told: Deferred[BaseException | None] = succeed(None)
+        attempt = call.record.attempt
         try:
             unit = self._open(asked, call)
+            attempt = call.record.attempt
             identified = await self._identify(asked, call)
             if call.unwritten is not unit:
                 # News of the call, such as a resync's, have taken it along: what follows goes behind it.
@@ -198,6 +200,9 @@ class Inbound:
         except (AgiHangup, AgiTimeout, AgiCommandFailed) as error:
             # The session is over, and with it this offer. The call may live: only AMI says that it ended.
             log.warning("Asterisk did not take the answer", call=call.id, why=str(error))
+            if call.record.attempt != attempt:
+                # It has asked once more by now, and what that led to is not this question's to end.
+                return
             if call.collected is None:
                 self._offer_failed(call, None)
             else:

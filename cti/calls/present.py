@@ -13,7 +13,9 @@ from typing import Any, Final, Protocol
 import orjson
 
 from cti.agents.roster import AgentView
+from cti.agents.states import Wish
 from cti.numbers import Number, NumberKind
+from cti.settings import PauseReason
 from cti.store.base import CallDetail
 from cti.store.records import (
     CallRecord,
@@ -89,6 +91,27 @@ def agent_json(view: AgentView) -> dict[str, Any]:
         "groups": list(view.groups),
         "skills": dict(view.skills),
         "call": view.call,
+    }
+
+
+def labels_json(id: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """What people read of something that is configured: one label for everybody, and those of single languages."""
+    return {
+        "label": labels.get("") or labels.get("en") or next(iter(labels.values()), id),
+        "labels": {language: label for language, label in labels.items() if language},
+    }
+
+
+def pause_json(view: AgentView, pauses: Mapping[str, PauseReason], now: float) -> dict[str, Any] | None:
+    """What the configuration knows of the pause that an agent makes, and whether it is over its time."""
+    pause = pauses.get(view.reason or "") if view.state == Wish.PAUSED else None
+    if pause is None or view.reason is None:
+        return None
+    until = pause.until(view.since)
+    return {
+        **labels_json(view.reason, pause.titles),
+        "until": None if until is None else iso(until),
+        "over": until is not None and until < now,
     }
 
 

@@ -19,6 +19,7 @@ from cti.calls.present import (
     etag_of,
     gap_json,
     moment,
+    pause_json,
     with_display,
 )
 from cti.event_types import EVENT_TYPES
@@ -130,7 +131,9 @@ async def agents(services: Services, asked: Asked) -> Answer:
     who = asked.identity
     own = own_agent(who) if who.role == AGENT else None
     views = services.agents.views()
-    return json_answer({"agents": [_agent_json(view) for view in views if own is None or view.id == own]})
+    return json_answer(
+        {"agents": [_agent_json(services, view) for view in views if own is None or view.id == own]}
+    )
 
 
 async def change_agent(services: Services, asked: Asked) -> Answer:
@@ -151,7 +154,7 @@ async def change_agent(services: Services, asked: Asked) -> Answer:
         raise Problem(422, f"phone: {error}") from error
     for view in services.agents.views():
         if view.id == agent:
-            return json_answer(_agent_json(view))
+            return json_answer(_agent_json(services, view))
     raise Problem(404, "this agent was removed meanwhile")
 
 
@@ -372,8 +375,9 @@ def _health(components: Mapping[str, Component]) -> Answer:
     return Answer(orjson.dumps({"ok": ok, "components": parts}), 200 if ok else 503)
 
 
-def _agent_json(view: AgentView) -> dict[str, Any]:
-    return agent_json(view) | {"why_not": view.why_not, "phone": view.phone}
+def _agent_json(services: Services, view: AgentView) -> dict[str, Any]:
+    pause = pause_json(view, services.options.pauses(), services.clock.seconds())
+    return agent_json(view) | {"why_not": view.why_not, "phone": view.phone, "pause": pause}
 
 
 def _which(services: Services, asked: Asked) -> CallFilter:

@@ -220,6 +220,19 @@ _DESK: Final = record(
         "agent": {"type": "object"},
         "services": {"type": "object", "additionalProperties": STRING, "description": "name → title"},
         "pause_reasons": listed(STRING),
+        "pauses": {
+            **listed(
+                record(
+                    {
+                        "id": STRING,
+                        "label": STRING,
+                        "labels": {"type": "object", "additionalProperties": STRING},
+                        "minutes": {"type": ["integer", "null"]},
+                    }
+                )
+            ),
+            "description": "those of the reasons of which more is configured",
+        },
         "keys": {
             **listed(record({"name": STRING, "title": STRING, "sensitive": {"type": "boolean"}})),
             "description": "by which kinds of key `/api/v1/identify` finds parties",

@@ -33,7 +33,7 @@ from cti.privacy.pages import IKept
 from cti.privacy.traces import Subject
 from cti.reactors import Clock
 from cti.reports.desk import ReportDesk
-from cti.settings import ReportSettings
+from cti.settings import PauseReason, ReportSettings
 from cti.store.base import CallDetail, CallFilter, Unit
 from cti.store.records import AskedOnce, AuditRecord, CallRecord, GapRecord, StoredEvent, UserRecord
 from cti.web.audit import Audit
@@ -200,7 +200,8 @@ class Options:
     `behind_proxy`: the client's address is the last of `X-Forwarded-For`. `url`: our own address, as browsers know
     it, where somebody has said it. `metrics_allow`: networks that read `/metrics` without a token, beside loopback.
     `requests_per_minute`: of each who asks, `searches_per_minute`: those of them that look somebody up. `links`: the
-    ways from cards into other systems, `reports`: how they are counted, both at this moment.
+    ways from cards into other systems, `reports`: how they are counted, `pauses`: what is known of
+    reasons to pause, all three at this moment.
     """
 
     behind_proxy: bool = False
@@ -212,6 +213,7 @@ class Options:
     searches_per_minute: int = 60
     links: Callable[[], Sequence[LinkTemplate]] = tuple
     reports: Callable[[], ReportSettings] = ReportSettings
+    pauses: Callable[[], Mapping[str, PauseReason]] = dict
 
 
 @frozen

@@ -288,6 +288,16 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "call": maybe(STRING),
             "why_not": {"type": ["string", "null"], "description": "why they can't be offered a call now"},
             "phone": {"type": ["string", "null"], "description": "where they sit; null: all of theirs ring"},
+            "pause": {
+                "type": ["object", "null"],
+                "description": "what is configured of the reason of their pause, `over` once its time is",
+                "properties": {
+                    "label": STRING,
+                    "labels": {"type": "object", "additionalProperties": STRING},
+                    "until": maybe(TIME),
+                    "over": {"type": "boolean"},
+                },
+            },
         }
     ),
     "Agents": record({"agents": listed(named("Agent"))}),

@@ -1,5 +1,6 @@
 """Waiting for an agent on a real Asterisk: the line, its order, its steps, and what becomes of it in trouble."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,35 @@ def test_all_phones_of_a_group_ring_and_it_is_one_miss_for_nobody_who_answered(t
         assert sorted(segment["agents"]) == ["anna", "ben"]
         rings = [event for event in record["events"] if event["type"] == "call.ringing"]
         assert len(rings) == 1
+
+
+def test_a_hundred_times_an_agent_comes_free_as_the_step_ends_and_each_is_collected_once(
+    tmp_path: Path,
+) -> None:
+    # Each second all who wait ask by themselves, and about then eight agents become free and are promised to them.
+    steps = [{"for": 1, "dial": {"group": "sales"}}] * 19 + [{"for": 600, "dial": {"group": "sales"}}]
+    crew = [AnAgent("anna", behaviour=Answers(after_ms=20, hangs_up_after_ms=930))]
+    crew += [AnAgent(f"ben{n}", shares="anna") for n in range(7)]
+    with a_company(tmp_path, *crew, rules=({"name": "line", "wait": steps},)) as company:
+        company.start()
+        numbers = [f"+4917139200{n:02}" for n in range(100)]
+        calls = company.lab.calls(company.pbx, "494066969100", count=100, rate=25, from_number=numbers)
+        records = ended(company, 100, 120)
+        calls.wait()
+        assert [record["outcome"] for record in records] == ["answered"] * 100
+        talked = [
+            [segment for segment in record["segments"] if segment["result"] == "answered"]
+            for record in records
+        ]
+        assert [len(segments) for segments in talked] == [1] * 100
+        # Nobody had two callers at a time.
+        spans = sorted(
+            (segment["agent"], seconds(segment["answered"]), seconds(segment["ended"]))
+            for (segment,) in talked
+        )
+        for (agent, _, end), (other, begin, _) in pairwise(spans):
+            assert agent != other or begin >= end - 0.1
+        said = [line["event"] for line in company.daemon.log()]
+        assert "a waiting call did not come for its agent" not in said
+        again = sum(len(record["segments"]) > 1 for record in records)
+        print(f"{again} of 100 were cut off by the bell and got the same once more")

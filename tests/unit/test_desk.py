@@ -9,17 +9,19 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from adapters.base import Capability, NewParty, Party
 from cti.agents.presence import GRACE, Presence
+from cti.agents.states import Wish
 from cti.calls.callbacks import CallbackChanged, CallbackUnknown, callback_etag
 from cti.calls.control import Asker, BadTarget, CallUnknown, NotNow
 from cti.calls.life import LiveCall
 from cti.calls.parties import NoCreator
-from cti.calls.present import etag_of
+from cti.calls.present import etag_of, iso
 from cti.calls.services import Services
 from cti.calls.writing_up import DispositionMissing, ExtendedEnough, NotWritingUp
 from cti.calls.written import Changed, NotWritten
 from cti.identify.identification import Identification
 from cti.identify.policy import resolve
 from cti.numbers import Number, NumberPlan
+from cti.settings import Desk as DeskSettings, PauseReason
 from cti.store.base import CallDetail, StoreError
 from cti.store.records import CallbackRecord, CallRecord, WrapUpRecord
 from routing.reading import compile_rules
@@ -143,6 +145,25 @@ def test_the_desk_of_who_has_nothing_to_do(floor: Floor) -> None:
     assert desk["services"] == {"sales": "Sales"}
     assert desk["pause_reasons"] == ["lunch"]
     assert (desk["calls"], desk["unwritten"], desk["missed"]) == ([], {"count": 0}, {"count": 0})
+
+
+def test_a_pause_that_is_configured_shows_its_title_and_when_it_is_over(floor: Floor) -> None:
+    floor.settings = DeskSettings(
+        pause_reasons=("lunch", "tea"), pauses={"lunch": PauseReason({"de": "Mittag", "en": "Lunch"}, 45)}
+    )
+    began = floor.house.clock.seconds()
+    floor.house.roster.wish("anna", Wish.PAUSED, "lunch")
+    desk = floor.of()
+    assert desk["pause_reasons"] == ["lunch", "tea"]
+    lunch = {"label": "Lunch", "labels": {"de": "Mittag", "en": "Lunch"}}
+    assert desk["pauses"] == [{"id": "lunch", **lunch, "minutes": 45}]
+    assert desk["agent"]["pause"] == {**lunch, "until": iso(began + 2700), "over": False}
+    floor.house.clock.advance(2701)
+    assert floor.of()["agent"]["pause"]["over"]
+    assert floor.of()["agent"]["state"] == "paused", "nobody is made ready by the clock"
+    for wish, reason in ((Wish.PAUSED, "dentist"), (Wish.PAUSED, None), (Wish.READY, None)):
+        floor.house.roster.wish("anna", wish, reason)
+        assert floor.of()["agent"]["pause"] is None
 
 
 def test_a_call_is_shown_from_the_offer_to_the_wrap_up(floor: Floor) -> None:

@@ -18,7 +18,7 @@ from cti.calls.web_client import web_agent
 from cti.commands.configuration import read_settings
 from cti.reach import Reach
 from cti.service import CtiService
-from cti.settings import Desk, SetAsideAfter
+from cti.settings import Desk, PauseReason, SetAsideAfter
 from cti.store.base import CallDetail
 from cti.store.records import AgentRecord, CallRecord, SegmentRecord
 from tests.unit.calls import RecordingUnit
@@ -197,6 +197,23 @@ def test_who_is_set_aside_is_so_in_the_store_and_what_a_command_writes_meanwhile
     store.writing.callback(())
     service._foreign_change()
     assert service.roster.view("anna").reason is None, "from now on the store is right"
+
+
+def test_who_is_over_the_time_of_their_pause_is_counted(service: CtiService) -> None:
+    service._reactor.advance(10_000)
+    now = service._now()
+    service.settings = evolve(service.settings, desk=Desk(pauses={"lunch": PauseReason(minutes=45)}))
+    service.roster.load(
+        [
+            evolve(anna(), wish="paused", reason="lunch", wish_since=now - 2701),
+            evolve(anna(), id="ben", wish="paused", reason="lunch", wish_since=now - 2699),
+            evolve(anna(), id="cem", wish="paused", reason="dentist", wish_since=now - 9999),
+        ]
+    )
+    service.calls.store = StoreAtWork()
+    service.metrics.at_scrape(service._feed_gauges)
+    service.metrics.refresh()
+    assert service.metrics.registry.get_sample_value("cti_agents_over_pause") == 1
 
 
 def test_where_it_is_off_nobody_is_set_aside(service: CtiService) -> None:

@@ -31,6 +31,7 @@ from cti.settings import (
     CallbackSettings,
     Desk,
     JournalSettings,
+    PauseReason,
     Recordings,
     Retention,
     Settings,
@@ -352,6 +353,17 @@ def test_agents_are_set_aside_after_one_offer_unless_it_is_said_otherwise(tmp_pa
     assert (settings.set_aside_after.of("sales"), settings.set_aside_after.of(None)) == (0, 0)
 
 
+def test_reasons_to_pause_have_titles_and_a_time_and_are_what_the_desktop_offers(tmp_path: Path) -> None:
+    more = "pauses: {lunch: {title: {de: Mittag, en: Lunch}, minutes: 45}, tea: {title: Tea}, training: {}}\n"
+    desk = load(tmp_path, MINIMAL + more).desk
+    assert desk.pauses == {
+        "lunch": PauseReason({"de": "Mittag", "en": "Lunch"}, 45),
+        "tea": PauseReason({"": "Tea"}),
+        "training": PauseReason(),
+    }
+    assert desk.pause_reasons == ("lunch", "tea", "training")
+
+
 def test_an_agent_has_skills_with_levels(tmp_path: Path) -> None:
     settings = load(tmp_path, changed("crm: {directory: u1}", "skills: {german: 5, billing: 3}"))
     assert settings.agents["anna"].skills == {"german": 5, "billing": 3}
@@ -666,6 +678,23 @@ WRONG: list[tuple[str, str, str]] = [
         changed("crm: {directory: u1}", "skills: ^[german]"),
         "agents.anna.skills",
         "is a list; a mapping of names would be right",
+    ),
+    (MINIMAL + "pauses: ^{}\n", "pauses", "is empty; at least one would be right"),
+    (
+        MINIMAL + "pauses: {lunch: {minutes: ^0}}\n",
+        "pauses.lunch.minutes",
+        "0 is out of range; 1 to 1440 would be right",
+    ),
+    (
+        MINIMAL + "pauses: {lunch: {title: {Deutsch: ^Mittag}}}\n",
+        "pauses.lunch.title.Deutsch",
+        "is no language",
+    ),
+    (MINIMAL + "pauses: {lunch: {title: ^{}}}\n", "pauses.lunch.title", "{de: Mittag, en: Lunch}"),
+    (
+        MINIMAL + "desk: {pause_reasons: ^[tea]}\npauses: {lunch: {}}\n",
+        "desk.pause_reasons",
+        "is said by `pauses` already",
     ),
     (MINIMAL + "set_aside_after: ^-1\n", "set_aside_after", "-1 is out of range; 0 to 100 would be right"),
     (

@@ -175,6 +175,26 @@ def test_who_collected_and_was_cut_off_by_the_bell_gets_the_same_once_more() -> 
     assert line.roster.view("anna").state == "offered"
 
 
+def test_that_it_was_cut_off_may_be_heard_after_the_question_that_the_bell_made() -> None:
+    line = Line()
+    line.calls_in("1.0")
+    line.is_ready("anna")
+    line.rings()
+    line.slow = True
+    cut_off = Session(breaks_at="CTI_ACTION")
+    line.ask(cut_off)
+    first = line.commits[-1]
+    line.slow = False
+    assert line.calls_in("1.0", sent="1").set["CTI_ACTION"] == "dial"
+    first.callback(())
+    assert cut_off.gone
+    line.clock.advance(COLLECTED_WITHIN + 1)
+    assert line.roster.view("anna").state == "offered"
+    offer = line.call_of("1.0").offer
+    assert offer is not None
+    assert list(offer.agents) == ["anna"]
+
+
 def test_what_was_collected_in_vain_by_a_call_that_never_asks_again_is_taken_back() -> None:
     line = Line()
     line.calls_in("1.0")

@@ -43,7 +43,7 @@ from cti.numbers import Number, NumberPlan
 from cti.privacy.traces import Subject
 from cti.reports.desk import ReportDesk
 from cti.reports.report import Levels
-from cti.settings import Identify, ReportSettings
+from cti.settings import Identify, PauseReason, ReportSettings
 from cti.store.base import CallDetail, CallFilter, OutboxFilter, StoreError
 from cti.store.counts import Count, Row
 from cti.store.records import (
@@ -251,19 +251,22 @@ class FakeStore:
 class FakeAgents:
     def __init__(self) -> None:
         self.states = {"anna": "ready", "ben": "paused"}
+        self.reasons: dict[str, str | None] = {}
         self.wishes: list[tuple[str, str, str | None, str]] = []
         self.phones: dict[str, str | None] = {}
 
     def views(self) -> Sequence[AgentView]:
         return [
-            AgentView(id, id.title(), state, None, NOW, (f"PJSIP/{id}",), ("sales",), None, None)
+            AgentView(
+                id, id.title(), state, self.reasons.get(id), NOW, (f"PJSIP/{id}",), ("sales",), None, None
+            )
             for id, state in self.states.items()
         ]
 
     def set_wish(self, agent: str, wish: str, reason: str | None, by: str) -> "Deferred[None]":
         if agent not in self.states:
             return fail(AgentUnknown(f"there is no agent {agent!r}"))
-        self.states[agent] = wish
+        self.states[agent], self.reasons[agent] = wish, reason
         self.wishes.append((agent, wish, reason, by))
         return succeed(None)
 
@@ -1185,6 +1188,17 @@ def test_an_agent_changes_their_own_state_and_the_answer_shows_it(web: Web) -> N
     assert reply.json["state"] == "paused"
     assert web.agents.wishes == [("anna", "paused", "lunch", "agent token")]
     assert [agent["id"] for agent in web.ask("GET", "/api/v1/agents", token).json["agents"]] == ["anna"]
+
+
+def test_the_pause_of_each_agent_says_when_its_time_is_over() -> None:
+    pauses = {"lunch": PauseReason({"en": "Lunch"}, 45)}
+    web = Web(options=Options(pauses=lambda: pauses))
+    web.ask("PATCH", "/api/v1/agents/ben", web.token("supervisor"), {"state": "paused", "reason": "lunch"})
+    agents = web.ask("GET", "/api/v1/agents", web.token("supervisor")).json["agents"]
+    assert [(agent["id"], agent["pause"] and agent["pause"]["label"]) for agent in agents] == [
+        ("anna", None),
+        ("ben", "Lunch"),
+    ]
 
 
 def test_an_agent_who_does_not_exist_is_a_404(web: Web) -> None:

@@ -6,7 +6,7 @@ import { brand } from "./entrance.js";
 import { icon } from "./icons.js";
 import { arrows } from "./keys.js";
 import { h } from "./view.js";
-import { t } from "./words.js";
+import { has, spoken, t } from "./words.js";
 
 export function bar(app) {
   return h(
@@ -29,7 +29,7 @@ export function bar(app) {
 
 function state(app) {
   const agent = app.desk.agent;
-  const word = stateWord(agent);
+  const word = stateWord(agent, app.desk.pauses);
   return h(
     "div",
     { class: "menu-place", onkeydown: (event) => closing(app, event, "state") },
@@ -55,15 +55,24 @@ function state(app) {
   );
 }
 
-export function stateWord(agent) {
-  const known = `reason.${agent.reason}`;
-  if (agent.state === "paused" && agent.reason) return `${t("state.paused")}: ${reasonWord(agent.reason, known)}`;
+export function stateWord(agent, pauses = []) {
+  if (agent.state === "paused" && agent.reason) return `${t("state.paused")}: ${reasonWord(agent.reason, pauses)}`;
   return t(`state.${agent.state}`);
 }
 
-function reasonWord(reason, key) {
-  const words = t(key);
-  return words === key ? reason : words;
+/** The administrator's title of a reason, else our own words for it, else itself. */
+function reasonWord(reason, pauses) {
+  const pause = pauses.find(({ id }) => id === reason);
+  const title = pause && (pause.labels[spoken()] ?? pause.label);
+  if (title !== undefined && title !== reason) return title;
+  const key = `reason.${reason}`;
+  return has(key) ? t(key) : reason;
+}
+
+function pauseWord(reason, pauses) {
+  const minutes = pauses.find(({ id }) => id === reason)?.minutes ?? null;
+  const word = reasonWord(reason, pauses);
+  return minutes === null ? word : t("pause.limited", { reason: word, minutes });
 }
 
 function stateMenu(app, agent) {
@@ -86,7 +95,7 @@ function stateMenu(app, agent) {
     entry(t("state.ready"), { state: "ready" }, agent.state === "ready"),
     entry(t("state.paused"), { state: "paused" }, agent.state === "paused" && !agent.reason),
     (app.desk.pause_reasons ?? []).map((reason) =>
-      entry(reasonWord(reason, `reason.${reason}`), { state: "paused", reason }, agent.state === "paused" && agent.reason === reason),
+      entry(pauseWord(reason, app.desk.pauses), { state: "paused", reason }, agent.state === "paused" && agent.reason === reason),
     ),
     entry(t("state.logged_out"), { state: "logged_out" }, agent.state === "logged_out"),
     agent.phones.length > 1 && phones(app, agent),

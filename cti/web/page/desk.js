@@ -154,7 +154,7 @@ const app = {
     await app.run(async () => {
       const { body } = await ask("PATCH", `agents/${encodeURIComponent(app.desk.agent.id)}`, { body: change });
       app.state = { ...app.state, desk: { ...app.desk, agent: { ...app.desk.agent, ...body } } };
-      app.say(stateWord(app.desk.agent));
+      app.say(stateWord(app.desk.agent, app.desk.pauses));
       line.reread();
     });
   },
@@ -525,7 +525,7 @@ function nothing() {
     { class: "nothing", key: "nothing", "data-test": "nothing" },
     h("img", { src: "/static/icon.svg", alt: "", width: "56", height: "56" }),
     h("h1", {}, t(agent.state === "ready" ? "nothing.ready" : "nothing.title")),
-    h("p", { class: "muted" }, stateWord(agent), " · ", since(agent.since)),
+    h("p", { class: "muted" }, stateWord(agent, app.desk.pauses), " · ", since(agent.since)),
     agent.state !== "ready" &&
       !isSetAside(agent) &&
       h("button", { class: "button go", type: "button", "data-test": "get-ready", onclick: () => app.setState({ state: "ready" }) }, t("nothing.get-ready")),
