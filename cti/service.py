@@ -323,6 +323,7 @@ class CtiService(Service):
             facts=lambda *about: self.inbound.facts_of(*about),
             bell=Bell(lambda pbx: self._pbxes[pbx].client),
             clock=reactor,
+            call_back=lambda id, agent: self.callbacks.call_from_line(id, agent),
         )
         self.calls.on_news(self.room.news)
         self.history = CallHistory(self.store, reactor, lambda: self.settings.reports.time_zone)
@@ -346,7 +347,7 @@ class CtiService(Service):
             late=self._known_late,
             refusal=lambda caller: self.turned_away.lists.refusal(caller),
             room=self.room,
-            call_back=lambda unit, call: self.callbacks.wanted(unit, call),
+            call_back=lambda *about: self.callbacks.wanted(*about),
             history=self.history,
             not_answered=self._not_answered,
         )
@@ -517,6 +518,8 @@ class CtiService(Service):
             self.roster.restore(reservation)
         self.writing_up.restore(self.store.wrap_ups())
         self.callbacks.restore(self.store.open_callbacks())
+        for record in self.callbacks.in_lines():
+            self.room.keeps_place(record.id, record.place or {}, record.party)
         self._index_thread.start()
         for adapter in self._adapters.values():
             self._background("an adapter does not start", self._start_adapter(adapter), adapter=adapter.name)

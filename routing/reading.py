@@ -14,6 +14,7 @@ from routing.problems import Path, Problem, RulesError, named, shown
 from routing.rules import (
     AGES,
     Announce,
+    CallbackKey,
     Comfort,
     DialAgent,
     DialGroup,
@@ -57,6 +58,7 @@ _PLACE: Final = re.compile(
 _MAILBOX: Final = re.compile(r"[A-Za-z0-9_.-]{1,79}(@[A-Za-z0-9_.-]{1,79})?")
 # Below Asterisk's directory of sounds, and without the ending: no dot, so that no way leads out of it.
 _SOUND: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_/-]{0,79}")
+_KEY: Final = re.compile(r"[0-9*#]")
 _MUSIC: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 #: The contexts of dialplan/cti.conf, which a rule may not send a call into.
 _OWN_CONTEXTS: Final = "cti-"
@@ -135,6 +137,7 @@ class _Compiler(ConditionReader):
         "weights": "anna: 3, bert: 1",
         "a step": "for: 20, dial: owner",
         "comfort": "every: 30, position: true",
+        "callback_key": 'key: "1", sounds: custom/we-call-you',
     }
 
     def __init__(
@@ -264,7 +267,26 @@ class _Compiler(ConditionReader):
             music,
             self._yes(entries, "answer", path, True),
             self._comfort(entries["comfort"], (*path, "comfort")) if "comfort" in entries else None,
+            self._callback_key(entries["callback_key"], (*path, "callback_key"))
+            if "callback_key" in entries
+            else None,
         )
+
+    def _callback_key(self, raw: object, path: Path) -> CallbackKey | None:
+        entries = self.mapping(raw, path, "callback_key", ("key", "sounds"))
+        if not isinstance(raw, Mapping):
+            return None
+        key = entries.get("key", "1")
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            self.wrong((*path, "key"), f'{shown(key)} is no key; one in quotes would be right, such as "1"')
+            key = ""
+        if "sounds" not in entries:
+            self.wrong(
+                path,
+                "`sounds` is missing; what promises the call, such as custom/we-call-you, would be right",
+            )
+            return None
+        return CallbackKey(key, self._sounds(entries["sounds"], (*path, "sounds")))
 
     def _steps(self, raw: object, path: Path) -> tuple[WaitStep, ...]:
         if not isinstance(raw, list | tuple):
@@ -489,6 +511,7 @@ _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "music": ("wait",),
     "answer": ("wait",),
     "comfort": ("wait",),
+    "callback_key": ("wait",),
 }
 # What may stand beside a group, or beside `skills` where everybody is meant.
 _OF_GROUP: Final = ("skills", "order", "weights", "all")

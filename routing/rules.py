@@ -99,12 +99,21 @@ class Comfort:
 
 
 @frozen
+class CallbackKey:
+    """Who waits may press this key to be called back instead; the sounds promise it."""
+
+    key: str
+    sounds: tuple[str, ...]
+
+
+@frozen
 class Wait:
     """A line: who is in it waits for the agents of one step after the other, and is offered the first who is free.
 
     Of several callers for whom an agent would do, the most urgent gets them: the highest `priority`, which grows by
     one for every `ages` seconds of waiting, and of these the one who came first. `music`: a class of Asterisk's music
     on hold. `answer`: whether the call is answered so that the caller hears it, and pays; else it goes on ringing.
+    `callback`: whoever presses its key keeps the place, and is called when it is their turn.
     """
 
     steps: tuple[WaitStep, ...]
@@ -113,6 +122,7 @@ class Wait:
     music: str = "default"
     answer: bool = True
     comfort: Comfort | None = None
+    callback: CallbackKey | None = None
 
     def urgency(self, since: float, at: float) -> float:
         """How urgent a call is at that moment that came into the line at `since`; the greater goes first."""

@@ -99,6 +99,11 @@ class Roster:
         """Let this be told of each agent who may be offered a call from now on."""
         self._freed = told
 
+    def free(self) -> Sequence[str]:
+        """Who may be offered a call now, the longest idle first."""
+        group = self.groups.get(EVERYBODY)
+        return [] if group is None else [agent.id for agent in group.free()]
+
     @property
     def anybody_free(self) -> bool:
         """Whether any agent may be offered a call now."""

@@ -75,6 +75,7 @@ def callback_json(record: CallbackRecord) -> dict[str, Any]:
         "failed_tries": record.failed_tries,
         "given_up": _at(record.given_up),
         "why": record.why,
+        "in_line": record.place is not None,
         "call": record.call,
         "party": None if record.party is None else dict(record.party),
         "tries": record.tries,
@@ -83,6 +84,10 @@ def callback_json(record: CallbackRecord) -> dict[str, Any]:
         "done_by": record.done_by,
         "etag": callback_etag(record),
     }
+
+
+def _in_line(record: CallbackRecord) -> bool:
+    return record.state == OPEN and record.place is not None and record.calling is None
 
 
 def callback_etag(record: CallbackRecord) -> str:
@@ -151,7 +156,14 @@ class Callbacks:
 
     def _close(self, unit: Unit, known: CallbackRecord, call: CallRecord) -> CallbackRecord:
         closed = evolve(
-            known, state="done", changed=self._now(), done_by=call.id, next=None, calling=None, why=None
+            known,
+            state="done",
+            changed=self._now(),
+            done_by=call.id,
+            next=None,
+            calling=None,
+            why=None,
+            place=None,
         )
         self._forget(known)
         self._put(unit, closed)
@@ -197,12 +209,35 @@ class Callbacks:
             return
         self._add_try(unit, call, number)
 
-    def wanted(self, unit: Unit, call: LiveCall) -> None:
-        """The caller has been promised that somebody calls back."""
-        if call.record.from_number is not None:
-            self._add_try(unit, call, call.record.from_number)
+    def wanted(self, unit: Unit, call: LiveCall, place: Mapping[str, Any] | None = None) -> str | None:
+        """The caller has been promised that somebody calls back; the id of the entry.
 
-    def _add_try(self, unit: Unit, call: LiveCall, number: str) -> None:
+        `place`: they keep it in the line, and are called when it is their turn.
+        """
+        number = call.record.from_number
+        return None if number is None else self._add_try(unit, call, number, place)
+
+    def in_lines(self) -> list[CallbackRecord]:
+        """Those who keep a place in a line."""
+        return [record for record in self._latest.values() if _in_line(record)]
+
+    async def call_from_line(self, id: str, agent: str) -> bool:
+        """It is their turn, and the agent is free; whether the agent's phone is going to ring.
+
+        Raises `ControlError` and `StoreError`.
+        """
+        async with self._dialling(id):
+            known = self._latest.get(id)
+            if known is None or not _in_line(known):
+                return False
+            asker = Asker(f"callbacks of {agent}", "a line", agent, own_only=False)
+            # From now on it is a call that was planned for now, and is tried again as those are.
+            await self._make(asker, evolve(known, place=None, due=self._now()), agent, None)
+            return True
+
+    def _add_try(
+        self, unit: Unit, call: LiveCall, number: str, place: Mapping[str, Any] | None = None
+    ) -> str:
         record = call.record
         offered = dict.fromkeys(agent for segment in call.segments for agent in segment.agents)
         at = self._now()
@@ -233,9 +268,11 @@ class Callbacks:
             call=record.id,
             tries=known.tries + 1,
             changed=at,
+            place=place or known.place,
         )
         self._keep(again)
         self._put(unit, again)
+        return again.id
 
     def erase(self, numbers: Collection[str], is_party: Callable[[object, object], bool]) -> Unit | None:
         """Know nothing any more of who has these numbers, or is such a party; None if nothing was known.

@@ -106,7 +106,7 @@ class Inbound:
         late: Callable[[LiveCall, Identification], None],
         refusal: Callable[[Number], Decision | None],
         room: WaitingRoom,
-        call_back: Callable[[Unit, LiveCall], None],
+        call_back: Callable[[Unit, LiveCall, Mapping[str, Any] | None], str | None],
         history: CallHistory,
         not_answered: Callable[[str, SegmentRecord], None],
     ) -> None:
@@ -120,8 +120,9 @@ class Inbound:
         `painted(call, agents, seconds)`: waits until one of them sees the card. `said(channel)`: who its caller is,
         by a key that they typed before. `freshen(call)`: asks for more of who is on the card, once it is shown.
         `late(call, found)`: an adapter has said who it is, too late for the decision. `refusal(caller)`: what is
-        decided for who is blocked, None for others. `room`: where calls wait. `call_back(unit, call)`: somebody has
-        been promised that they are called back. `not_answered(agent, offer)`: their phone rang for it to its end.
+        decided for who is blocked, None for others. `room`: where calls wait. `call_back(unit, call, place)`:
+        somebody has been promised that they are called back, and perhaps keeps a place in a line; the id of that.
+        `not_answered(agent, offer)`: their phone rang for it to its end.
         """
         self._calls = calls
         self._tracker = tracker
@@ -178,7 +179,8 @@ class Inbound:
             if asked.assigned is not None and not self._roster.may_reserve(asked.assigned.agents, call.id):
                 # They have logged out meanwhile, or are not there any more.
                 asked = evolve(asked, assigned=None)
-            decision = asked.assigned or asked.refusal or self._decide(asked.service, facts)
+            wanted = None if asked.assigned else self._room.wants_callback(call, asked.request.key)
+            decision = asked.assigned or asked.refusal or wanted or self._decide(asked.service, facts)
             waits_on = self._reserve(asked, call, identified, facts, decision, unit)
             answer = self._variables(asked, call, decision)
             told = self._begin_to_answer(session, answer)
@@ -397,6 +399,7 @@ class Inbound:
         at = self._clock.seconds()
         record = call.record
         call.keep_places(decision.places)
+        stood = None
         if asked.steered and decision.action is Action.WAIT:
             key = asked.request.pbx, asked.request.uniqueid
             if not self._room.came(call, key, decision):
@@ -404,7 +407,7 @@ class Inbound:
                 unit.put_call(record)
                 return True
         elif decision.action is not Action.WAIT:
-            self._room.left(call, served=decision.action is Action.DIAL)
+            stood = self._room.left(call, served=decision.action is Action.DIAL)
         record.rule, record.reason = decision.rule, decision.reason
         unit.put_decision(
             DecisionRecord(
@@ -443,7 +446,11 @@ class Inbound:
             action = decision.action if asked.refusal is None else Action.REJECT
             call.send_elsewhere(unit, at, str(action if asked.steered else Action.FALLBACK))
             if asked.steered and decision.callback:
-                self._call_back(unit, call)
+                # Whoever waited, and pressed a key for it, keeps the place.
+                place = None if stood is None or decision.line is None else stood.as_json()
+                id = self._call_back(unit, call, place)
+                if place is not None and id is not None:
+                    self._room.keeps_place(id, place, call.party)
         unit.put_call(record)
         return False
 
@@ -568,6 +575,7 @@ class Inbound:
         variables = {
             "CTI_TIMEOUT": str(seconds),
             "CTI_ANSWER": "1" if decision.line is not None and decision.line.answer else "",
+            "CTI_KEY": self._room.callback_key(call),
         }
         if comfort is not None:
             position = self._room.position(call)

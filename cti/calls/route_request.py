@@ -30,7 +30,8 @@ class BadRouteRequest(Exception):
 class RouteRequest:
     """One question of the dialplan. `call` is None at the first; `last` is Dial's word, None at the first.
 
-    `sent`: the call asks because it was sent for, by the doorbell of a line.
+    `sent`: the call asks because it was sent for, by the doorbell of a line; `key`: because the caller, who waits,
+    pressed this key.
     """
 
     pbx: str
@@ -45,6 +46,7 @@ class RouteRequest:
     attempt: int
     last: str | None
     sent: bool = False
+    key: str = ""
 
     @classmethod
     def of(cls, request: Request, script: str = "route") -> "RouteRequest":
@@ -71,6 +73,7 @@ class RouteRequest:
             attempt=int(attempt) if attempt.isascii() and attempt.isdigit() and len(attempt) < 5 else 1,
             last=last if last and _DIAL_STATUS.fullmatch(last) else None,
             sent=given.get("sent") == "1",
+            key=given.get("pressed", "")[:1],
         )
 
 

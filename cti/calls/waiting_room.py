@@ -15,7 +15,8 @@ them any more, who is calling above all, is found out when they ask; the bell on
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from attrs import define, field
@@ -85,6 +86,38 @@ class _Waiting:
         urgency = 0.0 if self.wait is None else self.wait.urgency(self.place.since, at)
         return -urgency, self.place.since, self.call.id
 
+    def as_json(self) -> dict[str, Any]:
+        """The place in the line."""
+        return {"service": self.service, "rule": self.rule, "since": self.place.since}
+
+
+@define
+class _Absent:
+    """One who has hung up and keeps the place: to be called back, by the entry `id`."""
+
+    id: str
+    service: str
+    rule: str
+    wait: Wait | None
+    since: float
+    party: Mapping[str, Any] | None
+    not_before: float = 0.0
+
+    def whom(self, at: float) -> Whom | None:
+        """For whom they wait at that moment: once all steps are over, for those of the last one."""
+        if self.wait is None:
+            return None
+        until = self.since
+        for step in self.wait.steps:
+            until += step.seconds
+            if at < until:
+                return step.whom
+        return self.wait.steps[-1].whom
+
+    def rank(self, at: float) -> tuple[float, float, str]:
+        urgency = 0.0 if self.wait is None else self.wait.urgency(self.since, at)
+        return -urgency, self.since, self.id
+
 
 @define
 class _Served:
@@ -106,8 +139,11 @@ class WaitingRoom:
         facts: Callable[[LiveCall, str, Service, float], Facts],
         bell: IBell,
         clock: Any,
+        call_back: Callable[[str, str], Awaitable[bool]],
     ) -> None:
-        """`facts(call, pbx, service, at)`: what its next question would be decided by."""
+        """`facts(call, pbx, service, at)`: what its next question would be decided by. `call_back(id, agent)`: the
+        agent calls back who is absent; whether there is anything to be done any more.
+        """
         self._calls = calls
         self._roster = roster
         self._tracker = tracker
@@ -115,7 +151,9 @@ class WaitingRoom:
         self._facts = facts
         self._bell = bell
         self._clock = clock
+        self._call_back = call_back
         self._waiting: dict[str, _Waiting] = {}
+        self._absent: dict[str, _Absent] = {}
         self._freed: dict[str, None] = {}
         self._served: dict[str, _Served] = {}
         roster.on_free(self._is_free)
@@ -165,11 +203,50 @@ class WaitingRoom:
         )
         return True
 
-    def left(self, call: LiveCall, *, served: bool = False) -> None:
-        """The call waits no more; `served`: an agent was found for it."""
+    def left(self, call: LiveCall, *, served: bool = False) -> _Waiting | None:
+        """The call waits no more; `served`: an agent was found for it. Where it stood is returned."""
         entry = self._waiting.pop(call.id, None)
         if entry is not None and served:
             self._served.setdefault(entry.service, _Served()).times.append(self._clock.seconds())
+        return entry
+
+    # Who is called back, and keeps the place.
+
+    def callback_key(self, call: LiveCall) -> str:
+        """The key by which this call may ask to be called back, empty for none."""
+        entry = self._waiting.get(call.id)
+        callback = None if entry is None or entry.wait is None else entry.wait.callback
+        return "" if callback is None or call.record.from_number is None else callback.key
+
+    def wants_callback(self, call: LiveCall, pressed: str) -> Decision | None:
+        """What is decided for who waits and has pressed this key; None if it is not the one."""
+        entry = self._waiting.get(call.id)
+        if entry is None or entry.wait is None or not pressed or pressed != self.callback_key(call):
+            return None
+        assert entry.wait.callback is not None
+        rule = entry.rule.partition("/")[2]
+        reason = f"{rule}: the caller has pressed {pressed} to be called back"
+        sounds = "&".join(entry.wait.callback.sounds)
+        places = {**call.places}
+        return Decision(
+            Action.ANNOUNCE, (), sounds, 0, rule, reason, (), places=places, line=entry.wait, callback=True
+        )
+
+    def keeps_place(self, id: str, place: Mapping[str, Any], party: Mapping[str, Any] | None) -> None:
+        """Whoever is to be called back by this entry stands in the line until then."""
+        rule, since = str(place.get("rule", "")), place.get("since")
+        if isinstance(since, int | float):
+            service = str(place.get("service", ""))
+            self._absent[id] = _Absent(id, service, rule, self._rule_of(rule), float(since), party)
+
+    def _dial_back(self, entry: _Absent, agent: str) -> None:
+        entry.not_before = self._clock.seconds() + ASKS_AFTER
+        done = Deferred.fromCoroutine(_awaited(self._call_back(entry.id, agent)))
+        done.addCallbacks(lambda _: self._absent.pop(entry.id, None), self._not_dialled, errbackArgs=(entry,))
+
+    def _not_dialled(self, failure: Failure, entry: _Absent) -> None:
+        log.info("who keeps a place in a line could not be called back yet", why=str(failure.value))
+        entry.not_before = self._clock.seconds() + COLLECTED_WITHIN
 
     def news(self, _unit: Unit, call: LiveCall) -> None:
         """Something has become of the call."""
@@ -177,7 +254,8 @@ class WaitingRoom:
             self.left(call)
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        """How many wait, those who are absent among them."""
+        return len(self._waiting) + len(self._absent)
 
     def line(self, service: str, at: float, but: LiveCall | None = None) -> Line:
         """The line of a service, without this call."""
@@ -195,9 +273,7 @@ class WaitingRoom:
             return 1
         at = self._clock.seconds()
         rank = entry.rank(at)
-        return 1 + sum(
-            other.service == entry.service and other.rank(at) < rank for other in self._waiting.values()
-        )
+        return 1 + sum(other.service == entry.service and other.rank(at) < rank for other in self._all())
 
     def expected(self, call: LiveCall, position: int) -> float | None:
         """Seconds until it may be its turn, by how fast agents were found of late; None where nobody can say.
@@ -247,30 +323,53 @@ class WaitingRoom:
 
     def _match_freed(self) -> None:
         freed, self._freed = self._freed, {}
-        if not self._waiting:
-            return
         line = self._in_order()
+        at = self._clock.seconds()
         for id in freed:
             agent = self._roster.agents.get(id)
             if agent is None or agent.why_not is not None:
                 continue
             for entry in line:
-                if self._may_have(entry) and self._waits_for(entry, id) and self._give(entry):
+                if isinstance(entry, _Absent):
+                    if self._is_for(entry, id, at):
+                        self._dial_back(entry, id)
+                        break
+                elif self._may_have(entry) and self._waits_for(entry, id) and self._give(entry):
                     break
 
     def look(self) -> None:
         """Whether somebody waits for an agent who is free; normally nobody does."""
-        if not self._waiting or not self._roster.anybody_free:
+        if not (self._waiting or self._absent) or not self._roster.anybody_free:
             return
         at = self._clock.seconds()
         for entry in self._in_order():
+            if isinstance(entry, _Absent):
+                agent = next((id for id in self._roster.free() if self._is_for(entry, id, at)), None)
+                if agent is not None:
+                    self._dial_back(entry, agent)
+                continue
             whom = entry.whom
             if self._may_have(entry) and (whom is None or anybody_free(whom, self._facts_of(entry, at))):
                 self._give(entry)
 
-    def _in_order(self) -> list[_Waiting]:
+    def _all(self) -> Iterator[_Waiting | _Absent]:
+        return chain(self._waiting.values(), self._absent.values())
+
+    def _in_order(self) -> list[_Waiting | _Absent]:
         at = self._clock.seconds()
-        return sorted(self._waiting.values(), key=lambda entry: entry.rank(at))
+        return sorted(self._all(), key=lambda entry: entry.rank(at))
+
+    def _is_for(self, entry: _Absent, agent: str, at: float) -> bool:
+        """Whether this agent, who is free, is one for whom they wait."""
+        whom = entry.whom(at)
+        facts = self._roster.agents.get(agent)
+        return (
+            entry.not_before <= at
+            and facts is not None
+            and facts.why_not is None
+            and whom is not None
+            and means(whom, agent, self._roster.groups, entry.party, None)
+        )
 
     def _may_have(self, entry: _Waiting) -> bool:
         """Whether it is not being served already."""
@@ -354,6 +453,10 @@ def _tell(rang: bool, entry: _Waiting) -> None:
     bell, entry.bell = entry.bell, None
     if bell is not None:
         bell.callback(rang)
+
+
+async def _awaited(work: Awaitable[bool]) -> bool:
+    return await work
 
 
 def _and_tell(rang: bool, also: "Deferred[bool]") -> bool:

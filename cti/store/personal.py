@@ -220,6 +220,7 @@ PERSONAL: Final[Sequence[PersonalTable]] = (
             "done_by",
             "calling",
             "why",
+            "place",
         ),
     ),
     PersonalTable(

@@ -216,6 +216,7 @@ class CallbackRecord:
     `next`: when it is made by itself, None: it is not; `anyway`: until then, whatever the hour is at the customer's.
     `calling`: the call in which they are being called. `failed_tries`: how often we have called them in vain.
     `given_up`: since when it is left to people. `why`: why the last try came to nothing, in a word.
+    `place`: where they stand in a line until then: `service`, `rule` and `since` (epoch seconds).
     """
 
     id: str
@@ -240,6 +241,7 @@ class CallbackRecord:
     failed_tries: int = 0
     given_up: float | None = None
     why: str | None = None
+    place: Json | None = None
 
 
 @frozen

@@ -132,6 +132,10 @@ _CALLBACK: Final = record(
         "calling": {"type": ["string", "null"], "description": "the call in which they are being called now"},
         "failed_tries": {"type": "integer", "description": "how often we have called them in vain"},
         "given_up": {**maybe(TIME), "description": "since when it is left to people, after so many tries"},
+        "in_line": {
+            "type": "boolean",
+            "description": "the caller keeps a place in a line, and is called when it is their turn",
+        },
         "why": {
             "type": ["string", "null"],
             "enum": [*WHY_NOT_MADE, None],

@@ -142,9 +142,12 @@ class World:
             facts=lambda *about: self.inbound.facts_of(*about),
             bell=self.bell,
             clock=self.clock,
+            call_back=self.calls_back,
         )
         self.calls.on_news(self.room.news)
-        self.called_back: list[str] = []
+        self.promised: list[tuple[str, Any]] = []
+        self.called_back: list[tuple[str, str]] = []
+        self.nobody_calls_back: Exception | None = None
         self.not_answered: list[tuple[str, float]] = []
         self.inbound = Inbound(
             calls=self.calls,
@@ -166,10 +169,20 @@ class World:
             late=lambda call, found: self.late.append((call, found)),
             refusal=lambda caller: self.refusal,
             room=self.room,
-            call_back=lambda _unit, call: self.called_back.append(call.id),
+            call_back=self.is_promised,
             history=CallHistory(self, self.clock, lambda: UTC),
             not_answered=lambda agent, offer: self.not_answered.append((agent, offer.offered)),
         )
+
+    def is_promised(self, _unit: Any, call: LiveCall, place: Any) -> str:
+        self.promised.append((call.id, place))
+        return f"to-{call.id}"
+
+    async def calls_back(self, id: str, agent: str) -> bool:
+        if self.nobody_calls_back is not None:
+            raise self.nobody_calls_back
+        self.called_back.append((id, agent))
+        return True
 
     async def painted(self, _call: Any, agents: Any, seconds: float) -> None:
         self.waited_for.append((tuple(agents), seconds))

@@ -7,6 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from cti.agents.states import Wish
 from cti.asterisk.ami import AmiDisconnected
+from cti.calls.control import NotNow
 from cti.calls.life import LiveCall, State
 from cti.calls.services import Services
 from cti.calls.waiting_room import COLLECTED_WITHIN
@@ -301,6 +302,64 @@ def test_places_are_kept_over_a_restart_and_who_is_known_no_more_is_only_sent_fo
     assert line.calls_in("1.0", sent="1").set["CTI_ACTION"] == "dial"
     assert line.calls_in("2.0").set["CTI_ACTION"] == "wait"
     assert line.call_of("2.0").places["sales/line"].since == 1005
+
+
+KEYED = {**LINE, "callback_key": {"key": "1", "sounds": ["custom/we-call", "bye"]}}
+
+
+def test_who_presses_the_key_hangs_up_keeps_the_place_and_is_called_when_it_is_their_turn() -> None:
+    line = Line("anna", "ben", rule=KEYED)
+    assert line.calls_in("1.0").set["CTI_KEY"] == "1"
+    line.clock.advance(1)
+    line.calls_in("2.0")
+    line.clock.advance(1)
+    promise = line.calls_in("1.0", pressed="1").set
+    assert (promise["CTI_ACTION"], promise["CTI_TARGET"]) == ("announce", "custom/we-call&bye")
+    call = line.call_of("1.0")
+    assert line.promised == [(call.id, {"service": "sales", "rule": "sales/line", "since": 1000})]
+    line.is_over("1.0")
+    assert line.room.position(line.call_of("2.0")) == 2
+    line.is_ready("anna")
+    assert (line.called_back, line.sent_for) == ([(f"to-{call.id}", "anna")], [])
+    line.is_ready("ben")
+    assert line.sent_for == ["2.0"]
+    assert len(line.room) == 1
+
+
+def test_another_key_changes_nothing_and_who_has_no_number_is_promised_nothing() -> None:
+    line = Line(rule=KEYED)
+    line.calls_in("1.0")
+    assert line.calls_in("1.0", pressed="2").set["CTI_ACTION"] == "wait"
+    withheld = Line(rule=KEYED)
+    withheld.calls_in("1.0")
+    withheld.call_of("1.0").record.from_number = None
+    assert "CTI_KEY" not in withheld.calls_in("1.0").set
+    assert withheld.calls_in("1.0", pressed="1").set["CTI_ACTION"] == "wait"
+    assert withheld.promised == line.promised == []
+
+
+def test_who_presses_the_key_as_an_agent_becomes_free_gets_the_agent() -> None:
+    line = Line(rule=KEYED)
+    line.calls_in("1.0")
+    line.is_ready("anna")
+    pressed = line.calls_in("1.0", pressed="1")
+    line.bell.rung[-1][1].errback(AmiDisconnected("gone"))
+    assert pressed.set["CTI_ACTION"] == "dial"
+    assert line.promised == []
+
+
+def test_a_call_back_that_cannot_be_made_now_is_made_by_a_later_look() -> None:
+    line = Line()
+    line.nobody_calls_back = NotNow("anna has a call already")
+    line.room.keeps_place("c7", {"service": "sales", "rule": "sales/line", "since": 900.0}, None)
+    line.is_ready("anna")
+    assert (line.called_back, len(line.room)) == ([], 1)
+    line.nobody_calls_back = None
+    line.room.look()
+    assert line.called_back == []
+    line.clock.advance(COLLECTED_WITHIN)
+    line.room.look()
+    assert (line.called_back, len(line.room)) == ([("c7", "anna")], 0)
 
 
 def test_callers_wait_for_whom_the_rules_of_a_reload_say() -> None:
