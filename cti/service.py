@@ -100,7 +100,9 @@ from cti.web.services import Component, Desktop, DryRun, Options, Privacy, Servi
 from cti.web.sessions import Lifetime, Sessions
 from cti.web.tls import ServerTls
 from cti.web.tokens import Identity, Tokens
+from cti.yaml_file import NAME_IS, is_name
 from routing.rules import Service as RoutedService
+from routing.words import quoted
 
 log = get_logger("cti.service")
 T = TypeVar("T")
@@ -1083,6 +1085,17 @@ class CtiService(Service):
         # No other state, but their other browsers have to hear of it.
         self.calls.agent_changed(self.roster.view(agent))
         log.info("an agent's phone was chosen", agent=agent, phone=phone, by=by)
+        return self._commit_wish(unit, agent)
+
+    def set_skills(self, agent: str, skills: Mapping[str, int], by: str) -> "Deferred[None]":
+        """What an agent is good at. Fires when it is durable; raises `AgentUnknown`, `ValueError` for a bad name."""
+        for skill in skills:
+            if not is_name(skill):
+                raise ValueError(f"{quoted(skill)} is no skill; {NAME_IS}")
+        self.roster.set_skills(agent, skills)
+        unit = self.store.unit()
+        unit.put_skills(agent, skills)
+        log.info("an agent's skills were set", agent=agent, by=by)
         return self._commit_wish(unit, agent)
 
     def _commit_wish(self, unit: Unit, agent: str) -> "Deferred[None]":

@@ -194,6 +194,12 @@ class Roster:
         self._refresh(agent, before)
         return agent.record
 
+    def set_skills(self, id: str, skills: Mapping[str, int]) -> None:
+        """What the agent is good at from now on. Raises `AgentUnknown`."""
+        agent = self._agent(id)
+        agent.record.skills = dict(skills)
+        self._refresh(agent, self._word(agent))
+
     def without_desktop(self, ids: Collection[str]) -> None:
         """These agents, and no others, are not offered calls because they have no desktop open."""
         changed, self._without_desktop = self._without_desktop ^ frozenset(ids), frozenset(ids)

@@ -121,6 +121,9 @@ class Unit(Protocol):
     def put_phone(self, agent: str, phone: str | None) -> None:
         """Set only the phone that an agent sits at."""
 
+    def put_skills(self, agent: str, skills: Mapping[str, int]) -> None:
+        """Set only what an agent is good at."""
+
     def touch_agent(self, agent: str, idle_since: float) -> None:
         """Set only `idle_since`, so that a wish set by another process meanwhile is not overwritten."""
 

@@ -196,6 +196,7 @@ WISH_AGENT = alone(
     "agents", "UPDATE agents SET wish = ?, reason = ?, wish_since = ?, idle_since = ? WHERE id = ?"
 )
 PHONE_AGENT = alone("agents", "UPDATE agents SET phone = ? WHERE id = ?")
+SKILLS_AGENT = alone("agents", "UPDATE agents SET skills = ? WHERE id = ?")
 WRITE_CALL = alone(
     "calls",
     "UPDATE calls SET notes = ?, disposition = ?, party = ?, party_adapter = ?, party_id = ? WHERE id = ?",
@@ -407,6 +408,9 @@ class RowUnit:
 
     def put_phone(self, agent: str, phone: str | None) -> None:
         self.rows.append((PHONE_AGENT, (phone, agent)))
+
+    def put_skills(self, agent: str, skills: Mapping[str, int]) -> None:
+        self.rows.append((SKILLS_AGENT, (json_text(dict(skills)), agent)))
 
     def touch_agent(self, agent: str, idle_since: float) -> None:
         self.rows.append((TOUCH_AGENT, (idle_since, agent)))

@@ -141,11 +141,20 @@ async def change_agent(services: Services, asked: Asked) -> Answer:
     if who.role == AGENT and agent != own_agent(who):
         raise Problem(403, f"an agent changes only their own state: /api/v1/agents/{who.agent}")
     body = asked.body
-    if "state" not in body and "phone" not in body:
-        raise Problem(422, "body: state or phone; there is nothing to change")
+    if not body.keys() & {"state", "phone", "skills"}:
+        raise Problem(422, "body: state, phone or skills; there is nothing to change")
+    skills = body.get("skills")
+    if skills is not None and who.role == AGENT:
+        raise Problem(403, "skills are set by a supervisor")
     try:
         if "phone" in body:
             await services.agents.choose_phone(agent, body["phone"], who.name)
+        if skills is not None:
+            try:
+                await services.agents.set_skills(agent, skills, who.name)
+            except ValueError as error:
+                raise Problem(422, f"skills: {error}") from error
+            await services.audit.note(who, "agent.changed", agent, asked.address, {"skills": skills})
         if "state" in body:
             await services.agents.set_wish(agent, body["state"], body.get("reason"), who.name)
     except AgentUnknown as error:
@@ -306,8 +315,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         "PATCH",
         "/api/v1/agents/{id}",
         change_agent,
-        "Log an agent in or out, pause them, or say which phone they sit at",
-        "An agent changes only themselves. `offered`, `busy` and `wrap_up` follow from calls; a new state ends a"
+        "Log an agent in or out, pause them, say which phone they sit at, or what they are good at",
+        "An agent changes only themselves, and not their `skills`, which are replaced as a whole."
+        " `offered`, `busy` and `wrap_up` follow from calls; a new state ends a"
         " wrap-up.",
         roles=_STAFF,
         body=SCHEMAS["AgentChange"],

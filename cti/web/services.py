@@ -106,6 +106,9 @@ class IAgents(Protocol):
     def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
         """Fires when it is durable. Raises or fails with `AgentUnknown`, `PhoneUnknown`."""
 
+    def set_skills(self, agent: str, skills: Mapping[str, int], by: str) -> "Deferred[None]":
+        """Fires when it is durable. Raises or fails with `AgentUnknown`, `ValueError` for a bad name of a skill."""
+
 
 class IControl(Protocol):
     """What can be done to calls. Raises `ControlError`'s subclasses and `StoreError`."""

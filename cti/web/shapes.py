@@ -172,6 +172,16 @@ _TARGET: Final[Schema] = {
     " name) or `tel:` before it leaves no doubt. Numbers must be of the configured classes and countries.",
 }
 
+_SKILLS: Final[Schema] = {
+    "type": "object",
+    "additionalProperties": {
+        "type": "integer",
+        "minimum": SKILL_LEVELS[0],
+        "maximum": SKILL_LEVELS[-1],
+    },
+    "description": "what they are good at, and how good; 9 is the best",
+}
+
 SCHEMAS: Final[Mapping[str, Schema]] = {
     "Problem": {
         "type": "object",
@@ -276,15 +286,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "since": TIME,
             "phones": listed(STRING),
             "groups": listed(STRING),
-            "skills": {
-                "type": "object",
-                "additionalProperties": {
-                    "type": "integer",
-                    "minimum": SKILL_LEVELS[0],
-                    "maximum": SKILL_LEVELS[-1],
-                },
-                "description": "what they are good at, and how good; 9 is the best",
-            },
+            "skills": _SKILLS,
             "call": maybe(STRING),
             "why_not": {"type": ["string", "null"], "description": "why they can't be offered a call now"},
             "phone": {"type": ["string", "null"], "description": "where they sit; null: all of theirs ring"},
@@ -312,8 +314,9 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 "type": ["string", "null"],
                 "description": "one of theirs; null: all of them ring",
             },
+            "skills": _SKILLS,
         },
-        "examples": [{"state": "paused", "reason": "lunch"}, {"state": "ready"}],
+        "examples": [{"state": "paused", "reason": "lunch"}, {"state": "ready"}, {"skills": {"german": 5}}],
     },
     "Session": record(
         {

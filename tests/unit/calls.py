@@ -52,6 +52,9 @@ class RecordingUnit:
     def put_phone(self, agent: str, phone: str | None) -> None:
         self.rows.append(("phone", agent, phone))
 
+    def put_skills(self, agent: str, skills: Mapping[str, int]) -> None:
+        self.rows.append(("skills", agent, dict(skills)))
+
     def put_wrap_up(self, wrap_up: Any) -> None:
         self.rows.append(wrap_up)
 

@@ -161,7 +161,8 @@ def test_a_pause_that_is_configured_shows_its_title_and_when_it_is_over(floor: F
     floor.house.clock.advance(2701)
     assert floor.of()["agent"]["pause"]["over"]
     assert floor.of()["agent"]["state"] == "paused", "nobody is made ready by the clock"
-    for wish, reason in ((Wish.PAUSED, "dentist"), (Wish.PAUSED, None), (Wish.READY, None)):
+    others = ((Wish.PAUSED, "dentist"), (Wish.PAUSED, None), (Wish.READY, None), (Wish.LOGGED_OUT, "lunch"))
+    for wish, reason in others:
         floor.house.roster.wish("anna", wish, reason)
         assert floor.of()["agent"]["pause"] is None
 

@@ -223,3 +223,14 @@ def test_where_it_is_off_nobody_is_set_aside(service: CtiService) -> None:
         "anna", SegmentRecord("c1", 1, 1, "sales", ["anna"], "PJSIP/anna", "owner", "", 1.0)
     )
     assert service.roster.view("anna").state == "ready"
+
+
+def test_skills_that_a_supervisor_sets_count_at_once_and_are_written(service: CtiService) -> None:
+    store: Any = SlowStore()
+    service.store = service.calls.store = store
+    service.roster.load([anna()])
+    with pytest.raises(ValueError, match="is no skill; a name of up to 64"):
+        service.set_skills("anna", {"no/name": 5}, "boss")
+    service.set_skills("anna", {"german": 5}, "boss")
+    assert service.roster.agents["anna"].skills == {"german": 5}
+    assert [unit.rows for unit in store.units] == [[("skills", "anna", {"german": 5})]]

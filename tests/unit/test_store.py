@@ -315,6 +315,10 @@ def test_an_agent_s_skills_are_kept(loop: Loop, store: ThreadedStore) -> None:
     unit.put_agent(an_agent(skills={"german": 5, "billing": 3}))
     commit(loop, store, unit)
     assert store.agents() == [an_agent(skills={"german": 5, "billing": 3})]
+    unit = store.unit()
+    unit.put_skills("anna", {"german": 9})
+    commit(loop, store, unit)
+    assert store.agents() == [an_agent(skills={"german": 9})]
 
 
 def test_an_agent_from_before_there_were_skills_has_none(path: Path) -> None:

@@ -254,6 +254,7 @@ class FakeAgents:
         self.reasons: dict[str, str | None] = {}
         self.wishes: list[tuple[str, str, str | None, str]] = []
         self.phones: dict[str, str | None] = {}
+        self.skills: dict[str, dict[str, int]] = {}
 
     def views(self) -> Sequence[AgentView]:
         return [
@@ -274,6 +275,14 @@ class FakeAgents:
         if phone not in (None, f"PJSIP/{agent}"):
             return fail(PhoneUnknown(f"{phone} is no phone of {agent}; PJSIP/{agent}"))
         self.phones[agent] = phone
+        return succeed(None)
+
+    def set_skills(self, agent: str, skills: Mapping[str, int], by: str) -> "Deferred[None]":
+        if agent not in self.states:
+            return fail(AgentUnknown(f"there is no agent {agent!r}"))
+        if "no/name" in skills:
+            return fail(ValueError("no skill"))
+        self.skills[agent] = dict(skills)
         return succeed(None)
 
 
@@ -1188,6 +1197,16 @@ def test_an_agent_changes_their_own_state_and_the_answer_shows_it(web: Web) -> N
     assert reply.json["state"] == "paused"
     assert web.agents.wishes == [("anna", "paused", "lunch", "agent token")]
     assert [agent["id"] for agent in web.ask("GET", "/api/v1/agents", token).json["agents"]] == ["anna"]
+
+
+def test_a_supervisor_sets_what_an_agent_is_good_at_and_the_agent_does_not(web: Web) -> None:
+    path, supervisor = "/api/v1/agents/anna", web.token("supervisor")
+    assert web.ask("PATCH", path, supervisor, {"skills": {"german": 5}}).status == 200
+    assert web.ask("PATCH", path, web.token("agent", "anna"), {"skills": {"german": 9}}).status == 403
+    for wrong in ({"german": 10}, {"german": "much"}, {"no/name": 5}, None):
+        assert web.ask("PATCH", path, supervisor, {"skills": wrong}).status == 422
+    assert web.ask("PATCH", "/api/v1/agents/zoe", supervisor, {"skills": {}}).status == 404
+    assert web.agents.skills == {"anna": {"german": 5}}
 
 
 def test_the_pause_of_each_agent_says_when_its_time_is_over() -> None:
