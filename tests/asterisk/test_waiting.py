@@ -1,8 +1,10 @@
 """Waiting for an agent on a real Asterisk: the line, its order, its steps, and what becomes of it in trouble."""
 
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from lab.company import AnAgent, Company
 from lab.laboratory import Answers, RingsForever, eventually
@@ -197,3 +199,97 @@ def test_a_hundred_times_an_agent_comes_free_as_the_step_ends_and_each_is_collec
         assert "a waiting call did not come for its agent" not in said
         again = sum(len(record["segments"]) > 1 for record in records)
         print(f"{again} of 100 were cut off by the bell and got the same once more")
+
+
+#: A way out to the trunk, at which the customers' phones ring.
+WAY_OUT = """
+[globals]
+CTI_OUTBOUND = way-out
+
+[way-out]
+exten => _[0-9+].,1,Dial(PJSIP/${EXTEN}@trunk,5)
+ same => n,Hangup()
+"""
+
+
+def test_a_key_leaves_the_line_keeps_the_place_and_is_called_back_before_those_behind(tmp_path: Path) -> None:
+    rule = {**LINE, "callback_key": {"key": "1", "sounds": "beep"}}
+    company = a_company(
+        tmp_path,
+        AnAgent("anna", state="paused"),
+        rules=(rule,),
+        trunk=Answers(after_ms=100, hangs_up_after_ms=300),
+        more_extensions=WAY_OUT,
+    )
+    with company:
+        company.start()
+        caller = company.call(from_number="+493023125101")
+        caller.wait_for(200)
+        eventually(lambda: in_state(company, "waiting") == 1, what="the first one waits")
+        company.call(from_number="+493023125102", talk_ms=8000)
+        eventually(lambda: in_state(company, "waiting") == 2, what="the second one waits")
+        caller.leg.press("1")
+        eventually(lambda: in_state(company, "waiting") == 1, what="the first one has gone")
+        (entry,) = company.daemon.get("/api/v1/callbacks")["callbacks"]
+        assert (entry["number"], entry["in_line"]) == ("+493023125101", True)
+        # The place is kept when the server is killed, too.
+        company.daemon.kill()
+        company.daemon.start()
+        company.daemon.run("agents", "set", "anna", "--state", "ready")
+        done = eventually(
+            lambda: company.daemon.get("/api/v1/callbacks", state="done")["callbacks"],
+            20,
+            what="they were called back",
+        )
+        called = company.daemon.call(done[0]["done_by"])
+        assert (called["direction"], called["to"], called["agent"]) == ("outbound", "+493023125101", "anna")
+        eventually(
+            lambda: [
+                each
+                for each in company.daemon.calls()
+                if each["from"] == "+493023125102" and each["answered"]
+            ],
+            20,
+            what="then it was the second one's turn",
+        )
+
+
+def test_in_parallel_mode_phones_ring_as_before_and_the_card_is_there_as_they_ring(tmp_path: Path) -> None:
+    # The company's own way rings anna's phone.
+    company = a_company(
+        tmp_path,
+        AnAgent("anna", behaviour=Answers(after_ms=800, hangs_up_after_ms=300)),
+        rules=({"name": "rest", "dial": {"group": "sales"}},),
+        more_extensions="[own-way]\nexten => s,1,Dial(PJSIP/anna,20)\n same => n,Hangup()\n",
+    )
+    company.service = {**company.service, "mode": "parallel", "fallback": "own-way,s,1"}
+    with company:
+        company.start()
+        stream = company.daemon.events()
+        call = company.call(from_number="+493023125101")
+        stream.wait_for("card.offered")
+        stream.wait_for("call.ringing")
+        call.wait()
+        (record,) = ended(company, 1)
+        assert (record["mode"], record["outcome"], record["agent"]) == ("parallel", "answered", "anna")
+        assert record["segments"][0]["reason"] == "rung by the fallback"
+        assert record["decisions"][0]["rule"] == "rest"
+
+
+def test_on_a_day_on_which_the_company_is_closed_callers_hear_that(tmp_path: Path) -> None:
+    # Whatever day it is, and should midnight pass meanwhile.
+    today = datetime.now(ZoneInfo("Europe/Berlin")).date()
+    hours = {
+        "time_zone": "Europe/Berlin",
+        "week": {"mon-sun": "00:00-24:00"},
+        "dates": {f"{today}..{today + timedelta(days=1)}": "closed"},
+    }
+    rules = [{"name": "closed", "when": {"hours": "closed"}, "announce": "beep"}, LINE]
+    service = {"rules": rules, "fallback": "old-context,s,1", "hours": "office"}
+    with Company(
+        tmp_path, [AnAgent("anna")], service=service, settings={"hours": {"office": hours}}
+    ) as company:
+        company.start()
+        company.call(from_number="+493023125101").wait()
+        (record,) = ended(company, 1)
+        assert (record["outcome"], record["rule"], record["agent"]) == ("self_service", "closed", None)
