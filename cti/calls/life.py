@@ -443,6 +443,15 @@ class LiveCall:
         channel.segment = self._reach(unit, at, agent).number
         unit.put_channel(channel)
 
+    def rings_outside(self, unit: Unit, channel: ChannelRecord, dialled: str) -> bool:
+        """This channel was dialled by this dial string: whether that is the number outside of the open offer."""
+        offer = self.offer
+        if offer is None or offer.agents or offer.target != dialled or channel.segment is not None:
+            return False
+        channel.segment = offer.number
+        unit.put_channel(channel)
+        return True
+
     def _reach(self, unit: Unit, at: float, agent: str) -> SegmentRecord:
         """The segment of an agent whose phone is rung: of the offer to them, else one that nobody decided.
 

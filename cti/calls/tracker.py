@@ -340,6 +340,11 @@ class Tracker:
             if event.get("DestChannelStateDesc") == "Ringing":
                 call.rang(unit, at, channel)
             self._calls.write(call, unit)
+        seen = self._mirrors[pbx].get(channel.uniqueid)
+        if agent is None and seen is not None and seen.dialled is not None:
+            unit = self._calls.unit()
+            if call.rings_outside(unit, channel, seen.dialled):
+                self._calls.write(call, unit)
 
     def _dial_state(self, pbx: str, event: Event, at: float) -> None:
         call, channel = self._find(pbx, event, "Dest", at)

@@ -35,9 +35,8 @@ def a_company(
         directory,
         agents=[AnAgent("anna", behaviour=desk or RingsForever())],
         trunk=Answers(after_ms=100),
-        service={"rules": rules},
         settings={"agents": {"anna": {**anna, "crm": {"directory": "user-anna"}}}},
-        **{"more_extensions": GLOBALS, **more},
+        **{"more_extensions": GLOBALS, "service": {"rules": rules}, **more},
     )
 
 
@@ -184,3 +183,31 @@ def test_of_two_mobiles_the_one_that_presses_1_has_the_call(tmp_path):
 
 def has_ended(leg: Leg) -> bool:
     return any(message.method == "BYE" for message in leg.messages)
+
+
+def test_a_number_outside_is_rung_where_a_rule_says_so_once_and_has_the_call_when_1_is_pressed(tmp_path):
+    rules = [
+        {"name": "home office", "dial": {"number": OTHER_MOBILE}, "timeout": 8},
+        {"name": "mobile", "dial": {"number": MOBILE}, "timeout": 15},
+    ]
+    with a_company(
+        tmp_path, "PJSIP/anna", service={"rules": rules, "outside_line": "PJSIP/{number}@trunk"}
+    ) as company:
+        company.start()
+        call = company.call(from_number=CUSTOMER)
+        picked_up(company.phones["outside"], OTHER_MOBILE)
+        # A machine, which presses nothing: the next rule decides.
+        eventually(lambda: len(company.phones["outside"].invites) == 2, 20, what="the second number rings")
+        leg = picked_up(company.phones["outside"], MOBILE)
+        asked(company, 2)
+        leg.press("1")
+        call.wait_for(200)
+        call.hang_up()
+        record = company.daemon.the_call()
+
+        assert (record["outcome"], record["agent"], record["rule"]) == ("answered", None, "mobile")
+        assert [(one["agents"], one["result"]) for one in record["segments"]] == [
+            ([], "no_answer"),
+            ([], "answered"),
+        ]
+        assert leg.messages[0].from_name == ""
