@@ -118,11 +118,18 @@ def anybody_logged_in(whom: Whom, facts: Facts) -> bool:
     return agent is not None and agent.logged_in
 
 
-def anybody_free(whom: Whom, facts: Facts) -> bool:
-    """Whether one of them may be offered a call now; to this one, as it may turn out, perhaps not."""
+def anybody_free(
+    whom: Whom,
+    agents: Mapping[str, AgentFacts],
+    groups: Mapping[str, Group],
+    party: Mapping[str, Any] | None,
+    history: History | None,
+) -> bool:
+    """Whether one of them may be offered a call of this party now; this call, as it may turn out, perhaps not."""
     if isinstance(whom, DialGroup):
-        return facts.group(whom.group).with_skills(whom.skills).free_count > 0
-    agent = facts.agents.get(_named(whom, facts)[0] or "")
+        group = groups.get(whom.group)
+        return group is not None and group.with_skills(whom.skills).free_count > 0
+    agent = agents.get(_meant(whom, party, history)[0] or "")
     return agent is not None and agent.why_not is None
 
 

@@ -20,7 +20,7 @@ from itertools import chain
 from typing import Any, Final, Protocol
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.python.failure import Failure
 
 from cti.agents.roster import AgentNotReady, Roster
@@ -40,6 +40,8 @@ log = get_logger("cti.calls.waiting_room")
 
 #: Seconds within which the dialplan comes for whom it was promised.
 COLLECTED_WITHIN: Final = 3.0
+#: Seconds for which a question waits to hear whether the bell has rung: the dialplan's guard ends it after 3.
+HEARD_WITHIN: Final = 1.0
 #: Seconds after which a call asks in any case, and where nobody can ring at its Asterisk.
 ASKS_AFTER: Final = 60
 ASKS_WITHOUT_BELL: Final = 5
@@ -154,6 +156,8 @@ class WaitingRoom:
         self._call_back = call_back
         self._waiting: dict[str, _Waiting] = {}
         self._absent: dict[str, _Absent] = {}
+        # Since when who waits for a service, those who have waited longest first.
+        self._lines: dict[str, dict[str, float]] = {}
         self._freed: dict[str, None] = {}
         self._served: dict[str, _Served] = {}
         roster.on_free(self._is_free)
@@ -162,7 +166,7 @@ class WaitingRoom:
 
     def restore(self, calls: Iterable[LiveCall]) -> None:
         """Take up those who waited when the server stopped."""
-        for call in calls:
+        for call in sorted(calls, key=lambda each: each.record.queued or each.record.started):
             record = call.record
             if call.state is not State.WAITING or record.uniqueid is None:
                 continue
@@ -170,15 +174,8 @@ class WaitingRoom:
             rule = max(places, key=lambda each: places[each].step_since, default="")
             place = places.get(rule) or Place(record.started, 0, record.started)
             wait = self._rule_of(rule)
-            self._waiting[call.id] = _Waiting(
-                call,
-                (record.pbx, record.uniqueid),
-                record.service or "",
-                rule,
-                wait,
-                place,
-                self._clock.seconds(),
-            )
+            key, now = (record.pbx, record.uniqueid), self._clock.seconds()
+            self._put(_Waiting(call, key, record.service or "", rule, wait, place, now))
 
     def _rule_of(self, rule: str) -> Wait | None:
         service, _, name = rule.partition("/")
@@ -198,14 +195,19 @@ class WaitingRoom:
             before.wait, before.place, before.key = decision.line, place, key
             return False
         comforted = -math.inf if before is None else before.comforted
-        self._waiting[call.id] = _Waiting(
-            call, key, call.record.service or "", rule, decision.line, place, comforted
-        )
+        entry = _Waiting(call, key, call.record.service or "", rule, decision.line, place, comforted)
+        self._put(entry)
         return True
+
+    def _put(self, entry: _Waiting) -> None:
+        self._waiting[entry.call.id] = entry
+        self._lines.setdefault(entry.service, {}).setdefault(entry.call.id, entry.place.since)
 
     def left(self, call: LiveCall, *, served: bool = False) -> _Waiting | None:
         """The call waits no more; `served`: an agent was found for it. Where it stood is returned."""
         entry = self._waiting.pop(call.id, None)
+        if entry is not None:
+            self._lines[entry.service].pop(call.id, None)
         if entry is not None and served:
             self._served.setdefault(entry.service, _Served()).times.append(self._clock.seconds())
         return entry
@@ -259,12 +261,10 @@ class WaitingRoom:
 
     def line(self, service: str, at: float, but: LiveCall | None = None) -> Line:
         """The line of a service, without this call."""
-        since = [
-            entry.place.since
-            for entry in self._waiting.values()
-            if entry.service == service and entry.call is not but
-        ]
-        return Line(len(since), max(0.0, at - min(since))) if since else Line()
+        line = self._lines.get(service, {})
+        first = next((since for id, since in line.items() if but is None or id != but.id), None)
+        calls = len(line) - (but is not None and but.id in line)
+        return Line() if first is None else Line(calls, max(0.0, at - first))
 
     def position(self, call: LiveCall) -> int:
         """The how manyth of those who wait for the same service it is, 1 for the next one."""
@@ -311,7 +311,10 @@ class WaitingRoom:
             return False
         rang: Deferred[bool] = Deferred()
         bell.addCallback(_and_tell, rang)
-        return await rang
+        try:
+            return await rang.addTimeout(HEARD_WITHIN, self._clock)
+        except TimeoutError:
+            return False
 
     # Who is free.
 
@@ -348,9 +351,16 @@ class WaitingRoom:
                 if agent is not None:
                     self._dial_back(entry, agent)
                 continue
-            whom = entry.whom
-            if self._may_have(entry) and (whom is None or anybody_free(whom, self._facts_of(entry, at))):
+            if self._may_have(entry) and self._may_find(entry):
                 self._give(entry)
+
+    def _may_find(self, entry: _Waiting) -> bool:
+        """Whether somebody for whom it waits is free; True where nobody knows that until it asks."""
+        whom, call = entry.whom, entry.call
+        if whom is None or self._services().named(entry.service) is None:
+            return True
+        past = call.past.get(entry.service)
+        return anybody_free(whom, self._roster.agents, self._roster.groups, call.party, past)
 
     def _all(self) -> Iterator[_Waiting | _Absent]:
         return chain(self._waiting.values(), self._absent.values())
@@ -385,11 +395,6 @@ class WaitingRoom:
         whom, call = entry.whom, entry.call
         past = call.past.get(entry.service)
         return whom is None or means(whom, agent, self._roster.groups, call.party, past)
-
-    def _facts_of(self, entry: _Waiting, at: float) -> Facts:
-        service = self._services().named(entry.service)
-        assert service is not None
-        return self._facts(entry.call, entry.key[0], service, at)
 
     def _give(self, entry: _Waiting) -> bool:
         """Promise the call whom it waits for, or have it ask; False where the rules want nobody of them now."""
@@ -460,7 +465,8 @@ async def _awaited(work: Awaitable[bool]) -> bool:
 
 
 def _and_tell(rang: bool, also: "Deferred[bool]") -> bool:
-    also.callback(rang)
+    if not also.called:
+        also.callback(rang)
     return rang
 
 

@@ -159,6 +159,28 @@ def test_a_question_that_comes_while_the_bell_rings_in_vain_collects_the_promise
     assert (asking.set["CTI_ACTION"], asking.set["CTI_TARGET"]) == ("dial", "PJSIP/anna")
 
 
+def test_a_question_does_not_wait_for_a_bell_of_which_nothing_is_heard() -> None:
+    line = Line()
+    line.calls_in("1.0")
+    line.is_ready("anna")
+    asking = line.calls_in("1.0")
+    line.clock.advance(1.0)
+    assert asking.set["CTI_ACTION"] == "dial"
+    line.rings()
+    assert line.calls_in("1.0", sent="1").set["CTI_TARGET"] == "PJSIP/anna"
+
+
+def test_calls_of_a_service_that_a_reload_has_taken_away_are_sent_for_and_leave() -> None:
+    line = Line("anna")
+    line.calls_in("1.0")
+    line.services = Services([a_service(LINE, name="other", number="21")], NumberPlan("DE"))
+    line.is_ready("anna")
+    assert line.sent_for == ["1.0"]
+    line.rings()
+    assert line.calls_in("1.0", sent="1").set["CTI_ACTION"] == "fallback"
+    assert len(line.room) == 0
+
+
 def test_who_collected_and_was_cut_off_by_the_bell_gets_the_same_once_more() -> None:
     line = Line()
     line.calls_in("1.0")
