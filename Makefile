@@ -8,7 +8,7 @@ PY := .venv/bin/python
 export ASTERISK
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench bench-asterisk bench-desktop bench-store fuzz clean
+.PHONY: help venv demo test lint bench bench-asterisk bench-desktop bench-routing bench-store fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -48,6 +48,9 @@ bench-identify: venv ## ten million numbers in the phone index, and adapters tha
 
 bench-desktop: venv ## 5,000 event streams at once, a restart under them, and cards painted in a browser
 	@$(PY) -m tests.bench.desktop
+
+bench-routing: venv ## decisions with 200 rules and 5,000 agents, and 2,000 callers who wait for them
+	@$(PY) -m tests.bench.routing
 
 # Some twenty minutes, and 10 GB of disk while it runs.
 bench-store: venv ## the central log on SQLite and PostgreSQL: writing, event streams, pages of ten million calls

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
 from routing.facts import Facts, Place
 from routing.offers import MAX_CANDIDATES, Candidate, Offer, Offers, anybody_logged_in
@@ -75,9 +75,10 @@ class Test:
         return {"fact": self.fact, "wanted": self.wanted, "found": _short(self.found), "held": self.held}
 
 
-@frozen
+@define(unsafe_hash=True)
 class Step:
-    """One rule as it was tried, down to its first condition that failed.
+    """One rule as it was tried, down to its first condition that failed. Nobody changes it; frozen, attrs would take
+    twice as long to make it (measured), which is done for each rule before the caller is answered.
 
     `found`: the values that its conditions saw, in their order. `offer` is None where nobody was looked for. `said`:
     what became of it in words, where neither the offer nor the rule says that.

@@ -190,7 +190,7 @@ class Inbound:
             else:
                 await self._log_and_show(asked, call, unit)
             await self._let_paint(asked, call, decision)
-            await self._answer(session, asked, call, decision, identified, told, answer)
+            await self._answer(session, asked, call, decision, identified, told, answer, news=not waits_on)
         except CallIsOver:
             log.info("the caller hung up before the answer", call=call.id)
         except AskedAgain:
@@ -520,8 +520,10 @@ class Inbound:
         identified: Identification,
         told: "Deferred[BaseException | None]",
         answer: Sequence[tuple[str, str]],
+        *,
+        news: bool,
     ) -> None:
-        """Tell Asterisk the last of it, CTI_ACTION: only with it is the answer one."""
+        """Tell Asterisk the last of it, CTI_ACTION: only with it is the answer one. `news`: it is worth a line."""
         error = await told
         if error is not None:
             raise error
@@ -533,7 +535,7 @@ class Inbound:
         seconds = self._clock.seconds() - asked.at
         self._measure.answered_asterisk(seconds)
         call.record.setup_ms = call.record.setup_ms or round(seconds * 1000, 3)
-        log.info(
+        (log.info if news else log.debug)(
             "routed",
             call=call.id,
             service=call.record.service,
