@@ -41,11 +41,11 @@ bench: venv ## calls a second on one core
 bench-asterisk: venv ## FastAGI and AMI beside other libraries, and what asking us adds to a call's delay
 	@$(PY) -m tests.bench.asterisk
 
-# Some ten minutes, most of them for the cards that Chromium paints.
 # Some fifteen minutes, and 3 GB of disk while it runs.
 bench-identify: venv ## ten million numbers in the phone index, and adapters that hang
 	@$(PY) -m tests.bench.identify && $(PY) -m tests.bench.identify.hung
 
+# Some ten minutes, most of them for the cards that Chromium paints.
 bench-desktop: venv ## 5,000 event streams at once, a restart under them, and cards painted in a browser
 	@$(PY) -m tests.bench.desktop
 

@@ -337,7 +337,7 @@ class WaitingRoom:
                     if self._is_for(entry, id, at):
                         self._dial_back(entry, id)
                         break
-                elif self._may_have(entry) and self._waits_for(entry, id) and self._give(entry):
+                elif self._waits_for(entry, id) and self._may_have(entry) and self._give(entry):
                     break
 
     def look(self) -> None:
