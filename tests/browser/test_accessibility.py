@@ -183,6 +183,8 @@ def test_the_life_of_a_call_by_single_keys(house: House, tmp_path: Path) -> None
         keys.press("Escape")
         house.rings()
         desk.sees_card("Katja Brandt", status="ringing")
+        # The phone's channel, which is what can be answered, may be known a moment after its ringing.
+        expect(desk.at("op-answer")).to_be_visible()
         keys.press("a")
         desk.sees_status("talking")
         keys.press("h")

@@ -320,6 +320,7 @@ def test_a_key_that_is_pressed_while_another_operation_is_under_way_is_not_lost(
         desk.tab.route("**/answer", lambda route: answers.append(route) or route.fetch())
         house.rings()
         desk.sees_card("Katja Brandt", status="ringing")
+        expect(desk.at("op-answer")).to_be_visible()
         desk.tab.keyboard.press("a")
         desk.sees_status("talking")
         desk.tab.keyboard.press("h")
