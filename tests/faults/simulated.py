@@ -48,6 +48,11 @@ _ANSWER: Final = frozenset(
         "CTI_CARD_URL",
         "CTI_LANGUAGE",
         "CTI_REASON",
+        "CTI_ANSWER",
+        "CTI_KEY",
+        "CTI_POSITION",
+        "CTI_MINUTES",
+        "CTI_COMFORT",
     }
 )
 _CALL_ID: Final = "__CTI_CALL_ID"
@@ -456,6 +461,9 @@ class SimulatedAsterisk:
             f"agi_arg_5: did={caller.did}",
             f"agi_arg_6: attempt={call.attempt}",
             f"agi_arg_7: last={call.dialstatus}",
+            # Nobody waits here.
+            "agi_arg_8: sent=",
+            "agi_arg_9: pressed=",
         ]
         return "".join(f"{line}\n" for line in [*headers, ""]).encode()
 
