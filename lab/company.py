@@ -60,15 +60,20 @@ exten => s,1,NoOp(the global fallback)
  same => n,Hangup()
 """
 
-#: The company's own way out, for tests that call somebody outside: `more_extensions`.
-WAY_OUT = """
+
+def way_out(seconds: int = 30) -> str:
+    """The company's own way out, for tests that call somebody outside, whom it rings for so long: for
+    `more_extensions`.
+    """
+    return f"""
 [globals]
 CTI_OUTBOUND = way-out
 
 [way-out]
-exten => _[0-9+].,1,Dial(PJSIP/${EXTEN}@trunk,30)
+exten => _[0-9+].,1,Dial(PJSIP/${{EXTEN}}@trunk,{seconds})
  same => n,Hangup()
 """
+
 
 _SOON = Answers(after_ms=200)
 

@@ -127,8 +127,7 @@ def anybody_free(
 ) -> bool:
     """Whether one of them may be offered a call of this party now; this call, as it may turn out, perhaps not."""
     if isinstance(whom, DialGroup):
-        group = groups.get(whom.group)
-        return group is not None and group.with_skills(whom.skills).free_count > 0
+        return _members(whom, groups).free_count > 0
     agent = agents.get(_meant(whom, party, history)[0] or "")
     return agent is not None and agent.why_not is None
 
@@ -142,9 +141,12 @@ def means(
 ) -> bool:
     """Whether this agent is one of them, free or not, for a call of this party."""
     if isinstance(whom, DialGroup):
-        group = groups.get(whom.group)
-        return group is not None and agent in group.with_skills(whom.skills).ids
+        return agent in _members(whom, groups).ids
     return _meant(whom, party, history)[0] == agent
+
+
+def _members(whom: DialGroup, groups: Mapping[str, Group]) -> Group:
+    return (groups.get(whom.group) or Group()).with_skills(whom.skills)
 
 
 def _named(whom: DialOwner | DialLastAgent | DialAgent, facts: Facts) -> tuple[str | None, str]:

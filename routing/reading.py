@@ -5,7 +5,7 @@ their lines is left to whoever has the file, who gets each problem with its path
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 from routing.conditions import ConditionReader
@@ -97,11 +97,7 @@ def compile_rules(
 
 def loops(services: Mapping[str, Service]) -> tuple[Problem, ...]:
     """The rules by which services lead back to themselves, each with its path from the services on."""
-    ways = {
-        name: [(index, rule.target.service) for index, rule in enumerate(service.rules)
-               if isinstance(rule.target, ToService)]
-        for name, service in services.items()
-    }  # fmt: skip
+    ways = {name: list(_leading_on(service)) for name, service in services.items()}
 
     def way_back(start: str, at: str, seen: tuple[str, ...]) -> tuple[str, ...] | None:
         for _, other in ways.get(at, ()):
@@ -124,6 +120,13 @@ def loops(services: Mapping[str, Service]) -> tuple[Problem, ...]:
                     )
                 )
     return tuple(problems)
+
+
+def _leading_on(service: Service) -> Iterator[tuple[int, str]]:
+    """The rules that pass a call on: the index of each, and the service."""
+    for index, rule in enumerate(service.rules):
+        if isinstance(rule.target, ToService):
+            yield index, rule.target.service
 
 
 class _Compiler(ConditionReader):

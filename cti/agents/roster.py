@@ -75,7 +75,7 @@ class Roster:
     """All agents of the company, in memory; the store keeps what must survive.
 
     @ivar agents: what routing may know of each, by id. A live mapping: read it at once, keep nothing of it.
-    @ivar groups: the same by group.
+    @ivar groups: the same by group, and all of them as `EVERYBODY`.
     """
 
     def __init__(self, now: Callable[[], float], changed: Callable[[AgentView], None]) -> None:
@@ -105,10 +105,9 @@ class Roster:
         return [] if group is None else [agent.id for agent in group.free()]
 
     @property
-    def anybody_free(self) -> bool:
-        """Whether any agent may be offered a call now."""
-        group = self.groups.get(EVERYBODY)
-        return group is not None and group.free_count > 0
+    def group_names(self) -> Collection[str]:
+        """The groups that people can name."""
+        return self.groups.keys() - {EVERYBODY}
 
     # People, as the store has them.
 
@@ -281,7 +280,7 @@ class Roster:
         """
         agents = [self._agent(id) for id in ids]
         for agent in agents:
-            if agent.facts.why_not is not None and not _is_offered(agent, call):
+            if not _may_have(agent, call):
                 raise AgentNotReady(f"{agent.record.id}: {agent.facts.why_not}")
         for agent in agents:
             lease = Lease(call, attempt, expires)
@@ -294,11 +293,7 @@ class Roster:
 
     def may_reserve(self, ids: Sequence[str], call: str) -> bool:
         """Whether `reserve` would do it."""
-        agents = [self._agents.get(id) for id in ids]
-        return all(
-            agent is not None and (agent.facts.why_not is None or _is_offered(agent, call))
-            for agent in agents
-        )
+        return all(id in self._agents and _may_have(self._agents[id], call) for id in ids)
 
     def connect(self, id: str, call: str, expires: float) -> ReservationRecord | None:
         """The agent talks now: on the call that they are held for, or on one that reached them otherwise.
@@ -540,6 +535,11 @@ def _is_held(agent: _Agent, call: str) -> bool:
 
 def _is_offered(agent: _Agent, call: str) -> bool:
     return agent.engagement is Engagement.OFFERED and _is_held(agent, call)
+
+
+def _may_have(agent: _Agent, call: str) -> bool:
+    """Whether the agent may be offered this call, or is already."""
+    return agent.facts.why_not is None or _is_offered(agent, call)
 
 
 def _chosen(record: AgentRecord) -> str | None:

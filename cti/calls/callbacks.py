@@ -21,7 +21,7 @@ from cti.calls.inbound import brief_party
 from cti.calls.life import LiveCall, mint_call_id
 from cti.calls.log import CallLog
 from cti.calls.one_at_a_time import OneAtATime
-from cti.calls.present import iso
+from cti.calls.present import iso, iso_or_none
 from cti.calls.services import Services
 from cti.calls.written import matches
 from cti.store.base import CallbackFilter, IStore, StoreError, Unit
@@ -68,12 +68,12 @@ def callback_json(record: CallbackRecord) -> dict[str, Any]:
         "owner": record.owner,
         "groups": list(record.groups),
         "note": record.note,
-        "due": _at(record.due),
-        "next": _at(record.next),
+        "due": iso_or_none(record.due),
+        "next": iso_or_none(record.next),
         "anyway": record.anyway is not None,
         "calling": record.calling,
         "failed_tries": record.failed_tries,
-        "given_up": _at(record.given_up),
+        "given_up": iso_or_none(record.given_up),
         "why": record.why,
         "in_line": record.place is not None,
         "call": record.call,
@@ -355,7 +355,7 @@ class Callbacks:
         # Whoever plans it for nobody leaves it to those beside them, if they name no others.
         groups = sorted(set(given.get("groups", self._groups_of(asker.agent))))
         for group in groups:
-            if group not in self._roster.groups:
+            if group not in self._roster.group_names:
                 raise BadTarget(f"groups: there is no group {group[:40]!r}")
         agents = [asker.agent] if asker.agent else []
         if given.get("due") is not None and not (owner or groups or agents):
@@ -572,10 +572,6 @@ class Callbacks:
             ids.pop(record.id, None)
             if not ids:
                 del self._by_number[record.number]
-
-
-def _at(at: float | None) -> str | None:
-    return None if at is None else iso(at)
 
 
 def _is_due(record: CallbackRecord, at: float) -> bool:

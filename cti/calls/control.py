@@ -536,7 +536,7 @@ class Control:
         services = self._services()
         try:
             target = target_of(
-                to, self._roster.agents, self._roster.groups, services, self._settings.dialling
+                to, self._roster.agents, self._roster.group_names, services, self._settings.dialling
             )
         except NobodyThere as error:
             raise BadTarget(str(error)) from error

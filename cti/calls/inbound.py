@@ -164,10 +164,9 @@ class Inbound:
             log.info("the caller hung up before the question arrived", pbx=asked.request.pbx)
             return
         told: Deferred[BaseException | None] = succeed(None)
+        unit = self._open(asked, call)
         attempt = call.record.attempt
         try:
-            unit = self._open(asked, call)
-            attempt = call.record.attempt
             identified = await self._identify(asked, call)
             if call.unwritten is not unit:
                 # News of the call, such as a resync's, have taken it along: what follows goes behind it.

@@ -79,6 +79,11 @@ def iso(at: float) -> str:
     return f"{whole}.{milliseconds % 1000:03d}Z"
 
 
+def iso_or_none(at: float | None) -> str | None:
+    """The same of what has not come to pass yet: None."""
+    return None if at is None else iso(at)
+
+
 def agent_json(view: AgentView) -> dict[str, Any]:
     """An agent, in the API and for the command line; each adds what only it knows."""
     return {
@@ -160,10 +165,10 @@ def call_json(call: CallRecord) -> dict[str, Any]:
         "agent": call.agent,
         "outcome": call.outcome,
         "started": iso(call.started),
-        "queued": _at(call.queued),
-        "ringing": _at(call.ringing),
-        "answered": _at(call.answered),
-        "ended": _at(call.ended),
+        "queued": iso_or_none(call.queued),
+        "ringing": iso_or_none(call.ringing),
+        "answered": iso_or_none(call.answered),
+        "ended": iso_or_none(call.ended),
         "duration": _between(call.started, call.ended),
         "talk": _between(call.answered, call.ended),
         "wait": _between(call.started, call.ended if call.answered is None else call.answered),
@@ -280,9 +285,9 @@ def _segment(segment: SegmentRecord) -> dict[str, Any]:
         "rule": segment.rule,
         "reason": segment.reason,
         "offered": iso(segment.offered),
-        "ringing": _at(segment.ringing),
-        "answered": _at(segment.answered),
-        "ended": _at(segment.ended),
+        "ringing": iso_or_none(segment.ringing),
+        "answered": iso_or_none(segment.answered),
+        "ended": iso_or_none(segment.ended),
         "rang": _between(segment.ringing, segment.ended if segment.answered is None else segment.answered),
         "talk": _between(segment.answered, segment.ended),
         "wrap_up": _seconds(segment.wrap_up),
@@ -299,8 +304,8 @@ def _channel(channel: ChannelRecord) -> dict[str, Any]:
         "segment": channel.segment,
         "agent": channel.agent,
         "began": iso(channel.began),
-        "answered": _at(channel.answered),
-        "ended": _at(channel.ended),
+        "answered": iso_or_none(channel.answered),
+        "ended": iso_or_none(channel.ended),
         "cause": channel.cause,
     }
 
@@ -315,8 +320,8 @@ def _card(card: CardRecord) -> dict[str, Any]:
         "agent": card.agent,
         "attempt": card.attempt,
         "offered": iso(card.offered),
-        "shown": _at(card.shown),
-        "withdrawn": _at(card.withdrawn),
+        "shown": iso_or_none(card.shown),
+        "withdrawn": iso_or_none(card.withdrawn),
         "body": dict(card.body),
     }
 
@@ -332,7 +337,10 @@ def _journaled(record: JournalRecord) -> dict[str, Any]:
 
 
 def _delivery(delivery: Mapping[str, Any]) -> dict[str, Any]:
-    return {**delivery, **{moment: _at(delivery[moment]) for moment in ("created", "due", "finished")}}
+    return {
+        **delivery,
+        **{moment: iso_or_none(delivery[moment]) for moment in ("created", "due", "finished")},
+    }
 
 
 def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -346,7 +354,7 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def history_json(history: Mapping[str, Any]) -> dict[str, Any]:
     """What rules saw of a caller's past, as the API has it."""
-    return {**history, "last_spoken": _at(history["last_spoken"])}
+    return {**history, "last_spoken": iso_or_none(history["last_spoken"])}
 
 
 def _decision(decision: DecisionRecord) -> dict[str, Any]:
@@ -366,10 +374,6 @@ def _decision(decision: DecisionRecord) -> dict[str, Any]:
         "trace": [dict(step) for step in decision.trace],
         "identification": None if identification is None else dict(identification),
     }
-
-
-def _at(at: float | None) -> str | None:
-    return None if at is None else iso(at)
 
 
 def _seconds(seconds: float | None) -> float | None:

@@ -4,7 +4,7 @@ Told apart in this order, the first that fits: an agent's id, a group's name, a 
 telephone or internal number. `agent:`, `group:`, `service:` or `tel:` before it leaves no doubt.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from attrs import frozen
@@ -48,7 +48,7 @@ Target = ToAgents | ToService | ToNumber
 def target_of(
     to: str,
     agents: Mapping[str, AgentFacts],
-    groups: Mapping[str, object],
+    groups: Collection[str],
     services: Services,
     rules: DiallingRules,
 ) -> Target:

@@ -14,12 +14,13 @@ them any more, who is calling above all, is found out when they ask; the bell on
 """
 
 import math
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from typing import Any, Final, Protocol
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.python.failure import Failure
 
@@ -121,13 +122,6 @@ class _Absent:
         return -urgency, self.since, self.id
 
 
-@define
-class _Served:
-    """When the callers of one service found an agent, newest last (epoch seconds)."""
-
-    times: "deque[float]" = field(factory=lambda: deque(maxlen=_REMEMBERED))
-
-
 class WaitingRoom:
     """All lines."""
 
@@ -141,7 +135,7 @@ class WaitingRoom:
         facts: Callable[[LiveCall, str, Service, float], Facts],
         bell: IBell,
         clock: Any,
-        call_back: Callable[[str, str], Awaitable[bool]],
+        call_back: Callable[[str, str], Coroutine[Any, Any, bool]],
     ) -> None:
         """`facts(call, pbx, service, at)`: what its next question would be decided by. `call_back(id, agent)`: the
         agent calls back who is absent; whether there is anything to be done any more.
@@ -159,7 +153,8 @@ class WaitingRoom:
         # Since when who waits for a service, those who have waited longest first.
         self._lines: dict[str, dict[str, float]] = {}
         self._freed: dict[str, None] = {}
-        self._served: dict[str, _Served] = {}
+        # When the callers of each service found an agent, newest last (epoch seconds).
+        self._served: defaultdict[str, deque[float]] = defaultdict(partial(deque, maxlen=_REMEMBERED))
         roster.on_free(self._is_free)
 
     # Who waits.
@@ -209,7 +204,7 @@ class WaitingRoom:
         if entry is not None:
             self._lines[entry.service].pop(call.id, None)
         if entry is not None and served:
-            self._served.setdefault(entry.service, _Served()).times.append(self._clock.seconds())
+            self._served[entry.service].append(self._clock.seconds())
         return entry
 
     # Who is called back, and keeps the place.
@@ -229,9 +224,17 @@ class WaitingRoom:
         rule = entry.rule.partition("/")[2]
         reason = f"{rule}: the caller has pressed {pressed} to be called back"
         sounds = "&".join(entry.wait.callback.sounds)
-        places = {**call.places}
         return Decision(
-            Action.ANNOUNCE, (), sounds, 0, rule, reason, (), places=places, line=entry.wait, callback=True
+            Action.ANNOUNCE,
+            (),
+            sounds,
+            0,
+            rule,
+            reason,
+            (),
+            places=call.places,
+            line=entry.wait,
+            callback=True,
         )
 
     def keeps_place(self, id: str, place: Mapping[str, Any], party: Mapping[str, Any] | None) -> None:
@@ -243,7 +246,7 @@ class WaitingRoom:
 
     def _dial_back(self, entry: _Absent, agent: str) -> None:
         entry.not_before = self._clock.seconds() + ASKS_AFTER
-        done = Deferred.fromCoroutine(_awaited(self._call_back(entry.id, agent)))
+        done = Deferred.fromCoroutine(self._call_back(entry.id, agent))
         done.addCallbacks(lambda _: self._absent.pop(entry.id, None), self._not_dialled, errbackArgs=(entry,))
 
     def _not_dialled(self, failure: Failure, entry: _Absent) -> None:
@@ -281,10 +284,10 @@ class WaitingRoom:
         Honest: while nobody is served, the time that passes counts, so that it grows.
         """
         entry = self._waiting.get(call.id)
-        served = None if entry is None else self._served.get(entry.service)
-        if served is None or len(served.times) < _LEAST_REMEMBERED:
+        served = None if entry is None else self._served[entry.service]
+        if served is None or len(served) < _LEAST_REMEMBERED:
             return None
-        every: float = (self._clock.seconds() - served.times[0]) / len(served.times)
+        every: float = (self._clock.seconds() - served[0]) / len(served)
         return every * position
 
     def asks_in(self, call: LiveCall, decision: Decision) -> tuple[int, Comfort | None]:
@@ -342,12 +345,13 @@ class WaitingRoom:
 
     def look(self) -> None:
         """Whether somebody waits for an agent who is free; normally nobody does."""
-        if not (self._waiting or self._absent) or not self._roster.anybody_free:
+        free = self._roster.free() if self._waiting or self._absent else ()
+        if not free:
             return
         at = self._clock.seconds()
         for entry in self._in_order():
             if isinstance(entry, _Absent):
-                agent = next((id for id in self._roster.free() if self._is_for(entry, id, at)), None)
+                agent = next((id for id in free if self._is_for(entry, id, at)), None)
                 if agent is not None:
                     self._dial_back(entry, agent)
                 continue
@@ -458,10 +462,6 @@ def _tell(rang: bool, entry: _Waiting) -> None:
     bell, entry.bell = entry.bell, None
     if bell is not None:
         bell.callback(rang)
-
-
-async def _awaited(work: Awaitable[bool]) -> bool:
-    return await work
 
 
 def _and_tell(rang: bool, also: "Deferred[bool]") -> bool:

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from lab.company import DIALLED, WAY_OUT, AnAgent, Company
+from lab.company import DIALLED, AnAgent, Company, way_out
 from lab.laboratory import Answers, Busy, Call, RingsForever, eventually
 
 CUSTOMER = "015228817386"
@@ -181,7 +181,7 @@ def cards(record: dict[str, Any]) -> list[str]:
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     directory = tmp_path_factory.mktemp("control")
     with Company(
-        directory, agents=AGENTS, settings=SETTINGS, more_extensions=WAY_OUT, trunk=Answers(after_ms=300)
+        directory, agents=AGENTS, settings=SETTINGS, more_extensions=way_out(), trunk=Answers(after_ms=300)
     ) as company:
         main = company.daemon.settings["asterisks"]["main"]
         main["capable_phones"] = ["PJSIP/fred"]

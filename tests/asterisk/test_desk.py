@@ -9,7 +9,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from lab.company import DIALLED, WAY_OUT, AnAgent, Company
+from lab.company import DIALLED, AnAgent, Company, way_out
 from lab.daemon import EventStream, StreamEvent
 from lab.laboratory import Answers, RingsForever, eventually
 
@@ -110,7 +110,7 @@ def card_to_ring(company: Company, browser: Browser, paint_after: float | None) 
 
 def an_office(directory: Path) -> Company:
     return Company(
-        directory, agents=AGENTS, settings=SETTINGS, more_extensions=WAY_OUT, trunk=Answers(after_ms=300)
+        directory, agents=AGENTS, settings=SETTINGS, more_extensions=way_out(), trunk=Answers(after_ms=300)
     )
 
 

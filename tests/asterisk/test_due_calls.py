@@ -9,19 +9,10 @@ from typing import Any
 
 import pytest
 
-from lab.company import AnAgent, Company
+from lab.company import AnAgent, Company, way_out
 from lab.laboratory import Answers, Behaviour, RingsForever, eventually
 
 CUSTOMER = "+493023125101"
-#: A way out that gives up soon.
-WAY_OUT = """
-[globals]
-CTI_OUTBOUND = way-out
-
-[way-out]
-exten => _[0-9+].,1,Dial(PJSIP/${EXTEN}@trunk,2)
- same => n,Hangup()
-"""
 
 
 def company_with(directory: Path, customer: Behaviour) -> Company:
@@ -29,7 +20,7 @@ def company_with(directory: Path, customer: Behaviour) -> Company:
         directory,
         agents=(AnAgent("anna"), AnAgent("dora", behaviour=RingsForever())),
         settings={"callbacks": {"tries": 2}, "call_control": {"ring_seconds": 5}},
-        more_extensions=WAY_OUT,
+        more_extensions=way_out(2),
         trunk=customer,
     )
 

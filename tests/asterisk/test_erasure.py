@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from lab.company import WAY_OUT, AnAgent, Company
+from lab.company import AnAgent, Company, way_out
 from lab.laboratory import Answers, RingsForever, eventually
 from tests.asterisk.test_desk import Browser
 
@@ -89,7 +89,7 @@ def test_somebody_erased_is_found_in_no_table_and_no_file(tmp_path: Path) -> Non
     agents = (AnAgent("anna", behaviour=Answers(after_ms=50)),)
     settings = {"call_control": {"record": True, "office_number": "+494066969100"}}
     with Company(
-        tmp_path, agents=agents, settings=settings, more_extensions=WAY_OUT, trunk=Answers(after_ms=100)
+        tmp_path, agents=agents, settings=settings, more_extensions=way_out(), trunk=Answers(after_ms=100)
     ) as company:
         recordings = company.pbx.directory / "spool" / "monitor"
         company.daemon.settings["asterisks"]["main"]["recordings"] = {"directory": str(recordings)}

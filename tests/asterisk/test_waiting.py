@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from lab.company import AnAgent, Company
+from lab.company import AnAgent, Company, way_out
 from lab.laboratory import Answers, RingsForever, eventually
 from tests.faults.evidence import seconds
 
@@ -201,17 +201,6 @@ def test_a_hundred_times_an_agent_comes_free_as_the_step_ends_and_each_is_collec
         print(f"{again} of 100 were cut off by the bell and got the same once more")
 
 
-#: A way out to the trunk, at which the customers' phones ring.
-WAY_OUT = """
-[globals]
-CTI_OUTBOUND = way-out
-
-[way-out]
-exten => _[0-9+].,1,Dial(PJSIP/${EXTEN}@trunk,5)
- same => n,Hangup()
-"""
-
-
 def test_a_key_leaves_the_line_keeps_the_place_and_is_called_back_before_those_behind(tmp_path: Path) -> None:
     rule = {**LINE, "callback_key": {"key": "1", "sounds": "beep"}}
     company = a_company(
@@ -219,7 +208,7 @@ def test_a_key_leaves_the_line_keeps_the_place_and_is_called_back_before_those_b
         AnAgent("anna", state="paused"),
         rules=(rule,),
         trunk=Answers(after_ms=100, hangs_up_after_ms=300),
-        more_extensions=WAY_OUT,
+        more_extensions=way_out(5),
     )
     with company:
         company.start()

@@ -9,22 +9,18 @@ conditions of the same rules. The line is the server's own, without sockets: its
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any, Final
 
 import structlog
 from attrs import evolve
 
-from cti.agents.states import Wish
-from cti.calls.services import Services
-from cti.numbers import NumberPlan
-from cti.store.records import AgentRecord
 from routing.decide import Action, decide
 from routing.facts import EVERYBODY, AgentFacts, Facts, Group
 from routing.reading import compile_rules
 from routing.rules import Mode, Service
-from tests.unit.test_inbound import Session, World
+from tests.unit.test_waiting_room import Line
 
 SIZES: Final = (50, 500, 5000)
 RULES: Final = 200
@@ -143,38 +139,17 @@ def decisions() -> None:
     )
 
 
-class House(World):
-    """A line, and agents of whom nobody is ready."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.roster.load(
-            [AgentRecord(f"a{n}", f"a{n}", [f"PJSIP/a{n}"], ["sales"], {}, "paused") for n in range(size)]
-        )
-        line: Mapping[str, Any] = {"name": "line", "wait": [{"for": 6000, "dial": {"group": "sales"}}]}
-        service = Service("sales", ("+494066969100",), Mode.ROUTE, None, "f,s,1", compile_rules([line]))
-        self.services = Services([service], NumberPlan("DE"))
-
-    def calls_in(self, uniqueid: str, **arguments: str) -> Session:
-        session = Session(**arguments)
-        headers = {**session.request.headers, "agi_uniqueid": uniqueid}
-        session.request = evolve(session.request, headers=headers)
-        self.ask(session)
-        return session
-
-
 def lines() -> None:
     for size in (SIZES[0], SIZES[-1]):
-        house = House(size)
+        house = Line(*(f"a{index}" for index in range(size)))
         for index in range(WAITING):
             house.calls_in(f"{index}.0")
             house.clock.advance(0.01)
         again = timed(lambda index, house=house: house.calls_in(f"{index}.0"), 500)  # type: ignore[misc]
         print(said(f"to go on waiting, {WAITING} calls, {size:>4} agents", again))
 
-        def frees(index: int, house: House = house, size: int = size) -> None:
-            house.roster.wish(f"a{index % size}", Wish.READY, None)
-            house.clock.advance(0)
+        def frees(index: int, house: Line = house, size: int = size) -> None:
+            house.is_ready(f"a{index % size}")
 
         rung = len(house.bell.rung)
         taken = timed(frees, min(FREED, size))

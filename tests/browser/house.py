@@ -11,7 +11,7 @@ from attrs import define, field
 from playwright.sync_api import Route
 
 from lab.browser import Chromium, Window
-from lab.company import DIALLED, WAY_OUT, AnAgent, Company
+from lab.company import DIALLED, AnAgent, Company, way_out
 from lab.laboratory import Answers, Call, eventually
 from tests.browser.desk import Desk
 
@@ -160,7 +160,7 @@ def a_house(
         directory,
         agents=agents,
         settings=all_settings,
-        more_extensions=WAY_OUT,
+        more_extensions=way_out(),
         trunk=Answers(after_ms=200),
         environment=environment or {},
     ) as company:

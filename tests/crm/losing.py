@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
 from attrs import frozen
+
+from tests.crm.http_server import HttpServer
 
 _HOP: frozenset[str] = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host"})
 
@@ -27,7 +29,7 @@ class Asked:
     body: bytes
 
 
-class Losing:
+class Losing(HttpServer):
     """Forwards to `target`, an address such as `http://127.0.0.1:8069`, from its own `url`."""
 
     def __init__(self, target: str) -> None:
@@ -39,29 +41,9 @@ class Losing:
         #: Requests that were lost, and those of them that the CRM has answered by now.
         self.lost: list[Asked] = []
         self.done: list[int] = []
-        way = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _serve(self) -> None:
-                way._serve(self)
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("content-length") or 0))
         asked = Asked(handler.command, handler.path, body)
         if self.loses(asked):

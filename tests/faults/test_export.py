@@ -7,19 +7,17 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from cti.store.records import AgentRecord
-from cti.store.sqlite import open_store_for_command
 from cti.web.export import MOST_AT_ONCE
 from lab.daemon import Daemon
-from lab.ports import LOOPBACK, PortBlock
+from lab.ports import LOOPBACK
 from lab.processes import eventually
+from tests.faults.alone import a_daemon_alone
 
 #: As objects at once they would be some 150 MB. (A million: `docs/decisions.md`.)
 CALLS = 60_000
@@ -39,25 +37,7 @@ SELECT printf('c%09d', i), 'main', 1772362800.0 + i, 'inbound', 'ended', '+49152
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     directory = tmp_path_factory.mktemp("export")
-    ports = PortBlock.claim()
-    web, agi, ami = ports.take(), ports.take(), ports.take()
-    settings = {
-        "region": "DE",
-        "store": {"sqlite": "cti.db"},
-        "http": {"listen": f"{LOOPBACK}:{web}"},
-        "fastagi": {"listen": f"{LOOPBACK}:{agi}"},
-        "asterisks": {"main": {"ami": f"{LOOPBACK}:{ami}", "username": "cti", "secret": "not used"}},
-        "services": {
-            "sales": {"numbers": ["+494066969100"], "mode": "observe", "fallback": "old-context,s,1"}
-        },
-    }
-    daemon = Daemon(directory, settings, 0, 0)
-    daemon.http_port = web
-    daemon.write_configuration()
-    with open_store_for_command(directory / "cti.db", destinations={}, clock=time.time) as store:
-        unit = store.unit()
-        unit.put_agent(AgentRecord("anna", "Anna", ["PJSIP/anna"]))
-        store.commit_now(unit)
+    daemon = a_daemon_alone(directory, "logged_out")
     with closing(sqlite3.connect(directory / "cti.db")) as connection, connection:
         connection.execute(FILL, (CALLS,))
     daemon.start(with_ami=False)

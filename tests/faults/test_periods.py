@@ -5,33 +5,12 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from cti.store.records import AgentRecord
-from cti.store.sqlite import open_store_for_command
-from lab.daemon import Daemon
-from lab.ports import LOOPBACK, PortBlock
 from lab.processes import eventually
+from tests.faults.alone import a_daemon_alone
 
 
 def test_a_killed_server_leaves_no_time_that_nobody_saw(tmp_path: Path) -> None:
-    ports = PortBlock.claim()
-    web, agi, ami = ports.take(), ports.take(), ports.take()
-    settings = {
-        "region": "DE",
-        "store": {"sqlite": "cti.db"},
-        "http": {"listen": f"{LOOPBACK}:{web}"},
-        "fastagi": {"listen": f"{LOOPBACK}:{agi}"},
-        "asterisks": {"main": {"ami": f"{LOOPBACK}:{ami}", "username": "cti", "secret": "not used"}},
-        "services": {
-            "sales": {"numbers": ["+494066969100"], "mode": "observe", "fallback": "old-context,s,1"}
-        },
-    }
-    daemon = Daemon(tmp_path, settings, 0, 0)
-    daemon.http_port = web
-    daemon.write_configuration()
-    with open_store_for_command(tmp_path / "cti.db", destinations={}, clock=time.time) as store:
-        unit = store.unit()
-        unit.put_agent(AgentRecord("anna", "Anna", ["PJSIP/anna"], wish="ready"))
-        store.commit_now(unit)
+    daemon = a_daemon_alone(tmp_path, "ready")
     daemon.start(with_ami=False)
     eventually(lambda: periods(tmp_path), what="a period of anna")
     daemon.request("PATCH", "/api/v1/agents/anna", {"state": "paused", "reason": "lunch"})

@@ -419,7 +419,18 @@ def test_a_group_gives_its_longest_idle_who_is_not_the_one_that_hands_on(desk: D
 
 
 @pytest.mark.parametrize(
-    "to", ["nobody", "agent:nobody", "group:nobody", "service:nobody", "0900 1234567", "112", "200&PJSIP/ben"]
+    "to",
+    [
+        "nobody",
+        "agent:nobody",
+        "group:nobody",
+        "*",
+        "group:*",
+        "service:nobody",
+        "0900 1234567",
+        "112",
+        "200&PJSIP/ben",
+    ],
 )
 @pytest.mark.parametrize("operation", ["transfer", "deflect", "consult"])
 def test_what_does_not_exist_or_may_cost_is_not_dialled(desk: Desk, operation: str, to: str) -> None:

@@ -364,7 +364,12 @@ def test_what_belongs_to_somebody_who_is_removed_goes_back_into_the_list(office:
 
 
 def test_what_nobody_would_make_is_not_planned(office: Office) -> None:
-    for given in ({"owner": None}, {"owner": "zoe"}, {"owner": None, "groups": ["nobody"]}):
+    for given in (
+        {"owner": None},
+        {"owner": "zoe"},
+        {"owner": None, "groups": ["nobody"]},
+        {"owner": None, "groups": ["*"]},
+    ):
         with pytest.raises(BadTarget):
             office.plan(asker=CHIEF, **given)
 

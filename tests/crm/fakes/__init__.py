@@ -9,13 +9,14 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 from attrs import define, field, frozen
 
 from cti.numbers import NumberPlan
+from tests.crm.http_server import HttpServer
 
 
 @frozen
@@ -103,7 +104,7 @@ class Person:
     numbers: list[str] = field(factory=list)
 
 
-class FakeCrm:
+class FakeCrm(HttpServer):
     """A web server on a free port; who derives from it says what it answers."""
 
     #: Type of a party → the fields for its numbers.
@@ -125,27 +126,7 @@ class FakeCrm:
         self.plan = NumberPlan("DE")
         self._ids = itertools.count(101)
         self._lock = threading.Lock()
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _serve(self) -> None:
-                fake._serve(self)
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__()
 
     def handle(self, request: Request) -> Answer:
         raise NotImplementedError
@@ -171,7 +152,7 @@ class FakeCrm:
         numbers = [given.pop(name) for name in names if name in given]
         return self.add(type, *(number for number in numbers if number), **given)
 
-    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
         length = int(handler.headers.get("content-length") or 0)
         parts = urlsplit(handler.path)
         request = Request(
