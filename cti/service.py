@@ -645,6 +645,7 @@ class CtiService(Service):
         fresh = make_adapters(settings, self._reactor)
         self._adapters = {name: self._adapters[name] if name in same else fresh[name] for name in fresh}
         self.settings = settings
+        self.roster.desks(settings.desks)
         self._current_services = Services(settings.services.values(), settings.plan, settings.links)
         self._calling_times = CallingTimes(settings.callbacks, settings.reports.zone)
         self.turned_away.use(settings.identify)
@@ -1029,6 +1030,7 @@ class CtiService(Service):
             for record in records:
                 unit.put_agent(record)
             self._background("the agents of the configuration could not be stored", self.store.commit(unit))
+        self.roster.desks(self.settings.desks)
         self.roster.load(records)
 
     def _foreign_change(self) -> None:
@@ -1058,6 +1060,9 @@ class CtiService(Service):
         """What an agent asks for, over the API. Fires when it is durable; raises `AgentUnknown`."""
         record = self.roster.wish(agent, Wish(wish), reason)
         unit = self.store.unit()
+        if wish == Wish.LOGGED_OUT:
+            # They have given up the desk at which they sat.
+            unit.put_phone(agent, record.phone)
         # Whatever they want to do next, they have done with the last call.
         self.writing_up.end(unit, agent)
         unit.put_wish(record)
@@ -1077,9 +1082,12 @@ class CtiService(Service):
             "that an agent is set aside could not be written", self._commit_wish(unit, agent), agent=agent
         )
 
-    def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
-        """Where an agent sits. Fires when it is durable; raises `AgentUnknown`, `PhoneUnknown`."""
-        self.roster.choose_phone(agent, phone)
+    def choose_phone(self, agent: str, phone: str | None, wish: str | None, by: str) -> "Deferred[None]":
+        """Where an agent sits, who is about to ask for the state `wish`, if for any.
+
+        Fires when it is durable; raises `AgentUnknown`, `PhoneUnknown`, `AgentNotReady`.
+        """
+        self.roster.choose_phone(agent, phone, None if wish is None else Wish(wish))
         unit = self.store.unit()
         unit.put_phone(agent, phone)
         # No other state, but their other browsers have to hear of it.

@@ -21,6 +21,7 @@ from attrs import field, frozen
 from cattrs import BaseValidationError, ClassValidationError, Converter, IterableValidationError
 from cattrs.errors import AttributeValidationNote, ForbiddenExtraKeysError, IterableValidationNote
 
+from cti.agents.desks import Desks, is_desk_pattern
 from cti.asterisk.cdr import CdrFile
 from cti.dialling import CLASSES, DEFAULT_CLASSES, DiallingRules
 from cti.event_types import EVENT_TYPES
@@ -628,6 +629,7 @@ class Settings:
     language: str = "en"
     outbox: OutboxSettings = OutboxSettings()
     set_aside_after: SetAsideAfter = SetAsideAfter()
+    desks: Desks = field(factory=Desks)
     open_calls: OpenCalls = OpenCalls()
     callbacks: CallbackSettings = CallbackSettings()
     advice: tuple[Problem, ...] = field(default=(), eq=False)
@@ -773,10 +775,20 @@ class _Reader:
             language=self._file.choice(top.get("language"), "en", "language", languages()),
             outbox=OutboxSettings(give_up),
             set_aside_after=self._set_aside_after(top),
+            desks=Desks(tuple(self._desks(top.get("desks")))),
             open_calls=self._open_calls(top),
             callbacks=self._callbacks(top.get("callbacks")),
             advice=tuple(sorted(set(self._file.advice))),
         )
+
+    def _desks(self, place: Place | None) -> Iterator[str]:
+        for each in self._file.items(place, "[PJSIP/desk-7, PJSIP/desk-b*]", at_least_one=True):
+            name = self._file.text(each)
+            if name is not None and is_desk_pattern(name):
+                yield name
+            elif name is not None:
+                right = "PJSIP/desk-7 would be one, PJSIP/desk-* all of that name"
+                self._wrong(each, f"{quoted(name)} is no phone of a desk; {right}")
 
     def _set_aside_after(self, top: Section) -> SetAsideAfter:
         usual = self._file.whole(top.get("set_aside_after"), SetAsideAfter().usual, 0, MAX_SET_ASIDE_AFTER)
@@ -1987,6 +1999,7 @@ _TOP: Final = (
     "language",
     "reservation",
     "set_aside_after",
+    "desks",
     "call_control",
     "pauses",
     "desk",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from attrs import define, field, frozen
 
+from cti.agents.desks import Desks
 from cti.agents.states import ABSENT, DEVICE_WHY_NOT, SET_ASIDE, Engagement, Step, Wish, state, step
 from cti.store.records import AgentRecord, ReservationRecord
 from routing.facts import EVERYBODY, AgentFacts, Group
@@ -22,7 +23,7 @@ class AgentNotReady(Exception):
 
 
 class PhoneUnknown(Exception):
-    """The phone is not the agent's; the text names both."""
+    """The phone is neither the agent's nor a desk's; the text names both."""
 
 
 class PhoneOutOfSight(AgentNotReady):
@@ -86,7 +87,10 @@ class Roster:
         self._changed = changed
         self._freed: Callable[[str], None] = lambda _: None
         self._agents: dict[str, _Agent] = {}
+        # Whose own a phone is, and who sits at a desk's.
         self._phones: dict[str, str] = {}
+        self._seats: dict[str, str] = {}
+        self._desks = Desks()
         self._crm: dict[tuple[str, str], str] = {}
         self._devices: dict[str, dict[str, str]] = {}
         # The Asterisks that have, or had when they were last in sight, a phone of this name.
@@ -114,7 +118,8 @@ class Roster:
     def load(self, records: Iterable[AgentRecord]) -> None:
         """Take over the agents as they stand in the store; who is missing from `records` is gone.
 
-        An agent in a call keeps the call: only wish, phones, groups, skills and ids are taken over.
+        An agent in a call keeps the call: only wish, phones, groups, skills and ids are taken over. Who is logged
+        out sits at no desk.
         """
         records = list(records)
         for gone in self._agents.keys() - {record.id for record in records}:
@@ -135,6 +140,7 @@ class Roster:
                 known.record = record
             self._index(known)
             self._refresh(known, before)
+        self._check_seats()
 
     def record(self, id: str) -> AgentRecord:
         """The stored part of an agent. Raises `AgentUnknown`."""
@@ -143,7 +149,8 @@ class Roster:
     def wish(self, id: str, wish: Wish, reason: str | None) -> AgentRecord:
         """Set what an agent asks for, and return the record to be stored. Raises `AgentUnknown`.
 
-        Leaving `logged_out` or `paused` makes an agent the last in the line of the idle.
+        Leaving `logged_out` or `paused` makes an agent the last in the line of the idle; logging out gives up the
+        desk at which they sit.
         """
         agent = self._agent(id)
         before = self._word(agent)
@@ -153,6 +160,8 @@ class Roster:
             agent.record.idle_since = now
         if wish != agent.record.wish or reason != agent.record.reason:
             agent.record.wish_since = now
+        if wish == Wish.LOGGED_OUT:
+            self._leave_desk(agent)
         other_reason = (agent.record.wish, before) == (wish, wish) and agent.record.reason != reason
         agent.record.wish = str(wish)
         agent.record.reason = reason
@@ -178,20 +187,57 @@ class Roster:
         agent.unanswered += 1
         return self.wish(id, Wish.PAUSED, SET_ASIDE) if agent.unanswered >= limit else None
 
-    def choose_phone(self, id: str, phone: str | None) -> AgentRecord:
-        """The agent sits at this one of their phones; None: all of them ring. Returns the record to be stored.
+    def choose_phone(self, id: str, phone: str | None, wish: Wish | None = None) -> AgentRecord:
+        """The agent sits at this one of their phones, or at that desk; None: all of their own ring.
 
-        Raises `AgentUnknown`, and `PhoneUnknown` for one that is not theirs.
+        Returns the record to be stored. `wish`: what they are going to ask for with it.
+
+        Raises `AgentUnknown`; `PhoneUnknown` for one that is neither; `AgentNotReady` where somebody else sits at
+        the desk, and for who has a call, or is logged out, and so can take no desk.
         """
         agent = self._agent(id)
-        if phone is not None and phone not in agent.record.phones:
-            raise PhoneUnknown(
-                f"{phone} is no phone of {id}; {' or '.join(agent.record.phones) or 'there is none'}"
-            )
+        own = agent.record.phones
+        if phone == self._chosen(agent):
+            return agent.record
+        if phone is not None and phone not in own:
+            self._check_desk(agent, phone, wish or Wish(agent.record.wish))
+        if agent.engagement is not Engagement.NONE and {phone, self._chosen(agent)} - {None, *own}:
+            raise AgentNotReady(f"{id} has a call, and takes or leaves a desk after it")
         before = self._word(agent)
+        self._leave_desk(agent)
         agent.record.phone = phone
+        if phone is not None and phone not in own:
+            self._seats[phone] = id
         self._refresh(agent, before)
         return agent.record
+
+    def _check_desk(self, agent: _Agent, phone: str, wish: Wish) -> None:
+        """Raises what `choose_phone` does of a phone that is not their own."""
+        id = agent.record.id
+        if phone not in self._desks or phone in self._phones:
+            own = " or ".join(agent.record.phones) or "there is none"
+            raise PhoneUnknown(f"{phone} is no phone of {id} and no desk's; {own}")
+        if wish is Wish.LOGGED_OUT:
+            raise AgentNotReady(f"{id} is logged out; who is ready or paused takes a desk")
+        if (other := self._seats.get(phone)) is not None:
+            raise AgentNotReady(
+                f"{self.name_of(other)} sits at {phone}; another desk, or after their log-out"
+            )
+
+    def desks(self, desks: Desks) -> None:
+        """These are the desks from now on; who sits at another phone has left it."""
+        self._desks = desks
+        self._check_seats()
+
+    def free_desks(self) -> list[str]:
+        """The desks whose phone can be rung and at which nobody sits."""
+        return sorted(
+            phone
+            for phone, said in self._devices.items()
+            if phone in self._desks
+            and self.at_phone(phone) is None
+            and any(word not in ABSENT for word in said.values())
+        )
 
     def set_skills(self, id: str, skills: Mapping[str, int]) -> None:
         """What the agent is good at from now on. Raises `AgentUnknown`."""
@@ -220,8 +266,8 @@ class Roster:
         return self._crm.get((adapter, user))
 
     def at_phone(self, device: str) -> str | None:
-        """The agent whose phone this is, such as `PJSIP/anna`."""
-        return self._phones.get(device)
+        """The agent whose phone this is, such as `PJSIP/anna`, or who sits at it."""
+        return self._phones.get(device) or self._seats.get(device)
 
     def views(self) -> list[AgentView]:
         """Everybody, by id."""
@@ -238,7 +284,7 @@ class Roster:
         states = self._devices.setdefault(device, {})
         if states.get(pbx) == word:
             return
-        id = self._phones.get(device)
+        id = self.at_phone(device)
         before = self._word(self._agents[id]) if id is not None else None
         states[pbx] = word
         homes = self._homes.setdefault(device, set())
@@ -253,7 +299,7 @@ class Roster:
         for device, homes in self._homes.items():
             if pbx in homes and pbx not in self._devices.get(device, {}):
                 homes.discard(pbx)
-                if (id := self._phones.get(device)) is not None:
+                if (id := self.at_phone(device)) is not None:
                     self._refresh(self._agents[id], self._word(self._agents[id]))
 
     def sees(self, pbx: str) -> bool:
@@ -268,7 +314,7 @@ class Roster:
         """Asterisk `pbx` is out of sight: what it said of its phones' states is not to be relied on any more."""
         self._in_sight.discard(pbx)
         for device, states in self._devices.items():
-            if states.pop(pbx, None) is not None and (id := self._phones.get(device)) is not None:
+            if states.pop(pbx, None) is not None and (id := self.at_phone(device)) is not None:
                 self._refresh(self._agents[id], self._word(self._agents[id]))
 
     # Calls.
@@ -392,9 +438,9 @@ class Roster:
         agent = self._agent(id)
         if agent.engagement not in (Engagement.NONE, Engagement.WRAP_UP):
             raise AgentNotReady(f"{id} has a call already ({state(Wish.READY, agent.engagement)})")
-        why_not = "has no phone here" if agent.record.phones else "has no phone"
+        why_not = "has no phone here" if self._rung(agent) else "has no phone"
         away = None
-        for phone in _rung(agent.record):
+        for phone in self._rung(agent):
             # An outside line rings a mobile, and its voicemail would begin to call customers.
             if "@" in phone:
                 continue
@@ -432,30 +478,79 @@ class Roster:
             self._phones[phone] = agent.record.id
         for adapter, user in agent.record.crm.items():
             self._crm[adapter, user] = agent.record.id
+        self._take_seat(agent)
 
     def _unindex(self, agent: _Agent) -> None:
         id = agent.record.id
         for phone in agent.record.phones:
             if self._phones.get(phone) == id:
                 del self._phones[phone]
+        self._stand_up(agent)
         for key in agent.record.crm.items():
             if self._crm.get(key) == id:
                 del self._crm[key]
         for group in (EVERYBODY, *agent.record.groups):
             self.groups[group].drop(id)
 
-    def _refresh(self, agent: _Agent, before: str | None) -> None:
+    def _take_seat(self, agent: _Agent) -> None:
+        """Sit where the record says, unless that is no free desk, or they are not there."""
         record = agent.record
+        if record.phone is None or record.phone in record.phones:
+            return
+        if record.phone in self._desks and record.wish != Wish.LOGGED_OUT:
+            self._seats.setdefault(record.phone, record.id)
+        if not self._sits(agent):
+            record.phone = None
+
+    def _check_seats(self) -> None:
+        """Whoever sits where no desk is any more, or at what has become somebody's own phone, has left it."""
+        for phone, id in list(self._seats.items()):
+            if phone not in self._desks or phone in self._phones:
+                agent = self._agents[id]
+                before = self._word(agent)
+                self._leave_desk(agent)
+                self._refresh(agent, before)
+
+    def _leave_desk(self, agent: _Agent) -> None:
+        """Give up the desk, if they sit at one; their own phones ring."""
+        if self._sits(agent):
+            self._stand_up(agent)
+            agent.record.phone = None
+
+    def _stand_up(self, agent: _Agent) -> None:
+        if self._sits(agent):
+            del self._seats[agent.record.phone or ""]
+
+    def _sits(self, agent: _Agent) -> bool:
+        """Whether they sit at a desk."""
+        return self._seats.get(agent.record.phone or "") == agent.record.id
+
+    def _chosen(self, agent: _Agent) -> str | None:
+        """The phone that the agent has chosen, unless it is theirs no more."""
+        phone = agent.record.phone
+        return phone if phone in agent.record.phones or self._sits(agent) else None
+
+    def _rung(self, agent: _Agent) -> Sequence[str]:
+        """The phones that ring for an agent."""
+        chosen = self._chosen(agent)
+        return agent.record.phones if chosen is None else (chosen,)
+
+    def _all_phones(self, agent: _Agent) -> Sequence[str]:
+        """Their own, and the one at which they sit: where any of them has a call, its agent has it."""
+        return list({*agent.record.phones, *self._rung(agent)})
+
+    def _refresh(self, agent: _Agent, before: str | None) -> None:
+        record, rung = agent.record, self._rung(agent)
         was = self.agents.get(record.id)
         agent.facts = facts = AgentFacts(
             id=record.id,
             name=record.name,
-            phones=tuple(_rung(record)),
+            phones=tuple(rung),
             groups=frozenset(record.groups),
             state=self._word(agent),
             why_not=self._why_not(agent),
             idle_since=record.idle_since,
-            pbxes=self._pbxes(_rung(record)),
+            pbxes=self._pbxes(rung),
             last_offered=agent.last_offered,
             skills=record.skills,
         )
@@ -475,22 +570,21 @@ class Roster:
             return f"{record.wish}: {record.reason}" if record.reason else record.wish
         if agent.engagement is not Engagement.NONE:
             return state(Wish.READY, agent.engagement)
-        if not record.phones:
+        rung = self._rung(agent)
+        if not rung:
             return "has no phone"
         if record.id in self._without_desktop:
             return "has no desktop open"
         # One phone that has a call, at any Asterisk, takes its agent; of absent ones, one other is enough.
-        words = {phone: tuple(self._devices.get(phone, {}).values()) for phone in record.phones}
+        words = {phone: tuple(self._devices.get(phone, {}).values()) for phone in self._all_phones(agent)}
         for phone, said in words.items():
             for word in said:
                 if word not in ABSENT and (why := DEVICE_WHY_NOT.get(word)) is not None:
                     return f"{phone} {why}"
         # A phone may be known to several Asterisks and registered at one: any of them that can ring it will do.
-        rung = {phone: words[phone] for phone in _rung(record)}
-        if any(not said or not ABSENT.issuperset(said) for said in rung.values()):
+        if any(not words[phone] or not ABSENT.issuperset(words[phone]) for phone in rung):
             return None
-        phone, said = next(iter(rung.items()))
-        return f"{phone} {DEVICE_WHY_NOT[said[0]]}"
+        return f"{rung[0]} {DEVICE_WHY_NOT[words[rung[0]][0]]}"
 
     def _pbxes(self, phones: Iterable[str]) -> frozenset[str] | None:
         """The Asterisks that can ring one of these phones; None while nobody has said anything of one of them."""
@@ -505,7 +599,7 @@ class Roster:
 
     def _word(self, agent: _Agent) -> str:
         word = state(Wish(agent.record.wish), agent.engagement)
-        if word == Wish.READY and any(self._in_use(phone) for phone in agent.record.phones):
+        if word == Wish.READY and any(self._in_use(phone) for phone in self._all_phones(agent)):
             return "busy"
         return word
 
@@ -524,7 +618,7 @@ class Roster:
             groups=tuple(record.groups),
             call=agent.lease.call if agent.lease else None,
             why_not=agent.facts.why_not,
-            phone=_chosen(record),
+            phone=self._chosen(agent),
             skills=record.skills,
         )
 
@@ -540,17 +634,6 @@ def _is_offered(agent: _Agent, call: str) -> bool:
 def _may_have(agent: _Agent, call: str) -> bool:
     """Whether the agent may be offered this call, or is already."""
     return agent.facts.why_not is None or _is_offered(agent, call)
-
-
-def _chosen(record: AgentRecord) -> str | None:
-    """The phone that the agent has chosen, unless it is theirs no more."""
-    return record.phone if record.phone in record.phones else None
-
-
-def _rung(record: AgentRecord) -> Sequence[str]:
-    """The phones that ring for an agent."""
-    chosen = _chosen(record)
-    return record.phones if chosen is None else (chosen,)
 
 
 # Not RINGING: it outlasts an offer for a moment, and would show the agent as busy after each.

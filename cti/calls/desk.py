@@ -30,6 +30,8 @@ from cti.store.records import ChannelRecord
 from routing.rules import Service
 
 #: What an agent may ask for in wrap-up.
+#: So many free desks are listed to choose from; more would be no list any more.
+MAX_DESKS: Final = 500
 IN_WRAP_UP: Final = ("extend", "finish")
 
 
@@ -86,6 +88,7 @@ class Desk:
                 {"id": id, **labels_json(id, pause.titles), "minutes": pause.minutes}
                 for id, pause in settings.pauses.items()
             ],
+            "desks": self._roster.free_desks()[:MAX_DESKS],
             "keys": [
                 {"name": kind.name, "title": kind.title, "sensitive": kind.sensitive} for kind in self._keys()
             ],

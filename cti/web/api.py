@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from cti import __version__
-from cti.agents.roster import AgentUnknown, AgentView, PhoneUnknown
+from cti.agents.roster import AgentNotReady, AgentUnknown, AgentView, PhoneUnknown
 from cti.calls.control import took_part
 from cti.calls.present import (
     agent_json,
@@ -148,7 +148,7 @@ async def change_agent(services: Services, asked: Asked) -> Answer:
         raise Problem(403, "skills are set by a supervisor")
     try:
         if "phone" in body:
-            await services.agents.choose_phone(agent, body["phone"], who.name)
+            await services.agents.choose_phone(agent, body["phone"], body.get("state"), who.name)
         if skills is not None:
             try:
                 await services.agents.set_skills(agent, skills, who.name)
@@ -161,6 +161,8 @@ async def change_agent(services: Services, asked: Asked) -> Answer:
         raise Problem(404, f"{error}; GET /api/v1/agents lists them") from error
     except PhoneUnknown as error:
         raise Problem(422, f"phone: {error}") from error
+    except AgentNotReady as error:
+        raise Problem(409, f"phone: {error}", kind="not-now") from error
     for view in services.agents.views():
         if view.id == agent:
             return json_answer(_agent_json(services, view))

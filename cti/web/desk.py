@@ -233,6 +233,7 @@ _DESK: Final = record(
             ),
             "description": "those of the reasons of which more is configured",
         },
+        "desks": {**listed(STRING), "description": "phones of desks at which nobody sits"},
         "keys": {
             **listed(record({"name": STRING, "title": STRING, "sensitive": {"type": "boolean"}})),
             "description": "by which kinds of key `/api/v1/identify` finds parties",

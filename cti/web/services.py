@@ -103,8 +103,11 @@ class IAgents(Protocol):
     def set_wish(self, agent: str, wish: str, reason: str | None, by: str) -> "Deferred[None]":
         """Fires when it is durable. `by` names the token. Raises or fails with `AgentUnknown`."""
 
-    def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
-        """Fires when it is durable. Raises or fails with `AgentUnknown`, `PhoneUnknown`."""
+    def choose_phone(self, agent: str, phone: str | None, wish: str | None, by: str) -> "Deferred[None]":
+        """`wish`: the state that is going to be set with it, if any.
+
+        Fires when it is durable. Raises or fails with `AgentUnknown`, `PhoneUnknown`, `AgentNotReady`.
+        """
 
     def set_skills(self, agent: str, skills: Mapping[str, int], by: str) -> "Deferred[None]":
         """Fires when it is durable. Raises or fails with `AgentUnknown`, `ValueError` for a bad name of a skill."""

@@ -289,7 +289,10 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "skills": _SKILLS,
             "call": maybe(STRING),
             "why_not": {"type": ["string", "null"], "description": "why they can't be offered a call now"},
-            "phone": {"type": ["string", "null"], "description": "where they sit; null: all of theirs ring"},
+            "phone": {
+                "type": ["string", "null"],
+                "description": "where they sit, at one of theirs or at a desk's; null: all of theirs ring",
+            },
             "pause": {
                 "type": ["object", "null"],
                 "description": "what is configured of the reason of their pause, `over` once its time is",
@@ -312,7 +315,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "phone": {
                 **TEXT,
                 "type": ["string", "null"],
-                "description": "one of theirs; null: all of them ring",
+                "description": "one of theirs, or a free desk's; null: all of theirs ring",
             },
             "skills": _SKILLS,
         },

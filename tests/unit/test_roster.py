@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
+from cti.agents.desks import Desks, is_desk_pattern
 from cti.agents.roster import AgentNotReady, AgentUnknown, AgentView, PhoneOutOfSight, PhoneUnknown, Roster
 from cti.agents.states import DEVICE_WHY_NOT, STEPS, Engagement, ImpossibleStep, Step, Wish, state, step
 from cti.store.records import AgentRecord, ReservationRecord
@@ -468,6 +469,110 @@ def test_a_chosen_phone_that_is_the_agents_no_more_is_forgotten():
     roster, _, _ = a_roster(an_agent("anna", phones=["PJSIP/desk"], phone="PJSIP/gone"))
     assert roster.view("anna").phone is None
     assert roster.agents["anna"].phones == ("PJSIP/desk",)
+
+
+def a_house_with_desks(*records: AgentRecord) -> tuple[Roster, Hour, list[AgentView]]:
+    """Whose phones `desk-1` and `desk-2` are anybody's, and where `desk-3` is not registered."""
+    roster, hour, told = a_roster(*records)
+    roster.desks(Desks(("PJSIP/desk-*",)))
+    for desk, word in (("1", "NOT_INUSE"), ("2", "NOT_INUSE"), ("3", "UNAVAILABLE")):
+        roster.device_state("main", f"PJSIP/desk-{desk}", word)
+    roster.device_state("main", "PJSIP/trunk", "NOT_INUSE")
+    roster.has_told("main")
+    return roster, hour, told
+
+
+def test_who_sits_at_a_desk_is_rung_there_and_has_what_is_done_with_its_phone():
+    roster, _, told = a_house_with_desks(an_agent("anna", phones=[]), an_agent("ben"))
+    assert roster.agents["anna"].why_not == "has no phone"
+    assert roster.free_desks() == ["PJSIP/desk-1", "PJSIP/desk-2"]
+
+    assert roster.choose_phone("anna", "PJSIP/desk-1").phone == "PJSIP/desk-1"
+    assert (roster.agents["anna"].phones, roster.agents["anna"].why_not) == (("PJSIP/desk-1",), None)
+    assert roster.agents["anna"].pbxes == frozenset({"main"})
+    assert roster.at_phone("PJSIP/desk-1") == "anna"
+    assert roster.desk("anna") == ("main", "PJSIP/desk-1")
+    assert roster.free_desks() == ["PJSIP/desk-2"]
+    roster.device_state("main", "PJSIP/desk-1", "INUSE")
+    assert (told[-1].state, roster.agents["anna"].why_not) == ("busy", "PJSIP/desk-1 is in use")
+
+
+def test_only_the_desk_rings_for_who_has_a_phone_of_their_own_until_they_leave_it():
+    roster, _, _ = a_house_with_desks(an_agent())
+    roster.choose_phone("anna", "PJSIP/desk-1")
+    assert roster.agents["anna"].phones == ("PJSIP/desk-1",)
+    assert roster.at_phone("PJSIP/anna") == "anna", "a call at her own is hers, too"
+    roster.choose_phone("anna", None)
+    assert roster.agents["anna"].phones == ("PJSIP/anna",)
+    assert roster.at_phone("PJSIP/desk-1") is None
+
+
+def test_at_a_desk_sits_one_and_who_logs_out_has_left_it():
+    roster, _, _ = a_house_with_desks(an_agent(), an_agent("ben"))
+    roster.choose_phone("anna", "PJSIP/desk-1")
+    with pytest.raises(AgentNotReady, match="Anna sits at PJSIP/desk-1"):
+        roster.choose_phone("ben", "PJSIP/desk-1")
+    assert roster.wish("anna", Wish.LOGGED_OUT, None).phone is None
+    roster.choose_phone("ben", "PJSIP/desk-1")
+    assert roster.at_phone("PJSIP/desk-1") == "ben"
+
+
+@pytest.mark.parametrize(
+    "phone", ["PJSIP/trunk", "PJSIP/ben", "PJSIP/desk-1@trunk", "PJSIP/desk-1&PJSIP/x", ""]
+)
+def test_nobody_sits_at_what_is_no_desk(phone: str):
+    roster, _, _ = a_house_with_desks(an_agent(), an_agent("ben"))
+    with pytest.raises(PhoneUnknown, match="no phone of anna and no desk's; PJSIP/anna"):
+        roster.choose_phone("anna", phone)
+
+
+def test_who_is_logged_out_takes_a_desk_only_as_they_log_in():
+    roster, _, _ = a_house_with_desks(an_agent(wish="logged_out"))
+    with pytest.raises(AgentNotReady, match="logged out"):
+        roster.choose_phone("anna", "PJSIP/desk-1")
+    roster.choose_phone("anna", "PJSIP/desk-1", Wish.READY)
+    roster.wish("anna", Wish.READY, None)
+    assert roster.agents["anna"].phones == ("PJSIP/desk-1",)
+
+
+def test_nobody_takes_or_leaves_a_desk_in_a_call():
+    roster, _, _ = a_house_with_desks(an_agent(), an_agent("ben"))
+    roster.choose_phone("anna", "PJSIP/desk-1")
+    roster.connect("anna", "c1", 1030.0)
+    roster.connect("ben", "c2", 1030.0)
+    for agent, phone in (("anna", None), ("anna", "PJSIP/desk-2"), ("ben", "PJSIP/desk-2")):
+        with pytest.raises(AgentNotReady, match="has a call"):
+            roster.choose_phone(agent, phone)
+    assert roster.choose_phone("anna", "PJSIP/desk-1").phone == "PJSIP/desk-1", "nothing changes"
+
+
+def test_desks_are_kept_over_a_restart_but_not_by_who_is_logged_out_nor_where_there_is_none_any_more():
+    roster, _, _ = a_house_with_desks()
+    roster.load(
+        [
+            an_agent("anna", phone="PJSIP/desk-1"),
+            an_agent("ben", phone="PJSIP/desk-2", wish="logged_out"),
+            an_agent("cleo", phone="PJSIP/desk-1"),
+        ]
+    )
+    assert [roster.view(id).phone for id in ("anna", "ben", "cleo")] == ["PJSIP/desk-1", None, None]
+    roster.load([an_agent("anna", phone="PJSIP/desk-1"), an_agent("dora", phones=["PJSIP/desk-1"])])
+    assert (roster.view("anna").phone, roster.at_phone("PJSIP/desk-1")) == (None, "dora")
+
+    roster.load([an_agent("anna")])
+    roster.choose_phone("anna", "PJSIP/desk-1")
+    roster.desks(Desks(("PJSIP/desk-2",)))
+    assert roster.agents["anna"].phones == ("PJSIP/anna",)
+    roster.load([])
+    assert roster.free_desks() == ["PJSIP/desk-2"]
+
+
+@given(st.text("PJSI/desk-*@&1", max_size=14))
+def test_what_names_desks_names_no_way_out(text: str):
+    if is_desk_pattern(text):
+        desks = Desks((text,))
+        assert text.replace("*", "7") in desks
+        assert not any(phone in desks for phone in ("PJSIP/trunk", "PJSIP/1@trunk", "SIP/1&PJSIP/2", ""))
 
 
 def test_who_writes_up_is_held_until_they_are_let_go_and_not_by_a_lease():

@@ -345,6 +345,17 @@ def test_numbers_are_normalised_to_the_region(tmp_path: Path) -> None:
     assert settings.services["sales"].numbers == ("+494066969100", "+494066969101", "500")
 
 
+def test_the_phones_of_desks_are_named_one_by_one_or_by_how_they_begin(tmp_path: Path) -> None:
+    assert "PJSIP/desk-7" not in load(tmp_path, MINIMAL).desks
+    desks = load(tmp_path, MINIMAL + "desks: [PJSIP/desk-7, PJSIP/b-*]\n").desks
+    assert [f"PJSIP/{phone}" in desks for phone in ("desk-7", "b-1", "desk-71", "b")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
 def test_agents_are_set_aside_after_one_offer_unless_it_is_said_otherwise(tmp_path: Path) -> None:
     assert load(tmp_path, MINIMAL).set_aside_after.of("sales") == 1
     settings = load(tmp_path, MINIMAL.replace("    mode: route", "    mode: route\n    set_aside_after: 3"))
@@ -695,6 +706,17 @@ WRONG: list[tuple[str, str, str]] = [
         MINIMAL + "desk: {pause_reasons: ^[tea]}\npauses: {lunch: {}}\n",
         "desk.pause_reasons",
         "is said by `pauses` already",
+    ),
+    (
+        MINIMAL + "desks: [PJSIP/desk-7, ^PJSIP/*]\n",
+        "desks[1]",
+        '"PJSIP/*" is no phone of a desk; PJSIP/desk-7',
+    ),
+    (MINIMAL + "desks: [^PJSIP/desk@trunk]\n", "desks[0]", "is no phone of a desk"),
+    (
+        MINIMAL + "desks: ^PJSIP/desk-*\n",
+        "desks",
+        "a list would be right, such as [PJSIP/desk-7, PJSIP/desk-b*]",
     ),
     (MINIMAL + "set_aside_after: ^-1\n", "set_aside_after", "-1 is out of range; 0 to 100 would be right"),
     (

@@ -271,7 +271,7 @@ class FakeAgents:
         self.wishes.append((agent, wish, reason, by))
         return succeed(None)
 
-    def choose_phone(self, agent: str, phone: str | None, by: str) -> "Deferred[None]":
+    def choose_phone(self, agent: str, phone: str | None, wish: str | None, by: str) -> "Deferred[None]":
         if phone not in (None, f"PJSIP/{agent}"):
             return fail(PhoneUnknown(f"{phone} is no phone of {agent}; PJSIP/{agent}"))
         self.phones[agent] = phone

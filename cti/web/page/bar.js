@@ -98,10 +98,17 @@ function stateMenu(app, agent) {
       entry(pauseWord(reason, app.desk.pauses), { state: "paused", reason }, agent.state === "paused" && agent.reason === reason),
     ),
     entry(t("state.logged_out"), { state: "logged_out" }, agent.state === "logged_out"),
-    agent.phones.length > 1 && phones(app, agent),
+    choosesPhone(app) && phones(app, agent),
     agent.state === "ready" && agent.why_not && h("p", { class: "menu-note muted" }, foreign(agent.why_not)),
   );
 }
+
+/** Whether there is anything to choose of where this agent sits. */
+export function choosesPhone({ desk }) {
+  return desk.agent.phones.length > 1 || desk.desks.length > 0 || isAtDesk(desk.agent);
+}
+
+const isAtDesk = (agent) => Boolean(agent.phone) && !agent.phones.includes(agent.phone);
 
 export function phones(app, agent) {
   const entry = (phone, words) =>
@@ -122,8 +129,37 @@ export function phones(app, agent) {
     "div",
     { role: "group", "aria-label": t("phone.title") },
     h("p", { class: "menu-title" }, t("phone.title")),
+    isAtDesk(agent) && entry(agent.phone, foreign(agent.phone)),
     agent.phones.map((phone) => entry(phone, foreign(phone))),
-    entry(null, t("phone.all")),
+    agent.phones.length > 1 && entry(null, t("phone.all")),
+    isAtDesk(agent) && agent.phones.length < 2 && entry(null, t("desk.leave")),
+    app.desk.desks.length > 0 && desks(app, agent),
+  );
+}
+
+/** The free desks. A choice alone does nothing: with the arrow keys one goes past several. */
+function desks(app, agent) {
+  const state = agent.state === "logged_out" ? "ready" : undefined;
+  return h(
+    "form",
+    {
+      class: "menu-form",
+      onsubmit: (event) => {
+        event.preventDefault();
+        app.setPhone(event.target.elements.desk.value, state);
+      },
+    },
+    h(
+      "label",
+      { class: "field grow" },
+      h("span", { class: "label" }, t("desk.free")),
+      h(
+        "select",
+        { class: "input", name: "desk", "data-test": "desks" },
+        app.desk.desks.map((desk) => h("option", { value: desk, key: desk }, desk)),
+      ),
+    ),
+    h("button", { class: "button", type: "submit", "data-test": "take-desk" }, t(state ? "desk.log-in" : "desk.take")),
   );
 }
 

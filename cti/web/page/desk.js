@@ -2,7 +2,7 @@
 
 import { notify, quiet, ring, takeBack } from "./alerts.js";
 import { ask, newKey, onExpired, Problem, setCsrf } from "./api.js";
-import { bar, phones, stateWord } from "./bar.js";
+import { bar, choosesPhone, phones, stateWord } from "./bar.js";
 import { brief, callView, extend, finish, operate } from "./call.js";
 import { openCrm } from "./card.js";
 import { paintClocks, setServerTime, since } from "./clock.js";
@@ -159,12 +159,14 @@ const app = {
     });
   },
 
-  async setPhone(phone) {
+  /** Where the agent sits; with a `state`, logged in there. */
+  async setPhone(phone, state) {
     await app.run(async () => {
-      const { body } = await ask("PATCH", `agents/${encodeURIComponent(app.desk.agent.id)}`, { body: { phone } });
+      const change = state === undefined ? { phone } : { phone, state };
+      const { body } = await ask("PATCH", `agents/${encodeURIComponent(app.desk.agent.id)}`, { body: change });
       app.state = { ...app.state, desk: { ...app.desk, agent: { ...app.desk.agent, ...body } } };
-      line.reread();
     });
+    line.reread();
   },
 
   /** MakeCall; true once the agent's phone rings. */
@@ -529,7 +531,7 @@ function nothing() {
     agent.state !== "ready" &&
       !isSetAside(agent) &&
       h("button", { class: "button go", type: "button", "data-test": "get-ready", onclick: () => app.setState({ state: "ready" }) }, t("nothing.get-ready")),
-    agent.phones.length > 1 && !agent.phone && h("div", { class: "panel" }, phones(app, agent)),
+    agent.phones.length !== 1 && !agent.phone && choosesPhone(app) && h("div", { class: "panel" }, phones(app, agent)),
     h(
       "p",
       { class: "nothing-links" },

@@ -1,7 +1,7 @@
 // The agent's own settings: language, looks, notifications, sound, keys, phone, dial links, password.
 
 import { askToNotify, canNotify } from "./alerts.js";
-import { phones } from "./bar.js";
+import { choosesPhone, phones } from "./bar.js";
 import { languages } from "./entrance.js";
 import { h } from "./view.js";
 import { t } from "./words.js";
@@ -21,7 +21,7 @@ export function settingsView(app) {
         h("p", { class: "muted" }, t("settings.handler-about")),
         h("button", { class: "button", type: "button", "data-test": "handler", onclick: () => register(app) }, t("settings.handler")),
       ),
-    app.desk && app.desk.agent.phones.length > 1 && h("section", { class: "panel stack" }, phones(app, app.desk.agent)),
+    app.desk && choosesPhone(app) && h("section", { class: "panel stack" }, phones(app, app.desk.agent)),
     panel("settings.keys", check(app, "keys", "settings.keys-on"), h("button", { class: "button", type: "button", onclick: () => app.openDialog("keys") }, t("nav.keys"))),
     password(app),
   );
