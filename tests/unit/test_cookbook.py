@@ -4,15 +4,24 @@ import re
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
+from twisted.internet.defer import succeed
 
+from adapters.base import Party
+from cti.calls.services import Services
+from cti.identify.identification import Identification
+from cti.numbers import NumberPlan
 from cti.settings import Settings, load_settings
-from routing.decide import Action, Decision, decide
+from cti.store.records import AgentRecord, CallRecord, DecisionRecord, ReservationRecord
+from routing.decide import Action, Decision, decide, title
 from routing.facts import EVERYBODY, AgentFacts, Facts, Group, History, Line, Place
+from routing.rules import RING_TIMEOUT, Mode, Wait
+from tests.unit.test_inbound import Session, World
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "cookbook.md").read_text(encoding="utf-8")
@@ -20,6 +29,21 @@ BERLIN = ZoneInfo("Europe/Berlin")
 A_MONDAY = "2026-03-02T10:00"
 #: Of a case, what the CRM says of the caller.
 OF_PARTY = ("tier", "owner", "language", "balance", "type", "match")
+#: All that a case may say; `nobody: known` says nothing.
+OF_A_CASE = {
+    *OF_PARTY,
+    "at",
+    "busy",
+    "away",
+    "tried",
+    "offered",
+    "spoken_days",
+    "last_agent",
+    "tries",
+    "kind",
+}
+OF_A_CASE |= {"country", "attempt", "waited", "waiting", "call", "nobody"}
+NUMBERS = {"e164": "+4915228817386", "internal": "101"}
 
 SITUATIONS = re.findall(r"^## (\d+\. .*?)\n.*?^```yml\n(.*?)^```\n\n```text\n(.*?)^```", PAGE, re.M | re.S)
 CASES = [
@@ -29,26 +53,33 @@ CASES = [
 ]
 
 
-def test_there_are_twenty_situations_and_each_is_executed_in_at_least_two_ways() -> None:
+def test_there_are_twenty_situations_numbered_plainly_and_each_is_executed_in_at_least_two_ways() -> None:
     assert len(SITUATIONS) >= 20
     assert len(SITUATIONS) == PAGE.count("\n## ")
-    assert [title for title, _, cases in SITUATIONS if len(cases.splitlines()) < 2] == []
+    assert [int(heading.partition(".")[0]) for heading, _, _ in SITUATIONS] == [
+        number + 1 for number in range(len(SITUATIONS))
+    ]
+    assert [heading for heading, _, cases in SITUATIONS if len(cases.splitlines()) < 2] == []
 
 
 @cache
-def settings_of(rules: str, directory: Path) -> Settings:
+def settings_of(rules: str) -> Settings:
+    """The company's configuration with these rules, or with a service of which more is said."""
     (head,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.M | re.S)
     company = yaml.safe_load(head)
-    company["services"]["this-one"]["rules"] = yaml.safe_load(rules)
+    given = yaml.safe_load(rules)
+    company["services"]["this-one"] |= given if isinstance(given, dict) else {"rules": given}
     sample = yaml.safe_load((ROOT / "config" / "small.yaml").read_text(encoding="utf-8"))
-    (directory / "ami.secret").write_text("sesame\n")
-    file = directory / "cti.yaml"
-    file.write_text(yaml.safe_dump({**sample, "adapters": {}, **company}))
-    environ = dict.fromkeys(("AMI_SECRET", "HOOK"), "sesame")
-    return load_settings(file, adapter_kinds={}, environ=environ)
+    with TemporaryDirectory() as directory:
+        (Path(directory) / "ami.secret").write_text("sesame\n")
+        file = Path(directory) / "cti.yaml"
+        file.write_text(yaml.safe_dump({**sample, "adapters": {}, **company}))
+        environ = dict.fromkeys(("AMI_SECRET", "HOOK"), "sesame")
+        return load_settings(file, adapter_kinds={}, environ=environ)
 
 
 def facts_of(case: dict[str, Any], settings: Settings) -> Facts:
+    assert set(case) <= OF_A_CASE
     at = datetime.fromisoformat(str(case.get("at", A_MONDAY))).replace(tzinfo=BERLIN).timestamp()
     busy, away, offered = case.get("busy", []), case.get("away", []), case.get("offered", {})
     agents = [
@@ -71,14 +102,14 @@ def facts_of(case: dict[str, Any], settings: Settings) -> Facts:
     spoken = at - 86_400 * case["spoken_days"] - 60 if "spoken_days" in case else None
     service = settings.services["this-one"]
     assert service.hours is not None
-    waited = case.get("waited", 0)
+    waited, kind = case.get("waited", 0), case.get("kind", "e164")
     tried = frozenset(case.get("tried", []))
     return Facts(
         at=at,
         service=service.name,
-        from_number=None if case.get("kind") == "withheld" else "+4915228817386",
-        from_kind=case.get("kind", "e164"),
-        from_country=case.get("country", "DE"),
+        from_number=NUMBERS.get(kind),
+        from_kind=kind,
+        from_country=case.get("country", "DE") if kind == "e164" else None,
         to="+494066969200",
         party=party,
         parties=1 if party else 0,
@@ -98,23 +129,81 @@ def facts_of(case: dict[str, Any], settings: Settings) -> Facts:
 
 
 def said(decision: Decision) -> str:
-    """What happens, as the page has it."""
-    match decision.action:
-        case Action.DIAL if decision.agents:
-            return f"dial {' '.join(decision.agents)}"
-        case Action.FALLBACK:
-            return "fallback"
+    """All of what happens, as the page has it."""
+    by = "no rule" if decision.rule is None else decision.rule
+    of = f" of {decision.service}" if decision.service is not None else ""
+    return f"{done(decision)}, by {by}{of}"
+
+
+def done(decision: Decision) -> str:
+    action, target = decision.action, decision.target
+    match action:
+        case Action.DIAL:
+            seconds = "" if decision.timeout == RING_TIMEOUT else f" for {decision.timeout} s"
+            return f"dial {' '.join(decision.agents) or target}{seconds}"
         case Action.WAIT:
-            return f"wait {decision.timeout}"
-    return f"{decision.action} {decision.target}"
+            assert decision.line is not None
+            (place,) = (place for key, place in decision.places.items() if key.endswith(f"/{decision.rule}"))
+            whom = title(decision.line.steps[place.step].whom)
+            return f"wait {decision.timeout} s for {whom}{told(decision.line)}"
+        case Action.ANNOUNCE:
+            then = decision.then or "hang up"
+            return f"announce {target}, then {then}{', call back' if decision.callback else ''}"
+    return f"{action} {target}"
+
+
+def told(line: Wait) -> str:
+    """What else there is to a line."""
+    comfort, key = line.comfort, line.callback
+    said = [] if line.priority == 0 else [f"urgent {line.priority}"]
+    if comfort is not None:
+        what = [name for name in ("position", "expected") if getattr(comfort, name)]
+        said.append(f"each {comfort.every} s {' '.join([*what, *comfort.sounds])}")
+    if key is not None:
+        said.append(f"key {key.key} {' '.join(key.sounds)}")
+    return "".join(f", {each}" for each in said)
+
+
+def met(settings: Settings, case: dict[str, Any], did: str = "494066969200") -> tuple[Session, World]:
+    """What a caller of this service meets on the whole way of a call, and what is left of it."""
+    world, session = World(), Session(did)
+    session.request.headers["agi_callerid"] = case.get("from", "015228817386")
+    world.services = Services(settings.services.values(), NumberPlan("DE"))
+    world.roster.load(
+        AgentRecord(agent.id, agent.name, agent.phones, sorted(agent.groups), {}, "ready")
+        for agent in settings.agents.values()
+    )
+    owner: str = case.get("owner", "")
+    parties = (Party(adapter="crm", type="contact", id="17", owner="u1"),) if owner else ()
+    world.answer = succeed(
+        Identification(NumberPlan("DE").parse("015228817386"), parties, owners={("crm", "u1"): owner})
+    )
+    world.ask(session)
+    return session, world
 
 
 @pytest.mark.parametrize(("rules", "case"), CASES)
-def test_what_the_page_says_happens(rules: str, case: str, tmp_path: Path) -> None:
-    caller, _, wanted = case.partition(" => ")
-    wanted, _, rule = wanted.partition(" by ")
-    settings = settings_of(rules, tmp_path)
-    facts = facts_of(yaml.safe_load(f"{{{caller}}}"), settings)
-    decision = decide(settings.services["this-one"], facts, settings.services)
-    assert said(decision) == wanted, [step.note for step in decision.trace]
-    assert not rule or decision.rule == rule
+def test_what_the_page_says_happens(rules: str, case: str) -> None:
+    front, _, wanted = case.partition(" => ")
+    settings, given = settings_of(rules), yaml.safe_load(f"{{{front}}}")
+    service = settings.services["this-one"]
+    decision = decide(service, facts_of(given, settings), settings.services)
+    happens = said(decision)
+    if service.mode is not Mode.ROUTE:
+        session, world = met(settings, given)
+        (noted,) = world.rows(DecisionRecord)
+        assert (noted.action, noted.agents, noted.rule) == (decision.action, decision.agents, decision.rule)
+        assert not world.rows(ReservationRecord)
+        happens = f"{session.set['CTI_ACTION']} {session.set['CTI_TARGET']}; noted: {happens}"
+    assert happens == wanted, [step.note for step in decision.trace]
+
+
+def test_a_colleague_who_dials_the_internal_number_of_a_service_is_routed_by_rules_and_logged_as_inbound() -> (
+    None
+):
+    (rules,) = (rules for heading, rules, _ in SITUATIONS if "Colleagues" in heading)
+    session, world = met(settings_of(rules), {"from": "101"}, did="200")
+    (decision,) = world.rows(DecisionRecord)
+    assert (session.set["CTI_ACTION"], session.set["CTI_TARGET"]) == ("dial", "PJSIP/cem")
+    assert decision.rule == "colleagues"
+    assert {(call.direction, call.from_kind) for call in world.rows(CallRecord)} == {("inbound", "internal")}
