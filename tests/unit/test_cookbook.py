@@ -194,7 +194,9 @@ def test_what_the_page_says_happens(rules: str, case: str) -> None:
         (noted,) = world.rows(DecisionRecord)
         assert (noted.action, noted.agents, noted.rule) == (decision.action, decision.agents, decision.rule)
         assert not world.rows(ReservationRecord)
-        happens = f"{session.set['CTI_ACTION']} {session.set['CTI_TARGET']}; noted: {happens}"
+        call = world.calls.get(noted.call)
+        card = ", with the card" if call is not None and call.card is not None else ""
+        happens = f"{session.set['CTI_ACTION']} {session.set['CTI_TARGET']}{card}; noted: {happens}"
     assert happens == wanted, [step.note for step in decision.trace]
 
 
