@@ -633,6 +633,9 @@ def _describes_agent(parser: ArgumentParser) -> None:
         help="what they are good at, 1 to 9, the best; repeatable",
     )
     parser.add_argument(
+        "--concurrency", type=int, metavar="N", help="how many calls they may have at once; 1 where not said"
+    )
+    parser.add_argument(
         "--crm", action="append", metavar="ADAPTER=USER", help="their user id in a CRM; repeatable"
     )
     parser.add_argument("--state", choices=("logged_out", "ready", "paused"))

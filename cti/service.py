@@ -174,6 +174,7 @@ def seeds(settings: Settings, now: float) -> list[AgentRecord]:
             groups=sorted(agent.groups),
             crm=dict(agent.crm),
             skills=dict(agent.skills),
+            concurrency=agent.concurrency,
             wish=agent.state,
             wish_since=now,
             idle_since=now,

@@ -92,6 +92,10 @@ PARTY_TYPES: Final = ("contact", "organisation", "lead", "partner", "supplier")
 MAX_LINKS: Final = 20
 
 SEED_STATES: Final = ("logged_out", "ready", "paused")
+#: What may be said of an agent, here and in a file of agents.
+AGENT_KEYS: Final = ("name", "phones", "groups", "crm", "state", "skills", "concurrency")
+#: More calls at once than any switchboard's phone has keys for.
+MAX_CONCURRENCY: Final = 20
 SUPERVISION: Final = ("listen", "whisper", "barge")
 DIRECTIONS: Final = ("inbound", "outbound", "internal")
 #: When an address of `notify` is opened.
@@ -313,7 +317,8 @@ class AdapterSettings:
 class Agent:
     """A person to seed a fresh store with.
 
-    `crm`: adapter → user id there; `state`: one of `SEED_STATES`; `skills`: name → level.
+    `crm`: adapter → user id there; `state`: one of `SEED_STATES`; `skills`: name → level;
+    `concurrency`: how many calls they may have at once, at most `MAX_CONCURRENCY`.
     """
 
     id: str
@@ -323,6 +328,7 @@ class Agent:
     crm: Mapping[str, str] = field(factory=dict)
     state: str = "logged_out"
     skills: Mapping[str, int] = field(factory=dict)
+    concurrency: int = 1
 
 
 @frozen
@@ -1243,7 +1249,7 @@ class _Reader:
         users: dict[tuple[str, str], str] = {}
         at_phone: dict[str, str] = {}
         for id_, place in self._file.named(top.get("agents")):
-            section = self._file.section(place, ("name", "phones", "groups", "crm", "state", "skills"))
+            section = self._file.section(place, AGENT_KEYS)
             crm: dict[str, str] = {}
             for adapter, user_place in self._file.named(section.get("crm")):
                 user = self._file.text(user_place, one_line=True)
@@ -1262,6 +1268,7 @@ class _Reader:
                 crm,
                 self._file.choice(section.get("state"), "logged_out", "state", SEED_STATES),
                 skills_of(self._file, section.get("skills")),
+                self._file.whole(section.get("concurrency"), 1, 1, MAX_CONCURRENCY),
             )
         return agents
 

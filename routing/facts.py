@@ -59,7 +59,7 @@ class AgentFacts:
     short reason ("paused: lunch", "phone PJSIP/anna is unavailable", "busy"). `idle_since`: epoch seconds.
     `pbxes`: the Asterisks that can ring a phone of theirs, None where that is not known. `skills`: what they are
     good at → how good, one of `SKILL_LEVELS`. `last_offered`: when they were last offered a call (epoch seconds), 0
-    for never.
+    for never. `calls`: how many they have, of those who may have several.
     A phone that could not stand in a dial string as it is raises `ValueError`.
     """
 
@@ -73,6 +73,12 @@ class AgentFacts:
     pbxes: frozenset[str] | None = None
     skills: Mapping[str, int] = field(factory=dict)
     last_offered: float = 0.0
+    calls: int = 0
+
+    @property
+    def ease(self) -> tuple[int, float, str]:
+        """The smaller, the sooner it is their turn: who has fewest calls, then who has been idle for longest."""
+        return self.calls, self.idle_since, self.id
 
     @property
     def logged_in(self) -> bool:
@@ -93,7 +99,7 @@ EVERYBODY: Final = "*"
 
 
 class Group(Collection[AgentFacts]):
-    """The agents of a group, who change one at a time; of those who are free, who is idle for longest comes first.
+    """The agents of a group, who change one at a time; of those who are free, whose turn it is comes first.
 
     Looking at each of hundreds for every call took longer than all rules.
 
@@ -103,7 +109,7 @@ class Group(Collection[AgentFacts]):
     def __init__(self, agents: Iterable[AgentFacts] = ()) -> None:
         self.logged_in = 0
         self._agents: dict[str, AgentFacts] = {}
-        self._free: list[tuple[float, str]] = []
+        self._free: list[tuple[int, float, str]] = []
         self._skilled: dict[Skills, Group] = {}
         for agent in agents:
             self.put(agent)
@@ -114,7 +120,7 @@ class Group(Collection[AgentFacts]):
         self._agents[agent.id] = agent
         self.logged_in += agent.logged_in
         if agent.why_not is None:
-            insort(self._free, (agent.idle_since, agent.id))
+            insort(self._free, agent.ease)
         for skills, some in self._skilled.items():
             if agent.has(skills):
                 some.put(agent)
@@ -132,11 +138,11 @@ class Group(Collection[AgentFacts]):
             return
         self.logged_in -= before.logged_in
         if before.why_not is None:
-            del self._free[bisect_left(self._free, (before.idle_since, id))]
+            del self._free[bisect_left(self._free, before.ease)]
 
     def free(self) -> Iterator[AgentFacts]:
-        """Those without a `why_not`, by `idle_since` and then by id."""
-        return (self._agents[id] for _, id in self._free)
+        """Those without a `why_not`, by their `ease`."""
+        return (self._agents[id] for *_, id in self._free)
 
     @property
     def free_count(self) -> int:

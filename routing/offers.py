@@ -1,8 +1,8 @@
 """Who of those whom a rule means would be offered the call, and why not the others."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping
-from itertools import accumulate, islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import accumulate, groupby, islice
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
@@ -228,10 +228,11 @@ def _lacks(whom: DialGroup) -> Callable[[AgentFacts], str | None]:
 
 
 def _choice(whom: DialGroup, free: Iterable[AgentFacts], seed: str) -> tuple[tuple[AgentFacts, ...], str]:
-    """Of those who are free, the longest idle first."""
+    """Of those who are free, whose turn it is first."""
     if whom.all:
         rung = _fitting(islice(free, MAX_RUNG))
         return rung, f"all {len(rung)} who are free in {whom.title}"
+    free = _least_busy(free)
     if whom.order is Order.ROUND_ROBIN:
         best = min(free, key=attrgetter("last_offered", "id"), default=None)
         why = "was offered a call longest ago"
@@ -240,6 +241,11 @@ def _choice(whom: DialGroup, free: Iterable[AgentFacts], seed: str) -> tuple[tup
     else:
         best, why = next(iter(free), None), "is longest idle"
     return ((), "") if best is None else ((best,), f"{best.id} {why} in {whom.title}")
+
+
+def _least_busy(free: Iterable[AgentFacts]) -> Iterator[AgentFacts]:
+    """Who has a call already is not offered a second one while somebody has none."""
+    return next((alike for _, alike in groupby(free, attrgetter("calls"))), iter(()))
 
 
 def _fitting(agents: Iterable[AgentFacts]) -> tuple[AgentFacts, ...]:

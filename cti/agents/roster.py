@@ -6,10 +6,21 @@ It writes nothing and shows nothing: what changed is handed to the listener that
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from cti.agents.desks import Desks
-from cti.agents.states import ABSENT, DEVICE_WHY_NOT, SET_ASIDE, Engagement, Step, Wish, state, step
+from cti.agents.states import (
+    ABSENT,
+    DEVICE_WHY_NOT,
+    SET_ASIDE,
+    TAKES_ONE_MORE,
+    WEIGHTIEST,
+    Engagement,
+    Step,
+    Wish,
+    state,
+    step,
+)
 from cti.store.records import AgentRecord, ReservationRecord
 from routing.facts import EVERYBODY, AgentFacts, Group
 
@@ -32,7 +43,7 @@ class PhoneOutOfSight(AgentNotReady):
 
 @frozen
 class Lease:
-    """An agent held for a call until `expires` (epoch seconds).
+    """An agent held for a call until `expires` (epoch seconds); `engagement`: what the call makes of them.
 
     A lease is renewed while Asterisk says that the call lives, and ends by itself when nobody can say so any
     more: an agent must come free again although the end of their call went unseen.
@@ -41,18 +52,29 @@ class Lease:
     call: str
     attempt: int
     expires: float
+    engagement: Engagement = Engagement.NONE
 
 
 @define
 class _Agent:
     record: AgentRecord
-    engagement: Engagement = Engagement.NONE
     engaged_since: float = 0.0
-    lease: Lease | None = None
+    # By the call that holds them, the latest last.
+    leases: dict[str, Lease] = field(factory=dict)
     last_offered: float = 0.0
     # Offers that rang to their end, one after the other; a restart forgets them.
     unanswered: int = 0
     facts: AgentFacts = field(init=False)
+
+    @property
+    def engagement(self) -> Engagement:
+        """What all their calls together make of them."""
+        held = {lease.engagement for lease in self.leases.values()}
+        return next((each for each in WEIGHTIEST if each in held), Engagement.NONE)
+
+    def engagement_in(self, call: str) -> Engagement:
+        lease = self.leases.get(call)
+        return Engagement.NONE if lease is None else lease.engagement
 
 
 @frozen
@@ -70,6 +92,7 @@ class AgentView:
     why_not: str | None
     phone: str | None = None
     skills: Mapping[str, int] = field(factory=dict)
+    concurrency: int = 1
 
 
 class Roster:
@@ -327,14 +350,10 @@ class Roster:
         agents = [self._agent(id) for id in ids]
         for agent in agents:
             if not _may_have(agent, call):
-                raise AgentNotReady(f"{agent.record.id}: {agent.facts.why_not}")
+                raise AgentNotReady(f"{agent.record.id}: {agent.facts.why_not or 'has this call already'}")
         for agent in agents:
-            lease = Lease(call, attempt, expires)
             agent.last_offered = self._now()
-            if _is_offered(agent, call):
-                agent.lease = lease
-            else:
-                self._engage(agent, Step.RESERVE, lease)
+            self._hold(agent, Step.RESERVE, Engagement.OFFERED, Lease(call, attempt, expires))
         return [ReservationRecord(id, call, attempt, expires) for id in ids]
 
     def may_reserve(self, ids: Sequence[str], call: str) -> bool:
@@ -344,47 +363,51 @@ class Roster:
     def connect(self, id: str, call: str, expires: float) -> ReservationRecord | None:
         """The agent talks now: on the call that they are held for, or on one that reached them otherwise.
 
-        None for nobody of ours, and for somebody who is held for another call, or writes one up.
+        None for nobody of ours, and for somebody who is held for as many others as they may have at once, or writes
+        one up.
         """
         agent = self._agents.get(id)
         if agent is None:
             return None
         agent.unanswered = 0
-        if agent.lease is not None and agent.lease.call != call:
+        lease = agent.leases.get(call)
+        if agent.engagement is Engagement.WRAP_UP or (lease is None and _has_all(agent)):
             return None
-        if agent.engagement is Engagement.WRAP_UP:
-            return None
-        attempt = agent.lease.attempt if agent.lease is not None else 0
-        lease = Lease(call, attempt, expires)
-        if agent.engagement is Engagement.BUSY:
-            agent.lease = lease
-        else:
-            self._engage(agent, Step.CONNECT, lease)
+        attempt = 0 if lease is None else lease.attempt
+        self._hold(agent, Step.CONNECT, Engagement.BUSY, Lease(call, attempt, expires))
         return ReservationRecord(id, call, attempt, expires, connected=True)
+
+    def is_held(self, id: str, but: str) -> bool:
+        """Whether another call than this holds the agent."""
+        agent = self._agents.get(id)
+        return agent is not None and bool(agent.leases.keys() - {but})
 
     def restore(self, reservation: ReservationRecord) -> None:
         """Hold an agent again as they were held before the server was restarted."""
         agent = self._agents.get(reservation.agent)
-        if agent is None or agent.engagement is not Engagement.NONE:
+        if agent is None or reservation.call in agent.leases:
             return
         lease = Lease(reservation.call, reservation.attempt, reservation.expires)
-        self._engage(agent, Step.RESERVE, lease)
+        self._engage(agent, Step.RESERVE, lease.call, lease)
         if reservation.connected:
-            self._engage(agent, Step.CONNECT, lease)
+            self._engage(agent, Step.CONNECT, lease.call, lease)
 
     def write_up(self, id: str, call: str, written: str, until: float) -> bool:
-        """The agent is out of this call, and held to write one up, mostly the same. False if they did not talk."""
+        """The agent is out of this call, and held to write one up, mostly the same.
+
+        False for who was not held for it, or is for another one.
+        """
         agent = self._agents.get(id)
-        if agent is None or agent.engagement is not Engagement.BUSY or not _is_held(agent, call):
+        if agent is None or agent.leases.keys() != {call} or agent.engagement is Engagement.WRAP_UP:
             return False
-        self._engage(agent, Step.WRITE_UP, Lease(written, 0, until))
+        self._engage(agent, Step.WRITE_UP, call, Lease(written, 0, until))
         return True
 
     def prolong(self, id: str, call: str, until: float) -> None:
         """Hold who writes this call up for longer."""
         agent = self._agents.get(id)
-        if agent is not None and agent.engagement is Engagement.WRAP_UP and _is_held(agent, call):
-            agent.lease = Lease(call, 0, until)
+        if agent is not None and agent.engagement_in(call) is Engagement.WRAP_UP:
+            agent.leases[call] = evolve(agent.leases[call], expires=until)
 
     def restore_wrap_up(self, id: str, call: str, until: float) -> bool:
         """Hold an agent who wrote a call up before the server was restarted; False if something else has them."""
@@ -393,7 +416,7 @@ class Roster:
             return False
         lease = Lease(call, 0, until)
         for what in (Step.CONNECT, Step.WRITE_UP):
-            self._engage(agent, what, lease)
+            self._engage(agent, what, call, lease)
         return True
 
     def release(self, id: str, call: str) -> bool:
@@ -402,28 +425,27 @@ class Roster:
         Who talked, or let it ring, goes to the end of the line of the idle; the caller of this method stores it.
         """
         agent = self._agents.get(id)
-        if agent is None or agent.lease is None or agent.lease.call != call:
+        if agent is None or call not in agent.leases:
             return False
         agent.record.idle_since = self._now()
-        self._engage(agent, Step.RELEASE, None)
+        self._engage(agent, Step.RELEASE, call, None)
         return True
 
     def renew(self, call: str, ids: Iterable[str], expires: float) -> None:
         """Asterisk has just confirmed that the call lives: hold its agents on."""
         for id in ids:
             agent = self._agents.get(id)
-            if agent is not None and agent.lease is not None and agent.lease.call == call:
-                agent.lease = Lease(call, agent.lease.attempt, max(expires, agent.lease.expires))
+            if agent is not None and (lease := agent.leases.get(call)) is not None:
+                agent.leases[call] = evolve(lease, expires=max(expires, lease.expires))
 
     def expire(self) -> list[tuple[str, str]]:
         """Let go of all whose lease has run out; (agent, call) of each. Who writes up is not among them."""
         now = self._now()
         late = [
-            (agent.record.id, agent.lease.call)
+            (agent.record.id, lease.call)
             for agent in self._agents.values()
-            if agent.lease is not None
-            and agent.lease.expires <= now
-            and agent.engagement is not Engagement.WRAP_UP
+            for lease in agent.leases.values()
+            if lease.expires <= now and lease.engagement is not Engagement.WRAP_UP
         ]
         for id, call in late:
             self.release(id, call)
@@ -462,11 +484,21 @@ class Roster:
         except KeyError:
             raise AgentUnknown(f"there is no agent {id!r}") from None
 
-    def _engage(self, agent: _Agent, what: Step, lease: Lease | None) -> None:
+    def _hold(self, agent: _Agent, what: Step, makes: Engagement, lease: Lease) -> None:
+        """Hold the agent for the call by this step; hold them on, if it has made that of them already."""
+        if agent.engagement_in(lease.call) is makes:
+            agent.leases[lease.call] = evolve(lease, engagement=makes)
+        else:
+            self._engage(agent, what, lease.call, lease)
+
+    def _engage(self, agent: _Agent, what: Step, call: str, lease: Lease | None) -> None:
+        """Take a step out of what this call makes of them, and hold them by the lease, or no more."""
         before = self._word(agent)
-        agent.engagement = step(agent.engagement, what)
+        engagement = step(agent.engagement_in(call), what)
+        agent.leases.pop(call, None)
+        if lease is not None:
+            agent.leases[lease.call] = evolve(lease, engagement=engagement)
         agent.engaged_since = self._now()
-        agent.lease = lease
         self._refresh(agent, before)
 
     def _forget(self, id: str) -> None:
@@ -553,6 +585,7 @@ class Roster:
             pbxes=self._pbxes(rung),
             last_offered=agent.last_offered,
             skills=record.skills,
+            calls=self._calls(agent),
         )
         self.agents[record.id] = facts
         for group in (EVERYBODY, *record.groups):
@@ -568,7 +601,7 @@ class Roster:
         record = agent.record
         if record.wish != Wish.READY:
             return f"{record.wish}: {record.reason}" if record.reason else record.wish
-        if agent.engagement is not Engagement.NONE:
+        if agent.engagement not in (Engagement.NONE, Engagement.BUSY) or _has_all(agent):
             return state(Wish.READY, agent.engagement)
         rung = self._rung(agent)
         if not rung:
@@ -577,9 +610,10 @@ class Roster:
             return "has no desktop open"
         # One phone that has a call, at any Asterisk, takes its agent; of absent ones, one other is enough.
         words = {phone: tuple(self._devices.get(phone, {}).values()) for phone in self._all_phones(agent)}
+        fine = TAKES_ONE_MORE if self._calls(agent) < record.concurrency else frozenset[str]()
         for phone, said in words.items():
             for word in said:
-                if word not in ABSENT and (why := DEVICE_WHY_NOT.get(word)) is not None:
+                if word not in ABSENT | fine and (why := DEVICE_WHY_NOT.get(word)) is not None:
                     return f"{phone} {why}"
         # A phone may be known to several Asterisks and registered at one: any of them that can ring it will do.
         if any(not words[phone] or not ABSENT.issuperset(words[phone]) for phone in rung):
@@ -603,6 +637,11 @@ class Roster:
             return "busy"
         return word
 
+    def _calls(self, agent: _Agent) -> int:
+        """How many they have, as far as we know: a phone in use has at least one."""
+        in_use = any(self._in_use(phone) for phone in self._all_phones(agent))
+        return max(len(agent.leases), in_use)
+
     def _in_use(self, device: str) -> bool:
         return any(word in _IN_USE for word in self._devices.get(device, {}).values())
 
@@ -616,24 +655,24 @@ class Roster:
             since=max(record.wish_since, record.idle_since, agent.engaged_since),
             phones=tuple(record.phones),
             groups=tuple(record.groups),
-            call=agent.lease.call if agent.lease else None,
+            call=next(reversed(agent.leases), None),
             why_not=agent.facts.why_not,
             phone=self._chosen(agent),
             skills=record.skills,
+            concurrency=record.concurrency,
         )
-
-
-def _is_held(agent: _Agent, call: str) -> bool:
-    return agent.lease is not None and agent.lease.call == call
-
-
-def _is_offered(agent: _Agent, call: str) -> bool:
-    return agent.engagement is Engagement.OFFERED and _is_held(agent, call)
 
 
 def _may_have(agent: _Agent, call: str) -> bool:
     """Whether the agent may be offered this call, or is already."""
-    return agent.facts.why_not is None or _is_offered(agent, call)
+    if call in agent.leases:
+        return agent.engagement_in(call) is Engagement.OFFERED
+    return agent.facts.why_not is None
+
+
+def _has_all(agent: _Agent) -> bool:
+    """Whether they are held for as many calls as they may have at once."""
+    return len(agent.leases) >= agent.record.concurrency
 
 
 # Not RINGING: it outlasts an offer for a moment, and would show the agent as busy after each.

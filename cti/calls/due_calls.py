@@ -7,6 +7,7 @@ and how long the pauses are, is `calling_times`'.
 from collections.abc import Callable, Hashable, Iterator
 from heapq import nsmallest
 from itertools import chain
+from operator import attrgetter
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -105,7 +106,7 @@ class DueCalls:
         """None if somebody calls them, else why not, as `callbacks.WHY` has it. Raises `StoreError`."""
         if any(self._calls.from_number(record.number)):
             return CALLS_US
-        for agent in nsmallest(_CANDIDATES, self._who(record), key=lambda one: (one.idle_since, one.id)):
+        for agent in nsmallest(_CANDIDATES, self._who(record), key=attrgetter("ease")):
             # The limit of calls in a minute is each agent's own.
             asker = Asker(f"callbacks of {agent.id}", "a planned call", agent.id, own_only=False)
             try:

@@ -95,6 +95,7 @@ def agent_json(view: AgentView) -> dict[str, Any]:
         "phones": list(view.phones),
         "groups": list(view.groups),
         "skills": dict(view.skills),
+        "concurrency": view.concurrency,
         "call": view.call,
     }
 

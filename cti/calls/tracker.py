@@ -231,7 +231,8 @@ class Tracker:
             if self._writing_up.of(agent) is not None:
                 continue
             other = next((one for one in self._calls.of_agent(agent) if agent in one.talking), None)
-            if self._writing_up.part_over(unit, call, agent, talks_on=other is not None):
+            goes_on = other is not None or self._roster.is_held(agent, but=call.id)
+            if self._writing_up.part_over(unit, call, agent, talks_on=goes_on):
                 unit.remove_reservation(agent, call.id)
                 continue
             if not self._roster.release(agent, call.id):

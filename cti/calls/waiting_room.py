@@ -374,13 +374,14 @@ class WaitingRoom:
         return sorted(self._all(), key=lambda entry: entry.rank(at))
 
     def _is_for(self, entry: _Absent, agent: str, at: float) -> bool:
-        """Whether this agent, who is free, is one for whom they wait."""
+        """Whether this agent, who is free and has no call, is one for whom they wait."""
         whom = entry.whom(at)
         facts = self._roster.agents.get(agent)
         return (
             entry.not_before <= at
             and facts is not None
             and facts.why_not is None
+            and facts.calls == 0
             and whom is not None
             and means(whom, agent, self._roster.groups, entry.party, None)
         )

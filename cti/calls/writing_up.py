@@ -90,7 +90,7 @@ class WritingUp:
     def part_over(self, unit: Unit, call: LiveCall, agent: str, *, talks_on: bool) -> bool:
         """The agent is not in this call any more. Whether they are held to write it, or an earlier one, up.
 
-        `talks_on`: they are in another call; the wrap-up begins at the end of that.
+        `talks_on`: they are in another call, or held for one; the wrap-up begins at the end of that.
         """
         at = self._now()
         segment = self._talked_in(call, agent)

@@ -67,6 +67,7 @@ def add_agent(arguments: Namespace) -> int:
         _crm(arguments.crm or ()),
         arguments.state or Wish.LOGGED_OUT,
         _skills(arguments.skill or ()),
+        arguments.concurrency,
     )
 
     def change(agents: People) -> None:
@@ -84,9 +85,12 @@ def set_agent(arguments: Namespace) -> int:
     groups = None if arguments.group is None else tuple(arguments.group)
     skills = None if arguments.skill is None else _skills(arguments.skill)
     state, reason = arguments.state, arguments.reason
-    entry = AgentEntry(arguments.id, arguments.name, phones, groups, crm, None, skills)
-    if (entry.name, phones, groups, crm, skills, state) == (None,) * 6:
-        raise WrongUse("what is to be set? Say --state, --name, --phone, --group, --skill or --crm")
+    calls = arguments.concurrency
+    entry = AgentEntry(arguments.id, arguments.name, phones, groups, crm, None, skills, calls)
+    if (entry.name, phones, groups, crm, skills, calls, state) == (None,) * 7:
+        raise WrongUse(
+            "what is to be set? Say --state, --name, --phone, --group, --skill, --concurrency or --crm"
+        )
     if reason is not None and state is None:
         raise WrongUse("--reason is the reason of a --state")
 
@@ -208,6 +212,7 @@ def _merged(entry: AgentEntry, known: AgentRecord | None) -> AgentRecord:
             wish_since=now,
             idle_since=now,
             skills=dict(entry.skills or {}),
+            concurrency=entry.concurrency or 1,
         )
     said: dict[str, Any] = {}
     if entry.name is not None:
@@ -220,6 +225,8 @@ def _merged(entry: AgentEntry, known: AgentRecord | None) -> AgentRecord:
         said["crm"] = dict(entry.crm)
     if entry.skills is not None:
         said["skills"] = dict(entry.skills)
+    if entry.concurrency is not None:
+        said["concurrency"] = entry.concurrency
     return evolve(known, **said)
 
 

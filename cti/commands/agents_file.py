@@ -11,13 +11,12 @@ import yaml
 from attrs import frozen
 
 from cti.commands import CommandFailed
-from cti.settings import SEED_STATES, skills_of
+from cti.settings import AGENT_KEYS, MAX_CONCURRENCY, SEED_STATES, skills_of
 from cti.store.records import AgentRecord
 from cti.yaml_file import MAX_TEXT, NAME_IS, Place, YamlFile, is_name
 from routing.facts import SKILL_LEVELS, is_phone
 from routing.words import quoted, unknown
 
-_KEYS: Final = ("name", "phones", "groups", "crm", "state", "skills")
 _EXAMPLE: Final = "{anna: {name: Anna, phones: [PJSIP/anna], groups: [sales]}}"
 
 
@@ -32,6 +31,7 @@ class AgentEntry:
     crm: Mapping[str, str] | None = None
     state: str | None = None
     skills: Mapping[str, int] | None = None
+    concurrency: int | None = None
 
 
 def problems_of(entry: AgentEntry, adapters: Collection[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -61,6 +61,9 @@ def problems_of(entry: AgentEntry, adapters: Collection[str]) -> Iterator[tuple[
                 f"{level} is no level of the skill {skill}; {lowest} to {highest}, the best, would be right"
             )
             yield ("skills", skill), text
+    if entry.concurrency is not None and not 1 <= entry.concurrency <= MAX_CONCURRENCY:
+        text = f"{entry.concurrency} calls at once are out of range; 1 to {MAX_CONCURRENCY} would be right"
+        yield ("concurrency",), text
     if entry.state is not None and entry.state not in SEED_STATES:
         yield ("state",), unknown("state", entry.state, SEED_STATES)
 
@@ -90,6 +93,7 @@ def as_yaml(agents: Iterable[AgentRecord]) -> str:
             "phones": list(agent.phones),
             "groups": list(agent.groups),
             "skills": dict(agent.skills),
+            **({} if agent.concurrency == 1 else {"concurrency": agent.concurrency}),
             "crm": dict(agent.crm),
             "state": agent.wish,
         }
@@ -102,8 +106,8 @@ def as_yaml(agents: Iterable[AgentRecord]) -> str:
 
 
 def _entry(file: YamlFile, id: str, place: Place) -> AgentEntry:
-    section = file.section(place, _KEYS)
-    crm, skills = section.get("crm"), section.get("skills")
+    section = file.section(place, AGENT_KEYS)
+    crm, skills, calls = section.get("crm"), section.get("skills"), section.get("concurrency")
     return AgentEntry(
         id,
         file.text(section.get("name"), one_line=True),
@@ -112,6 +116,7 @@ def _entry(file: YamlFile, id: str, place: Place) -> AgentEntry:
         None if crm is None else {name: file.text(user) or "" for name, user in file.named(crm)},
         file.text(section.get("state")),
         None if skills is None else skills_of(file, skills),
+        None if calls is None else file.whole(calls, 1, 1, MAX_CONCURRENCY),
     )
 
 

@@ -162,8 +162,8 @@ class AgentRecord:
     """A person who answers. `wish` is what they asked for: `logged_out`, `ready` or `paused`.
 
     `crm` maps an adapter's name to the person's user id there. `idle_since` orders a group by longest idle.
-    `phone` is the one of `phones` that they sit at; None: all of them ring. `skills` maps what they are good at to a
-    level, 1 to 9, the best.
+    `phone` is the one of `phones`, or a desk's, that they sit at; None: all of theirs ring. `skills` maps what they
+    are good at to a level, 1 to 9, the best. `concurrency`: how many calls they may have at once.
     """
 
     id: str
@@ -177,6 +177,7 @@ class AgentRecord:
     idle_since: float = 0.0
     phone: str | None = None
     skills: Mapping[str, int] = field(factory=dict)
+    concurrency: int = 1
 
 
 @frozen

@@ -287,7 +287,11 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "phones": listed(STRING),
             "groups": listed(STRING),
             "skills": _SKILLS,
-            "call": maybe(STRING),
+            "concurrency": {"type": "integer", "description": "how many calls they may have at once"},
+            "call": {
+                "type": ["string", "null"],
+                "description": "that they are held for, the latest of several",
+            },
             "why_not": {"type": ["string", "null"], "description": "why they can't be offered a call now"},
             "phone": {
                 "type": ["string", "null"],

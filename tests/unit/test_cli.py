@@ -852,6 +852,21 @@ def test_an_agent_s_skills_are_added_set_and_listed(company: Company) -> None:
     assert "german=9" in company.run("agents", "list")
 
 
+@both_stores
+def test_how_many_calls_an_agent_may_have_at_once_is_added_set_and_exported(company: Company) -> None:
+    company.run("agents", "add", "dora", "--concurrency", "3")
+    company.run("agents", "set", "dora", "--name", "Dora")
+    assert company.agents()["dora"].concurrency == 3
+    listed = {agent["id"]: agent["concurrency"] for agent in company.json("agents", "list")["agents"]}
+    assert listed == {"anna": 1, "boris": 1, "mojca": 1, "dora": 3}
+    exported = company.run("agents", "export", "-")
+    assert exported.count("concurrency") == 1
+    company.run("agents", "set", "dora", "--concurrency", "1")
+    assert company.agents()["dora"].concurrency == 1
+    company.run("agents", "import", company.file("agents.yaml", exported))
+    assert company.agents()["dora"].concurrency == 3
+
+
 @pytest.mark.parametrize("words", [["german"], ["german=much"], ["german=-1"], ["german=5", "german=6"]])
 def test_a_skill_is_written_with_its_level_and_once(company: Company, words: list[str]) -> None:
     company.run("agents", "add", "dora", *(part for word in words for part in ("--skill", word)), code=2)
@@ -882,6 +897,7 @@ def test_setting_a_state_changes_the_state_and_nothing_else(company: Company) ->
         (["add", "dora", "--crm", "directory=u1"], "anna"),
         (["add", "dora", "--name", "a\x1bb"], "name"),
         (["add", "dora", "--skill", "german=10"], "10 is no level of the skill german; 1 to 9, the best"),
+        (["add", "dora", "--concurrency", "21"], "21 calls at once are out of range; 1 to 20 would be right"),
         (["add", "dora", "--skill", "no/name=5"], '"no/name" is no skill; a name of up to 64 letters'),
         (["set", "dora", "--state", "ready"], "dora"),
         (["remove", "dora"], "dora"),

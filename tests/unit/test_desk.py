@@ -487,6 +487,23 @@ def test_a_part_that_ends_while_its_agent_talks_on_is_written_up_after_that(floo
     assert (writing.record.call, floor.state()) == (CALL, "wrap_up")
 
 
+def test_who_is_offered_one_more_call_as_theirs_ends_writes_theirs_up_if_that_comes_to_nothing(
+    floor: Floor,
+) -> None:
+    roster = floor.talking().house.roster
+    roster.load([evolve(roster.record("anna"), concurrency=2), roster.record("ben")])
+    floor.house.tell("DeviceStateChange", Device="PJSIP/anna", State="INUSE")
+    more = LiveCall(evolve(floor.call.record, id="c2", state="asked"))
+    floor.house.calls.keep(more)
+    roster.reserve(["anna"], "c2", 1, 9999.0)
+    floor.house.tell("Hangup", Uniqueid="1.1", Cause="16")
+    assert (floor.state(), floor.house.writing_up.of("anna")) == ("offered", None)
+    floor.house.tracker.let_go(floor.house.calls.unit(), more, ["anna"])
+    writing = floor.house.writing_up.of("anna")
+    assert writing is not None
+    assert (writing.record.call, floor.state()) == (CALL, "wrap_up")
+
+
 def test_the_next_call_of_their_own_ends_it(floor: Floor) -> None:
     floor.written_up().later(3)
     assert floor.house.roster.desk("anna") == ("main", "PJSIP/anna")

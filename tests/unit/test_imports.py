@@ -38,6 +38,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.hours": {"cti.yaml_file", "routing.clock", "routing.words"},
     "cti.settings": {
         "routing",
+        "cti.agents.desks",
         "cti.asterisk.cdr",
         "cti.certificates",
         "cti.dialling",
@@ -67,6 +68,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.reports": {"cti.settings", "cti.store.counts"},
     "cti.index": {"adapters"} | LEAVES,
     "cti.phonebook": {"adapters", "cti.index", "cti.secret", "cti.settings"} | LEAVES,
+    "cti.agents.desks": {"routing.facts"},
     "cti.agents": {"routing.facts", "cti.store.records", "cti.numbers"},
     "cti.calls": {
         "cti.asterisk",
@@ -115,6 +117,7 @@ PURE: Final = (
     "cti.dialling",
     "cti.links",
     "cti.reach",
+    "cti.agents.desks",
     "cti.identify.lists",
     "cti.identify.limits",
     "cti.identify.options",

@@ -350,39 +350,90 @@ def test_a_call_wins_over_a_wish_and_a_wish_shows_when_there_is_no_call():
 
 
 @given(
+    st.integers(1, 3),
     st.lists(
         st.tuples(
             st.sampled_from(["reserve", "connect", "release", "wish", "device", "expire"]),
             st.sampled_from(["anna", "ben"]),
-            st.sampled_from(["call-1", "call-2"]),
+            st.sampled_from(["call-1", "call-2", "call-3", "call-4"]),
             st.sampled_from(["logged_out", "ready", "paused"]),
         ),
         max_size=30,
-    )
+    ),
 )
-def test_nobody_is_ever_held_for_two_calls_and_the_index_tells_the_truth(news):
-    roster, hour, _ = a_roster(an_agent("anna"), an_agent("ben"))
+def test_nobody_is_ever_held_for_more_calls_than_they_may_have_and_the_index_tells_the_truth(
+    concurrency, news
+):
+    roster, hour, _ = a_roster(*(an_agent(id, concurrency=concurrency) for id in ("anna", "ben")))
+    held = {"anna": set(), "ben": set()}
     for what, id, call, wish in news:
         hour.now += 1
-        if what == "reserve" and roster.agents[id].why_not is None:
+        if what == "reserve" and roster.may_reserve([id], call):
             roster.reserve([id], call, 1, expires=hour.now + 5)
-        elif what == "connect":
-            roster.connect(id, call, hour.now + 5)
+            held[id].add(call)
+        elif what == "connect" and roster.connect(id, call, hour.now + 5) is not None:
+            held[id].add(call)
         elif what == "release":
-            roster.release(id, call)
+            assert roster.release(id, call) == (call in held[id])
+            held[id].discard(call)
         elif what == "wish":
             roster.wish(id, Wish(wish), None)
         elif what == "device":
             roster.device_state("main", f"PJSIP/{id}", "NOT_INUSE" if wish == "ready" else "INUSE")
-        else:
-            roster.expire()
+        elif what == "expire":
+            for late, its in roster.expire():
+                held[late].discard(its)
         for view in roster.views():
-            held = view.state in ("offered", "busy") and view.call is not None
-            assert (view.call is not None) == held
-            assert (roster.agents[view.id].why_not is None) <= (view.state == "ready")
-            assert roster.agents[view.id] in list(roster.groups["sales"])
+            facts, calls = roster.agents[view.id], held[view.id]
+            assert len(calls) <= concurrency
+            assert view.call in calls if calls else view.call is None
+            assert (view.state in ("offered", "busy")) >= bool(calls)
+            assert facts.calls >= len(calls)
+            assert facts.why_not is not None or (
+                facts.calls < concurrency and view.state in ("ready", "busy")
+            )
+            assert facts in list(roster.groups["sales"])
         free = [agent for agent in roster.agents.values() if agent.why_not is None]
-        assert list(roster.groups["sales"].free()) == sorted(free, key=lambda a: (a.idle_since, a.id))
+        assert list(roster.groups["sales"].free()) == sorted(free, key=lambda agent: agent.ease)
+
+
+def test_who_may_have_two_calls_is_offered_the_second_once_they_talk_after_those_who_have_none():
+    roster, hour, _ = a_roster(an_agent("anna", concurrency=2), an_agent("ben"))
+    hour.now += 1
+    roster.reserve(["anna"], "c1", 1, 2000.0)
+    assert roster.agents["anna"].why_not == "offered", "one offer at a time"
+    roster.connect("anna", "c1", 2000.0)
+    roster.device_state("main", "PJSIP/anna", "INUSE")
+    assert (roster.agents["anna"].why_not, roster.view("anna").state) == (None, "busy")
+    assert roster.free() == ["ben", "anna"], "though she has been idle for longer than he"
+
+    roster.reserve(["anna"], "c2", 1, 2000.0)
+    assert roster.view("anna").state == "busy", "who talks is busy, whatever rings"
+    roster.connect("anna", "c2", 2000.0)
+    assert roster.connect("anna", "c3", 2000.0) is None
+    assert roster.agents["anna"].why_not == "busy"
+    assert not roster.write_up("anna", "c1", "c1", 2000.0), "she talks on"
+    assert roster.release("anna", "c1")
+    assert roster.agents["anna"].why_not is None
+    assert roster.write_up("anna", "c2", "c2", 2000.0)
+    assert roster.agents["anna"].why_not == "wrap_up"
+
+
+def test_a_call_of_ones_own_at_the_phone_counts_and_a_phone_that_rings_takes_no_more():
+    roster, _, _ = a_roster(an_agent(concurrency=2))
+    roster.device_state("main", "PJSIP/anna", "INUSE")
+    assert (roster.agents["anna"].why_not, roster.agents["anna"].calls) == (None, 1)
+    for word, why in (("RINGINUSE", "is in use and ringing"), ("BUSY", "is busy")):
+        roster.device_state("main", "PJSIP/anna", word)
+        assert roster.agents["anna"].why_not == f"PJSIP/anna {why}"
+
+
+def test_several_calls_are_held_again_after_a_restart():
+    roster, _, _ = a_roster(an_agent(concurrency=2))
+    for call in ("c1", "c2"):
+        roster.restore(ReservationRecord("anna", call, 1, 2000.0, connected=True))
+    assert roster.agents["anna"].calls == 2
+    assert roster.connect("anna", "c3", 2000.0) is None
 
 
 def test_the_asterisks_that_know_a_phone_are_told_and_an_unknown_phone_may_be_anywhere():

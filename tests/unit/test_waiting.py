@@ -147,6 +147,15 @@ def test_in_turn_means_who_was_offered_a_call_longest_ago() -> None:
     )
 
 
+@pytest.mark.parametrize("how", [{}, {"order": "round_robin"}, {"weights": {"anna": 100, "cem": 1}}])
+def test_who_has_a_call_already_gets_a_second_one_only_if_nobody_has_none(how: dict[str, Any]) -> None:
+    service = a_service({"name": "one more", "dial": {"group": "sales", **how}})
+    anna = an_agent("anna", state="busy", calls=1, idle_since=-99.0, last_offered=-99.0)
+    both = facts(anna, an_agent("cem", last_offered=5.0))
+    assert {decide(service, evolve(both, call=f"call-{n}")).agents for n in range(50)} == {("cem",)}
+    assert decide(service, facts(anna, busy("ben"))).agents == ("anna",)
+
+
 def test_lots_fall_by_weight_the_same_for_the_same_call_and_never_on_who_has_none() -> None:
     service = a_service({"name": "lot", "dial": {"group": "sales", "weights": {"anna": 3, "cem": 0}}})
     agents = [an_agent("anna"), an_agent("ben"), an_agent("cem")]
