@@ -327,6 +327,7 @@ class CtiService(Service):
             bell=Bell(lambda pbx: self._pbxes[pbx].client),
             clock=reactor,
             call_back=lambda id, agent: self.callbacks.call_from_line(id, agent),
+            keeps_on=lambda id: self.callbacks.is_in_line(id),
         )
         self.calls.on_news(self.room.news)
         self.history = CallHistory(self.store, reactor, lambda: self.settings.reports.time_zone)

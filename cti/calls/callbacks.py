@@ -221,6 +221,11 @@ class Callbacks:
         """Those who keep a place in a line."""
         return [record for record in self._latest.values() if _in_line(record)]
 
+    def is_in_line(self, id: str) -> bool:
+        """Whether this one still keeps a place."""
+        known = self._latest.get(id)
+        return known is not None and _in_line(known)
+
     async def call_from_line(self, id: str, agent: str) -> bool:
         """It is their turn, and the agent is free; whether the agent's phone is going to ring.
 

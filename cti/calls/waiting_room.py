@@ -136,9 +136,11 @@ class WaitingRoom:
         bell: IBell,
         clock: Any,
         call_back: Callable[[str, str], Coroutine[Any, Any, bool]],
+        keeps_on: Callable[[str], bool],
     ) -> None:
         """`facts(call, pbx, service, at)`: what its next question would be decided by. `call_back(id, agent)`: the
-        agent calls back who is absent; whether there is anything to be done any more.
+        agent calls back who is absent; whether there is anything to be done any more. `keeps_on(id)`: whether they
+        still want to be, and have not rung again and been answered.
         """
         self._calls = calls
         self._roster = roster
@@ -148,6 +150,7 @@ class WaitingRoom:
         self._bell = bell
         self._clock = clock
         self._call_back = call_back
+        self._keeps_on = keeps_on
         self._waiting: dict[str, _Waiting] = {}
         self._absent: dict[str, _Absent] = {}
         # Since when who waits for a service, those who have waited longest first.
@@ -345,6 +348,7 @@ class WaitingRoom:
 
     def look(self) -> None:
         """Whether somebody waits for an agent who is free; normally nobody does."""
+        self._strike_off()
         free = self._roster.free() if self._waiting or self._absent else ()
         if not free:
             return
@@ -357,6 +361,13 @@ class WaitingRoom:
                 continue
             if self._may_have(entry) and self._may_find(entry):
                 self._give(entry)
+
+    def _strike_off(self) -> None:
+        """Whoever does not want to be called back any more has no place; who is being called keeps theirs."""
+        at = self._clock.seconds()
+        for entry in list(self._absent.values()):
+            if entry.not_before <= at and not self._keeps_on(entry.id):
+                del self._absent[entry.id]
 
     def _may_find(self, entry: _Waiting) -> bool:
         """Whether somebody for whom it waits is free; True where nobody knows that until it asks."""

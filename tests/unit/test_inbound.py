@@ -143,11 +143,13 @@ class World:
             bell=self.bell,
             clock=self.clock,
             call_back=self.calls_back,
+            keeps_on=lambda id: id not in self.reached,
         )
         self.calls.on_news(self.room.news)
         self.promised: list[tuple[str, Any]] = []
         self.called_back: list[tuple[str, str]] = []
         self.nobody_calls_back: Exception | None = None
+        self.reached: set[str] = set()
         self.not_answered: list[tuple[str, float]] = []
         self.inbound = Inbound(
             calls=self.calls,

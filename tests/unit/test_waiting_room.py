@@ -384,6 +384,28 @@ def test_a_call_back_that_cannot_be_made_now_is_made_by_a_later_look() -> None:
     assert (line.called_back, len(line.room)) == ([("c7", "anna")], 0)
 
 
+def test_who_need_not_be_called_back_any_more_keeps_no_place() -> None:
+    line = Line()
+    line.room.keeps_place("c7", {"service": "sales", "rule": "sales/line", "since": 900.0}, None)
+    line.calls_in("1.0")
+    call = line.call_of("1.0")
+    line.room.look()
+    assert (line.room.position(call), len(line.room)) == (2, 2)
+    line.reached.add("c7")
+    line.room.look()
+    assert (line.room.position(call), len(line.room)) == (1, 1)
+
+
+def test_who_is_being_called_back_keeps_the_place_until_it_is_known_whether_the_agent_is_rung() -> None:
+    line = Line()
+    line.nobody_calls_back = NotNow("anna has a call already")
+    line.room.keeps_place("c7", {"service": "sales", "rule": "sales/line", "since": 900.0}, None)
+    line.reached.add("c7")
+    line.is_ready("anna")
+    line.room.look()
+    assert len(line.room) == 1
+
+
 def test_callers_wait_for_whom_the_rules_of_a_reload_say() -> None:
     line = Line("anna", "ben")
     line.calls_in("1.0")
