@@ -345,18 +345,19 @@ def _add_explain(commands: Any) -> None:
         commands,
         "explain",
         _explain,
-        "what would become of a call, and why",
+        "what would become of a call, and why; or why one went where it did",
         """\
 Decides as for a call, without one: nobody is reserved, nothing is written. Shows each rule that was tried.
+With --call, shows that of a call in the log, for each decision about it, as it was written down then.
 
   cti explain --from "0152 28817386" --to "040 66969100" -c cti.yaml
   cti explain --from anonymous --to 040669691-00 --at 2026-03-01T22:30 -c cti.yaml
+  cti explain --call 0193e6f0-0000-7000-8000-000000000001 -c cti.yaml
 """,
     )
-    parser.add_argument(
-        "--from", dest="from_number", required=True, metavar="NUMBER", help="the caller; also anonymous"
-    )
-    parser.add_argument("--to", dest="to_number", required=True, metavar="NUMBER", help="the dialled number")
+    parser.add_argument("--from", dest="from_number", metavar="NUMBER", help="the caller; also anonymous")
+    parser.add_argument("--to", dest="to_number", metavar="NUMBER", help="the dialled number")
+    parser.add_argument("--call", metavar="ID", help="a call of the log instead, by its id")
     parser.add_argument("--at", metavar="TIME", help="as if it were then; local time unless it names a zone")
     _format(parser, "text", "json")
 

@@ -193,15 +193,23 @@ class History:
 
     `last_agent`: who of us talked with it last, in either direction; `last_spoken`: when that talk ended (epoch
     seconds), the moment of the question where it goes on. `tries`: how often it has called this service's numbers
-    today without reaching anybody, this call included, so 1 at the first.
+    today without reaching anybody, this call included, so 1 at the first. `as_of`: when the log was asked (epoch
+    seconds), None where nobody says.
     """
 
     last_agent: str | None = None
     last_spoken: float | None = None
     tries: int = 1
+    as_of: float | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        return {"last_agent": self.last_agent, "last_spoken": self.last_spoken, "tries": self.tries}
+    def as_json(self, at: float) -> dict[str, Any]:
+        """`age`: how many seconds before `at` the log was asked."""
+        return {
+            "last_agent": self.last_agent,
+            "last_spoken": self.last_spoken,
+            "tries": self.tries,
+            "age": None if self.as_of is None else round(max(0.0, at - self.as_of), 3),
+        }
 
 
 @frozen
@@ -278,5 +286,5 @@ class Facts:
             "clock": None if self.clock is None else self.clock.as_json(),
             "places": {rule: place.as_json() for rule, place in self.places.items()},
             "line": self.line.as_json(),
-            "history": None if self.history is None else self.history.as_json(),
+            "history": None if self.history is None else self.history.as_json(self.at),
         }

@@ -59,7 +59,7 @@ async def explain(
         "service": service.name if service is not None else None,
         "mode": str(service.mode) if service is not None else None,
         "identification": identified.as_json(),
-        "history": None if past is None else history_json(past.as_json()),
+        "history": None if past is None else history_json(past.as_json(at)),
         "decision": {
             "action": str(decision.action),
             "agents": list(decision.agents),

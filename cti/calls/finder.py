@@ -138,6 +138,7 @@ class Finder:
             round(max(0.0, self._clock.seconds() - began) * 1000, 3),
             owners_among(parties, self._owners),
             resolution,
+            at=self._clock.seconds(),
         )
 
     async def search(self, words: str, number: Number, limit: int) -> Found:

@@ -67,9 +67,9 @@ def day_of(service: Service, zone: tzinfo | None, at: float) -> float:
     return day_began(at, zone) if service.hours is None else service.hours.day_began(at)
 
 
-def history_of(past: PastCalls) -> History:
-    """The same with the call that is asked about, which is a try, too."""
-    return History(past.last_agent, past.last_spoken, past.tries + 1)
+def history_of(past: PastCalls, at: float) -> History:
+    """The same with the call that is asked about, which is a try, too; `at`: what was before then was looked at."""
+    return History(past.last_agent, past.last_spoken, past.tries + 1, at)
 
 
 class CallHistory:
@@ -109,7 +109,7 @@ class CallHistory:
             self._failed(str(error))
             return None
         self._breaker.succeeded()
-        return history_of(past)
+        return history_of(past, at)
 
     def _in_time(self, asked: "Deferred[PastCalls]", seconds: float) -> "Deferred[PastCalls]":
         # Not cancelled: the store counts who reads until the thread that does is free again.

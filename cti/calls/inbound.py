@@ -422,7 +422,7 @@ class Inbound:
                 reason=decision.reason,
                 facts=facts.as_json(),
                 trace=[step.as_json() for step in decision.trace],
-                identification=identified.facts(),
+                identification=identified.facts(at),
                 last=facts.last,
             )
         )

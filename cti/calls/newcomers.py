@@ -197,7 +197,8 @@ class Newcomers:
         log.info(
             "an unknown caller was taken in", call=newcomer.call, adapter=newcomer.adapter, type=newcomer.type
         )
-        return Identification(number, (party,), owners=owners_among([party], self._roster.owner_of))
+        owners = owners_among([party], self._roster.owner_of)
+        return Identification(number, (party,), owners=owners, at=self._clock.seconds())
 
     async def _later(self, newcomer: NewcomerRecord, why: str) -> None:
         tries = newcomer.tries + 1

@@ -245,10 +245,15 @@ def call_detail_json(detail: CallDetail) -> dict[str, Any]:
         "events": [_event(event) for event in detail.events],
         "card": cards[-1] if cards else None,
         "cards": cards,
-        "decisions": [_decision(decision) for decision in detail.decisions],
+        "decisions": decisions_json(detail),
         "crm": [_journaled(record) for record in detail.journal],
         "deliveries": [_delivery(delivery) for delivery in detail.deliveries],
     }
+
+
+def decisions_json(detail: CallDetail) -> list[dict[str, Any]]:
+    """Each decision about the call, the first one first: what it was made from, and each rule that was tried."""
+    return [_decision(decision) for decision in detail.decisions]
 
 
 def call_row(call: CallRecord) -> tuple[str | int | float | None, ...]:

@@ -1,10 +1,13 @@
-"""`cti identify` and `cti explain`: who is calling, and what would become of the call. Neither writes anything."""
+"""`cti identify` and `cti explain`: who is calling, and what would become of a call, or why one went where it did.
+
+Neither writes anything.
+"""
 
 import getpass
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError
@@ -13,6 +16,7 @@ from adapters.base import AdapterError, IAdapter
 from cti.calls.explain import explain
 from cti.calls.finder import MAX_KEY, Finder, UnknownKey, key_json
 from cti.calls.history import day_of, history_of
+from cti.calls.present import call_json, decisions_json
 from cti.calls.remembered import Remembered
 from cti.calls.services import Services
 from cti.calls.turned_away import Lists
@@ -21,10 +25,11 @@ from cti.commands.configuration import configuration, reading
 from cti.commands.index import open_index
 from cti.commands.output import local_moment, printable, say, write_json, write_pairs, write_table
 from cti.commands.people import roster_of
+from cti.commands.reasons import adapters_of, number_of, owner_of, settled, show_dry_run, show_record
 from cti.commands.running import run
 from cti.identify.identification import Identification, Outcome
 from cti.identify.identifier import Identifier
-from cti.numbers import NumberKind, display
+from cti.numbers import NumberKind
 from cti.service import make_adapters, make_identifier
 from cti.settings import Settings
 from cti.store.queries import Reader
@@ -95,7 +100,7 @@ def identify_key(arguments: Namespace) -> int:
         write_json(key_json(arguments.key, found))
     else:
         answer = found.as_json()
-        write_pairs([("key", arguments.key), ("asked", _adapters_of(answer))])
+        write_pairs([("key", arguments.key), ("asked", adapters_of(answer))])
         _show_parties(answer["parties"])
     return _code_of(found)
 
@@ -113,6 +118,18 @@ def _code_of(found: Identification) -> int:
 
 
 def explain_call(arguments: Namespace) -> int:
+    """What would become of a call that is described; with --call, why one went where it did."""
+    described = (arguments.from_number, arguments.to_number)
+    if arguments.call is not None:
+        if any(each is not None for each in (*described, arguments.at)):
+            raise WrongUse(
+                "--call says it all: which call, from whom and when; without --from, --to and --at"
+            )
+        return _explain_logged(arguments)
+    if None in described:
+        raise WrongUse(
+            "which call? --from NUMBER and --to NUMBER describe one, --call ID names one of the log"
+        )
     settings = configuration(arguments)
     at = local_moment(arguments.at)
     with reading(settings) as reader:
@@ -122,7 +139,7 @@ def explain_call(arguments: Namespace) -> int:
             if reader is None:
                 return None
             since = day_of(service, settings.reports.time_zone, at)
-            return history_of(reader.past_calls(number, service.numbers, since, at))
+            return history_of(reader.past_calls(number, service.numbers, since, at), at)
 
         answer = _with_identifier(
             settings,
@@ -144,7 +161,26 @@ def explain_call(arguments: Namespace) -> int:
     if arguments.format == "json":
         write_json(answer)
     else:
-        _show_explanation(answer, settings)
+        show_dry_run(answer, settings)
+        say("of phones only the running server knows whether they are free; here each one counts as free")
+    return 0
+
+
+def _explain_logged(arguments: Namespace) -> int:
+    settings = configuration(arguments)
+    with reading(settings) as reader:
+        if reader is None:
+            raise CommandFailed("there is no call log yet: the store is made when `cti serve` first runs")
+        detail = reader.call(arguments.call)
+    if detail is None:
+        raise CommandFailed(
+            f'the log has no call "{printable(arguments.call)}"; `cti calls` shows their ids, in the last column'
+        )
+    call, decisions = call_json(detail.call), decisions_json(detail)
+    if arguments.format == "json":
+        write_json({"call": call, "decisions": decisions})
+    else:
+        show_record(call, decisions, settings)
     return 0
 
 
@@ -206,9 +242,9 @@ def _show_identification(found: Identification, settings: Settings) -> None:
     answer = found.as_json()
     write_pairs(
         [
-            ("number", _number_of(answer["number"], answer["e164"], answer["kind"], settings)),
-            ("asked", _adapters_of(answer)),
-            *_settled(answer),
+            ("number", number_of(answer["number"], answer["e164"], answer["kind"], settings)),
+            ("asked", adapters_of(answer)),
+            *settled(answer),
         ]
     )
     _show_parties(answer["parties"])
@@ -228,7 +264,7 @@ def _show_parties(parties: Sequence[Mapping[str, Any]]) -> None:
                 party["type"],
                 party["id"],
                 party["adapter"],
-                _owner_of(party),
+                owner_of(party),
                 party["tier"],
                 party["language"],
                 " ".join(party["tags"]),
@@ -236,93 +272,3 @@ def _show_parties(parties: Sequence[Mapping[str, Any]]) -> None:
             for party in parties
         ],
     )
-
-
-def _show_explanation(answer: Mapping[str, Any], settings: Settings) -> None:
-    write_pairs(_explanation(answer, settings))
-    trace = answer["decision"]["trace"]
-    if trace:
-        print("\nrules, in the order in which they were tried:")
-        write_pairs(_steps(trace))
-    say("of phones only the running server knows whether they are free; here each one counts as free")
-
-
-def _steps(trace: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    for step in trace:
-        yield f"  {printable(step['rule'])}", f"{step['outcome']}: {step['note']}"
-        for candidate in step["candidates"]:
-            yield "", f"{candidate['agent']}: {candidate['why_not'] or 'chosen'}"
-        if step["more"]:
-            yield "", f"and {step['more']} more"
-
-
-def _explanation(answer: Mapping[str, Any], settings: Settings) -> Iterator[tuple[str, str]]:
-    caller, called, decision = answer["from"], answer["to"], answer["decision"]
-    yield "from", _number_of(caller["raw"], caller["e164"], caller["kind"], settings)
-    parties = answer["identification"]["parties"]
-    for party in parties:
-        owner = _owner_of(party)
-        yield (
-            "party",
-            f"{party['name']} ({party['type']} {party['id']} in {party['adapter']}"
-            + (f", owner {owner})" if owner else ")"),
-        )
-    if not parties:
-        yield "party", "nobody found"
-    yield from _settled(answer["identification"])
-    yield "asked", _adapters_of(answer["identification"])
-    yield "to", _number_of(called["raw"], called["e164"], "", settings)
-    past = answer["history"]
-    if past is not None:
-        spoken = (
-            "nobody yet"
-            if past["last_spoken"] is None
-            else f"{past['last_agent']}, until {past['last_spoken']}"
-        )
-        yield "talked with", spoken
-        yield "tries today", str(past["tries"])
-    service = answer["service"]
-    yield "service", "none has this number" if service is None else f"{service}, mode {answer['mode']}"
-    agents = " ".join(decision["agents"])
-    yield "decision", " ".join(word for word in (decision["action"], agents) if word)
-    if decision["target"]:
-        timeout = f" for {decision['timeout']} s" if decision["timeout"] else ""
-        yield "target", decision["target"] + timeout
-    if decision["then"]:
-        yield "then", decision["then"]
-    if decision["rule"]:
-        yield "rule", decision["rule"]
-    yield "reason", decision["reason"]
-
-
-def _number_of(raw: str, e164: str | None, kind: str, settings: Settings) -> str:
-    if e164 is None:
-        return f"{raw} ({kind})" if kind else raw
-    return f"{e164} ({display(e164, settings.region)})"
-
-
-def _owner_of(party: Mapping[str, Any]) -> str:
-    if party["owner"]:
-        return str(party["owner"])
-    return f"{party['owner_user']} (no agent)" if party["owner_user"] else ""
-
-
-def _settled(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Which of several it is, and why; that the number is ignored; nothing where there is nothing to say."""
-    if answer["ignored"]:
-        yield "settled", "the number is ignored: nobody looks for it"
-    for step in answer["steps"]:
-        yield f"by {step['policy']}", step["note"]
-    party = answer["party"]
-    if answer["resolved_by"] is not None and party is not None:
-        yield "settled", f"{party['type']} {party['id']} in {party['adapter']}"
-
-
-def _adapters_of(answer: Mapping[str, Any]) -> str:
-    asked = [
-        f"{each['adapter']}: {each['outcome']} in {each['ms']:g} ms"
-        + (f" from the {each['source']}" if each.get("source") in ("cache", "index") else "")
-        + (f" ({each['error']})" if each.get("error") else "")
-        for each in answer["adapters"]
-    ]
-    return "; ".join(asked) or "no adapter is configured"

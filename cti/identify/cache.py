@@ -20,8 +20,8 @@ class Cache:
     settings: CacheSettings = field(factory=CacheSettings)
     _answers: OrderedDict[tuple[str, str], tuple[float, Parties]] = field(factory=OrderedDict, init=False)
 
-    def get(self, adapter: str, number: str, now: float) -> Parties | None:
-        """What the adapter answered; None if nothing is known, `()` if it knew nobody."""
+    def get(self, adapter: str, number: str, now: float) -> tuple[Parties, float] | None:
+        """What the adapter answered, `()` if it knew nobody, and how many seconds ago; None if nothing is known."""
         kept = self._answers.get((adapter, number))
         if kept is None:
             return None
@@ -30,7 +30,7 @@ class Cache:
         if not 0 <= now - at < self._seconds(parties):
             del self._answers[adapter, number]
             return None
-        return parties
+        return parties, now - at
 
     def put(self, adapter: str, number: str, parties: Parties, now: float) -> None:
         if self._seconds(parties) <= 0 or self.settings.entries < 1:

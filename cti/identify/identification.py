@@ -41,13 +41,17 @@ CERTAIN: Final = frozenset({Outcome.HIT, Outcome.MISS})
 
 @frozen
 class AdapterOutcome:
-    """What asking one adapter came to, in how many milliseconds; `error` is fit for a log."""
+    """What asking one adapter came to, in how many milliseconds; `error` is fit for a log.
+
+    `age`: seconds since the CRM said so; None where it was asked now, or nobody knows.
+    """
 
     adapter: str
     outcome: Outcome
     ms: float
     error: str | None = None
     source: Source | None = None
+    age: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         answer: dict[str, Any] = {"adapter": self.adapter, "outcome": self.outcome.value, "ms": self.ms}
@@ -55,6 +59,8 @@ class AdapterOutcome:
             answer["error"] = self.error
         if self.source is not None:
             answer["source"] = self.source.value
+        if self.age is not None:
+            answer["age"] = round(self.age, 3)
         return answer
 
 
@@ -85,7 +91,8 @@ class Identification:
     `parties` come in the order in which the adapters are configured, those of one adapter by type and id, and first
     of all whom it was settled for: the same question always has the same answer. `owners` maps (adapter, the CRM's
     user id) to our agent, for those who look after a party or had to do with one. `resolution`: how it was settled
-    where there are several. `ignored`: the number is on the list of those whom nobody looks for.
+    where there are several. `ignored`: the number is on the list of those whom nobody looks for. `at`: when they said
+    so (epoch seconds), None where nobody was asked.
     """
 
     number: Number
@@ -95,6 +102,7 @@ class Identification:
     owners: Mapping[tuple[str, str], str] = field(factory=dict)
     resolution: Resolution | None = None
     ignored: bool = False
+    at: float | None = None
 
     @property
     def party(self) -> Party | None:
@@ -134,8 +142,14 @@ class Identification:
             each["agent"] = self.owners.get((party.adapter, each["user"]))
         return whole
 
-    def facts(self) -> dict[str, Any]:
-        """For the record of a decision: what every adapter said, and how it was settled who it is."""
+    def facts(self, now: float) -> dict[str, Any]:
+        """For the record of a decision: what every adapter said, how it was settled who it is, and how many seconds
+        `age` all of that had (None: nobody was asked), as a call is identified only once.
+        """
+        age = None if self.at is None else round(max(0.0, now - self.at), 3)
+        return {**self._said(), "age": age}
+
+    def _said(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"adapters": [outcome.as_json() for outcome in self.adapters]}
         if self.resolution is not None:
             facts["resolved_by"] = self.resolution.by
@@ -157,7 +171,7 @@ class Identification:
             "resolved_by": None,
             "steps": [],
             "ignored": False,
-            **self.facts(),
+            **self._said(),
             "ms": self.ms,
         }
 

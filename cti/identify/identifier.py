@@ -38,6 +38,9 @@ class Index(Protocol):
     def covers(self, adapter: str) -> bool:
         """Whether all of the adapter's list is there, so that a miss is a miss."""
 
+    def age(self, adapter: str) -> float | None:
+        """Seconds since the adapter's list was read."""
+
 
 def _not_observed(_adapter: str, _outcome: Outcome, _seconds: float) -> None:
     """Nobody counts."""
@@ -154,6 +157,7 @@ class Identifier:
         live = line.asking.live or (Live.ALWAYS if line.local else Live.UNKNOWN)
         if self._index is not None and line.indexed:
             sought.listed = _of_adapter(self._index.lookup(number, line.name), line.name)
+            sought.age = self._index.age(line.name)
             enough = sought.listed and not needs_details(sought.listed, self._options.ambiguity)
             if live is Live.NEVER or (live is Live.UNKNOWN and enough):
                 known = bool(sought.listed) or self._index.covers(line.name)
@@ -164,7 +168,8 @@ class Identifier:
             return sought
         cached = None if line.local else self.cache.get(line.name, key, self._clock.seconds())
         if cached is not None:
-            sought.end(cached, Source.CACHE, None)
+            parties, sought.age = cached
+            sought.end(parties, Source.CACHE, None)
             return sought
         sought.question = line.ask(number, inquiry.ended)
         return sought
@@ -189,6 +194,7 @@ class Identifier:
             _ms(inquiry.seconds),
             owners_among(ordered, self._owners),
             resolution,
+            at=self._clock.seconds(),
         )
 
     def settle(self, number: Number, parties: Sequence[Party]) -> tuple[Resolution | None, tuple[Party, ...]]:
@@ -225,11 +231,13 @@ class _Sought:
     """What one adapter has to say about a number, from wherever.
 
     @ivar listed: whom its index has.
+    @ivar age: of what its index has, or the cache (seconds).
     @ivar question: what the adapter itself was asked, None if it was not.
     """
 
     line: Line
     listed: tuple[Party, ...] = ()
+    age: float | None = None
     question: Question | None = None
     _known: tuple[tuple[Party, ...], Source, str | None] | None = None
 
@@ -264,14 +272,14 @@ class _Sought:
             parties, source, why_not = self._known
             if why_not is not None:
                 return AdapterOutcome(name, Outcome.SKIPPED, 0.0, why_not)
-            return AdapterOutcome(name, Outcome.HIT if parties else Outcome.MISS, 0.0, None, source)
+            return AdapterOutcome(name, Outcome.HIT if parties else Outcome.MISS, 0.0, None, source, self.age)
         question = self.question
         if question is None:
             return AdapterOutcome(name, Outcome.SKIPPED, 0.0)
         outcome = question.outcome or Outcome.TIMEOUT
         if self.listed and outcome not in (Outcome.HIT, Outcome.MISS):
             why = f"live: {outcome.value}" + (f", {question.error}" if question.error else "")
-            return AdapterOutcome(name, Outcome.HIT, _ms(self.seconds), why, Source.INDEX)
+            return AdapterOutcome(name, Outcome.HIT, _ms(self.seconds), why, Source.INDEX, self.age)
         asked = Source.LIVE if outcome in (Outcome.HIT, Outcome.MISS) else None
         return AdapterOutcome(name, outcome, _ms(self.seconds), question.error, asked)
 

@@ -233,6 +233,10 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                         "ms": {"type": "number"},
                         "error": STRING,
                         "source": {"type": "string", "enum": ["live", "cache", "index"]},
+                        "age": {
+                            "type": "number",
+                            "description": "seconds since the CRM said so, where it was not asked now",
+                        },
                     },
                 }
             ),
@@ -376,6 +380,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                         "last_agent": maybe(STRING),
                         "last_spoken": maybe(TIME),
                         "tries": _WHOLE,
+                        "age": {"type": ["number", "null"], "description": "seconds since the log was asked"},
                     }
                 )
             ),

@@ -19,14 +19,15 @@ from typing import Any
 
 import pytest
 import yaml
+from attrs import evolve
 
 from cti import __version__
 from cti.asterisk.needs import read_categories
-from cti.calls.present import iso
+from cti.calls.present import call_detail_json, iso
 from cti.cli import main
 from cti.commands.shipped import MANAGER, text_of
 from cti.store.opening import open_for_command
-from cti.store.records import AgentRecord, CallRecord, ReservationRecord, TokenRecord
+from cti.store.records import AgentRecord, CallRecord, DecisionRecord, ReservationRecord, TokenRecord
 from cti.store.schema import migrations
 from cti.store.threaded import CommandStore
 from cti.web.tokens import digest_of
@@ -597,7 +598,7 @@ def test_explain_knows_of_a_caller_s_past_what_the_log_had_at_that_moment(known:
         return known.json(*asked, iso(at))
 
     before, between, after = explained(NOON), explained(NOON + 600), explained(NOON + 700)
-    assert before["history"] == {"last_agent": None, "last_spoken": None, "tries": 1}
+    assert before["history"] == {"last_agent": None, "last_spoken": None, "tries": 1, "age": 0.0}
     assert (between["history"]["last_agent"], between["history"]["tries"]) == ("anna", 1)
     assert after["history"]["last_spoken"] == iso(NOON + 60)
     rules = [each["decision"]["rule"] for each in (before, between, after)]
@@ -678,6 +679,135 @@ def test_the_index_is_read_anew_and_tells_what_it_knows(known: Company) -> None:
     assert known.json("identify", MOBILE)["parties"][0]["name"]
     known.run("index", "rebuild", "directry", code=2)
     assert 'did you mean "directory"?' in known.remarks
+
+
+def logged(company: Company) -> None:
+    """Two decisions about one call: its owner did not answer, and nobody else could be offered it."""
+    party = {"adapter": "directory", "type": "contact", "id": "17", "name": "Žana Kovač", "owner": "anna"}
+    facts = {
+        "at": NOON,
+        "from": {"number": MOBILE, "kind": "e164", "country": "DE"},
+        "party": {**party, "owner_user": "u1"},
+        "parties": 1,
+        "tried": [],
+        "clock": {"hours": "open", "date": "2026-03-01", "time": "12:00", "weekday": "sun", "holiday": None},
+        "line": {"calls": 2, "longest": 95.0},
+        "history": {"last_agent": "boris", "last_spoken": NOON - 3600, "tries": 2, "age": 0.0},
+    }
+    said = {"adapter": "directory", "outcome": "hit", "ms": 0.0, "source": "cache", "age": 240.0}
+    held = {"fact": "party.owner", "wanted": "present", "found": "anna", "held": True}
+    anna = {"agent": "anna", "why_not": None}
+    owner = {"rule": "owner", "tests": [held], "more": 0}
+    decided = {**owner, "outcome": "decided", "note": "anna is the owner of the caller", "candidates": [anna]}
+    nobody = {
+        **owner,
+        "outcome": "nobody",
+        "note": "anna is the owner of the caller, but: paused",
+        "candidates": [{"agent": "anna", "why_not": "paused: no_answer"}],
+    }
+    first = DecisionRecord(
+        call="c1",
+        attempt=1,
+        at=NOON,
+        action="dial",
+        agents=("anna",),
+        target="PJSIP/anna",
+        service="sales",
+        mode="route",
+        rule="owner",
+        reason="owner: anna is the owner of the caller",
+        facts=facts,
+        trace=[decided],
+        identification={"adapters": [said], "age": 0.3},
+    )
+    again = evolve(
+        first,
+        attempt=2,
+        at=NOON + 21,
+        action="fallback",
+        agents=(),
+        target="old-context,s,1",
+        rule=None,
+        reason="no rule decided",
+        last="NOANSWER",
+        facts={**facts, "tried": ["anna"], "history": {**facts["history"], "age": 21.0}},
+        trace=[nobody],
+        identification={"adapters": [said], "age": 21.3},
+    )
+    company.add_calls(a_call("c1", outcome="fallback", agent=None, answered=None))
+    with company.store() as store:
+        unit = store.unit()
+        for decision in (first, again):
+            unit.put_decision(decision)
+        store.commit_now(unit)
+
+
+@pytest.mark.usefixtures("_berlin")
+@both_stores
+def test_explain_tells_of_a_call_in_the_log_why_each_decision_was_made(company: Company) -> None:
+    logged(company)
+
+    shown = company.run("explain", "--call", "c1")
+
+    _, first, again = (part.splitlines() for part in shown.split("\n\nattempt      "))
+    for line in (
+        "1, at 2026-03-01 12:00:00",
+        "party        Žana Kovač (contact 17 in directory, owner anna)",
+        "asked        directory: hit in 0 ms from the cache, 4 min old; 0.3 s before",
+        f"talked with  boris, until {iso(NOON - 3600)}",
+        "clock        sun 2026-03-01 12:00, open",
+        "line         2 waiting, the first for 95 s",
+        "decision     dial anna",
+        "  owner  decided: anna is the owner of the caller",
+        '         party.owner is "anna", as wanted: present',
+        "         anna: chosen",
+    ):
+        assert line in first, first
+    for line in (
+        "2, at 2026-03-01 12:00:21",
+        "before       NOANSWER; tried: anna",
+        "asked        directory: hit in 0 ms from the cache, 4 min old; 21 s before",
+        "tries today  2, as of 21 s before",
+        "decision     fallback",
+        "         anna: paused: no_answer",
+    ):
+        assert line in again, again
+    assert "outcome  fallback\n" in shown
+
+
+def test_explain_gives_of_a_call_in_the_log_what_the_api_gives(company: Company) -> None:
+    logged(company)
+    answer = company.json("explain", "--call", "c1")
+    with company.store() as store:
+        detail = store.read.call("c1")
+    assert detail is not None
+    assert answer["decisions"] == json.loads(json.dumps(call_detail_json(detail)["decisions"]))
+    assert answer["call"]["id"] == "c1"
+
+
+def test_explain_says_of_a_call_that_nobody_asked_about_that_nothing_was_decided(company: Company) -> None:
+    company.add_calls(a_call("c2", direction="outbound", from_number="23", from_raw="23", to_number=OTHER))
+    shown = company.run("explain", "--call", "c2")
+    assert "from     23 (e164)\n" in shown
+    assert "nothing was decided about this call" in shown
+
+
+def test_explain_does_not_know_a_call_that_is_not_in_the_log(company: Company) -> None:
+    company.run("explain", "--call", "c1", code=1)
+    assert "there is no call log yet" in company.remarks
+    logged(company)
+    assert company.run("explain", "--call", "c3", code=1) == ""
+    assert 'the log has no call "c3"; `cti calls` shows their ids' in company.remarks
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--from", MOBILE], ["--call", "c1", "--at", "2026-03-01"], ["--call", "c1", "--to", SALES]]
+)
+def test_explain_asks_for_a_described_call_or_for_a_logged_one_and_not_for_both(
+    company: Company, words: list[str]
+) -> None:
+    company.run("explain", *words, code=2)
+    assert "--call" in company.remarks
 
 
 @pytest.mark.usefixtures("_berlin")
@@ -1153,7 +1283,7 @@ def test_the_server_serves_reloads_refuses_a_bad_file_and_stops_on_a_signal(comp
         server.until(lambda: server.logged("configuration taken over") == 1)
         _, answer = server.get("/api/v1/explain", token, {"from": OTHER, "to": SALES})
         assert (answer["decision"]["agents"], answer["decision"]["timeout"]) == (["boris"], 33)
-        assert answer["history"] == {"last_agent": None, "last_spoken": None, "tries": 1}
+        assert answer["history"] == {"last_agent": None, "last_spoken": None, "tries": 1, "age": 0.0}
 
         # Some supervisors send it twice.
         process.send_signal(signal.SIGTERM)

@@ -99,7 +99,7 @@ def test_the_call_that_is_asked_about_is_a_try_too() -> None:
     log = Log()
     told = log.ask()
     log.waiting[0].callback(ANNA)
-    assert told == [History("anna", 900.0, 2)]
+    assert told == [History("anna", 900.0, 2, 1000.0)]
 
 
 def test_a_log_that_does_not_say_in_time_says_nothing_and_its_late_answer_changes_nothing() -> None:
@@ -138,7 +138,7 @@ def test_a_log_in_trouble_is_left_alone_for_a_while_and_then_tried_with_one_ques
     probe = log.ask()
     assert log.ask() == [None]
     log.waiting[-1].callback(ANNA)
-    assert probe == [History("anna", 900.0, 2)]
+    assert probe == [History("anna", 900.0, 2, 1000.0)]
     log.ask()
     assert len(log.asked) == FAILURES + 3
 

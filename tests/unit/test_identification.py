@@ -795,6 +795,7 @@ def test_who_was_asked_about_a_moment_ago_costs_no_second_question() -> None:
     clock.advance(59.9)
     again = known_at_once(identifier)
     assert (crm.count, again.adapters[0].source, again.parties) == (1, "cache", (a_party(),))
+    assert again.adapters[0].as_json()["age"] == 59.9
     clock.advance(0.1)
     known_at_once(identifier)
     assert crm.count == 2
@@ -870,6 +871,9 @@ class Listed:
     def covers(self, adapter: str) -> bool:
         return self.complete
 
+    def age(self, adapter: str) -> float | None:
+        return 3600.0
+
 
 def listing(adapter: KnowingAdapter) -> KnowingAdapter:
     adapter.capabilities |= {Capability.LIST}
@@ -880,7 +884,8 @@ def test_who_is_in_the_index_is_found_there_and_the_crm_is_left_in_peace() -> No
     crm = Counting(a_party("crm", "2"))
     found = known_at_once(an_identifier(Clock(), listing(crm), index=Listed(a_party("crm", "1"))))
     assert ([party.id for party in found.parties], crm.count) == (["1"], 0)
-    assert found.adapters[0].as_json() == {"adapter": "crm", "outcome": "hit", "ms": 0.0, "source": "index"}
+    told = {"adapter": "crm", "outcome": "hit", "ms": 0.0, "source": "index", "age": 3600.0}
+    assert found.adapters[0].as_json() == told
 
 
 def test_whom_the_index_does_not_know_the_crm_is_asked_about() -> None:
@@ -899,7 +904,7 @@ def test_with_always_the_crm_has_the_last_word_and_the_index_the_word_while_it_i
     found = known_at_once(an_identifier(Clock(), away, index=index, asking=asking))
     assert [party.id for party in found.parties] == ["1"]
     (told,) = found.adapters
-    assert (told.outcome, told.source) == ("hit", "index")
+    assert (told.outcome, told.source, told.age) == ("hit", "index", 3600.0)
     assert told.error == "live: error, AdapterUnavailable: gone"
 
 

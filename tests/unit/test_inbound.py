@@ -367,6 +367,7 @@ def test_rules_see_who_talked_with_the_caller_last_and_how_often_they_tried() ->
         "last_agent": "anna",
         "last_spoken": 400.0,
         "tries": 3,
+        "age": 0.0,
     }
     ((number, called, since, before, but),) = world.looked_back
     assert (number, called, since, before) == ("+4915228817386", ("+494066969100",), 0.0, 1000.0)
@@ -427,14 +428,28 @@ def test_the_log_is_asked_once_a_call_also_where_it_has_not_answered() -> None:
         looks_back(world, {"name": "anna knows", "when": {"tries": "present"}, "dial": {"agent": "anna"}})
         world.past = past
         world.ask(session)
-        world.clock.advance(0.25)
+        world.clock.advance(20.25)
         again = Session(call=session.set["__CTI_CALL_ID"], attempt="2", last="NOANSWER")
         world.ask(again)
 
         assert len(world.looked_back) == 1
         histories = [row.facts["history"] for row in world.rows(DecisionRecord)]
-        assert histories[0] == histories[1]
-        assert (histories[0] is None) == (past is not None)
+        if past is None:
+            assert histories[1] == {**histories[0], "age": 20.25}, "as old as it is by then"
+        else:
+            assert histories == [None, None]
+
+
+def test_a_decision_says_how_old_was_by_then_who_the_crms_say_it_is() -> None:
+    world, first = World(), Session()
+    found = Identification(NumberPlan("DE").parse("0152 28817386"), (KATRIN,), at=world.clock.seconds() - 0.2)
+    world.answer = succeed(found)
+    world.ask(first)
+    world.clock.advance(20)
+    world.ask(Session(call=first.set["__CTI_CALL_ID"], attempt="2", last="NOANSWER"))
+
+    told = [row.identification for row in world.rows(DecisionRecord)]
+    assert [each and each["age"] for each in told] == [0.2, 20.2]
 
 
 @pytest.mark.parametrize("caller", ["anonymous", "unknown"])

@@ -219,6 +219,7 @@ def test_the_record_of_a_decision_shows_what_the_log_said_and_that_it_said_nothi
         "last_agent": "anna",
         "last_spoken": 1_800_000_000.0 - 2 * 86_400 - 3600,
         "tries": 3,
+        "age": None,
     }
     assert (silent["from"]["country"], silent["history"]) == (None, None)
 
