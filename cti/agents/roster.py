@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from attrs import define, evolve, field, frozen
 
 from cti.agents.desks import Desks
+from cti.agents.seats import Seats
 from cti.agents.states import (
     ABSENT,
     DEVICE_WHY_NOT,
@@ -110,10 +111,7 @@ class Roster:
         self._changed = changed
         self._freed: Callable[[str], None] = lambda _: None
         self._agents: dict[str, _Agent] = {}
-        # Whose own a phone is, and who sits at a desk's.
-        self._phones: dict[str, str] = {}
-        self._seats: dict[str, str] = {}
-        self._desks = Desks()
+        self._seats = Seats()
         self._crm: dict[tuple[str, str], str] = {}
         self._devices: dict[str, dict[str, str]] = {}
         # The Asterisks that have, or had when they were last in sight, a phone of this name.
@@ -163,7 +161,7 @@ class Roster:
                 known.record = record
             self._index(known)
             self._refresh(known, before)
-        self._check_seats()
+        self._clear_seats()
 
     def record(self, id: str) -> AgentRecord:
         """The stored part of an agent. Raises `AgentUnknown`."""
@@ -184,7 +182,7 @@ class Roster:
         if wish != agent.record.wish or reason != agent.record.reason:
             agent.record.wish_since = now
         if wish == Wish.LOGGED_OUT:
-            self._leave_desk(agent)
+            self._seats.leave(agent.record)
         other_reason = (agent.record.wish, before) == (wish, wish) and agent.record.reason != reason
         agent.record.wish = str(wish)
         agent.record.reason = reason
@@ -219,46 +217,43 @@ class Roster:
         the desk, and for who has a call, or is logged out, and so can take no desk.
         """
         agent = self._agent(id)
-        own = agent.record.phones
-        if phone == self._chosen(agent):
+        own, chosen = agent.record.phones, self._seats.chosen(agent.record)
+        if phone == chosen:
             return agent.record
         if phone is not None and phone not in own:
             self._check_desk(agent, phone, wish or Wish(agent.record.wish))
-        if agent.engagement is not Engagement.NONE and {phone, self._chosen(agent)} - {None, *own}:
+        if agent.leases and {phone, chosen} - {None, *own}:
             raise AgentNotReady(f"{id} has a call, and takes or leaves a desk after it")
         before = self._word(agent)
-        self._leave_desk(agent)
-        agent.record.phone = phone
-        if phone is not None and phone not in own:
-            self._seats[phone] = id
+        self._seats.sit(agent.record, phone)
         self._refresh(agent, before)
         return agent.record
 
     def _check_desk(self, agent: _Agent, phone: str, wish: Wish) -> None:
         """Raises what `choose_phone` does of a phone that is not their own."""
         id = agent.record.id
-        if phone not in self._desks or phone in self._phones:
+        if not self._seats.is_desk(phone):
             own = " or ".join(agent.record.phones) or "there is none"
             raise PhoneUnknown(f"{phone} is no phone of {id} and no desk's; {own}")
         if wish is Wish.LOGGED_OUT:
             raise AgentNotReady(f"{id} is logged out; who is ready or paused takes a desk")
-        if (other := self._seats.get(phone)) is not None:
+        if (other := self._seats.at(phone)) is not None:
             raise AgentNotReady(
                 f"{self.name_of(other)} sits at {phone}; another desk, or after their log-out"
             )
 
     def desks(self, desks: Desks) -> None:
         """These are the desks from now on; who sits at another phone has left it."""
-        self._desks = desks
-        self._check_seats()
+        self._seats.desks = desks
+        self._clear_seats()
 
     def free_desks(self) -> list[str]:
         """The desks whose phone can be rung and at which nobody sits."""
         return sorted(
             phone
             for phone, said in self._devices.items()
-            if phone in self._desks
-            and self.at_phone(phone) is None
+            if self._seats.is_desk(phone)
+            and self._seats.at(phone) is None
             and any(word not in ABSENT for word in said.values())
         )
 
@@ -290,7 +285,7 @@ class Roster:
 
     def at_phone(self, device: str) -> str | None:
         """The agent whose phone this is, such as `PJSIP/anna`, or who sits at it."""
-        return self._phones.get(device) or self._seats.get(device)
+        return self._seats.at(device)
 
     def views(self) -> list[AgentView]:
         """Everybody, by id."""
@@ -460,9 +455,9 @@ class Roster:
         agent = self._agent(id)
         if agent.engagement not in (Engagement.NONE, Engagement.WRAP_UP):
             raise AgentNotReady(f"{id} has a call already ({state(Wish.READY, agent.engagement)})")
-        why_not = "has no phone here" if self._rung(agent) else "has no phone"
+        why_not = "has no phone here" if self._seats.rung(agent.record) else "has no phone"
         away = None
-        for phone in self._rung(agent):
+        for phone in self._seats.rung(agent.record):
             # An outside line rings a mobile, and its voicemail would begin to call customers.
             if "@" in phone:
                 continue
@@ -506,73 +501,28 @@ class Roster:
         self.agents.pop(id, None)
 
     def _index(self, agent: _Agent) -> None:
-        for phone in agent.record.phones:
-            self._phones[phone] = agent.record.id
+        self._seats.add(agent.record)
         for adapter, user in agent.record.crm.items():
             self._crm[adapter, user] = agent.record.id
-        self._take_seat(agent)
 
     def _unindex(self, agent: _Agent) -> None:
         id = agent.record.id
-        for phone in agent.record.phones:
-            if self._phones.get(phone) == id:
-                del self._phones[phone]
-        self._stand_up(agent)
+        self._seats.remove(agent.record)
         for key in agent.record.crm.items():
             if self._crm.get(key) == id:
                 del self._crm[key]
         for group in (EVERYBODY, *agent.record.groups):
             self.groups[group].drop(id)
 
-    def _take_seat(self, agent: _Agent) -> None:
-        """Sit where the record says, unless that is no free desk, or they are not there."""
-        record = agent.record
-        if record.phone is None or record.phone in record.phones:
-            return
-        if record.phone in self._desks and record.wish != Wish.LOGGED_OUT:
-            self._seats.setdefault(record.phone, record.id)
-        if not self._sits(agent):
-            record.phone = None
-
-    def _check_seats(self) -> None:
-        """Whoever sits where no desk is any more, or at what has become somebody's own phone, has left it."""
-        for phone, id in list(self._seats.items()):
-            if phone not in self._desks or phone in self._phones:
-                agent = self._agents[id]
-                before = self._word(agent)
-                self._leave_desk(agent)
-                self._refresh(agent, before)
-
-    def _leave_desk(self, agent: _Agent) -> None:
-        """Give up the desk, if they sit at one; their own phones ring."""
-        if self._sits(agent):
-            self._stand_up(agent)
-            agent.record.phone = None
-
-    def _stand_up(self, agent: _Agent) -> None:
-        if self._sits(agent):
-            del self._seats[agent.record.phone or ""]
-
-    def _sits(self, agent: _Agent) -> bool:
-        """Whether they sit at a desk."""
-        return self._seats.get(agent.record.phone or "") == agent.record.id
-
-    def _chosen(self, agent: _Agent) -> str | None:
-        """The phone that the agent has chosen, unless it is theirs no more."""
-        phone = agent.record.phone
-        return phone if phone in agent.record.phones or self._sits(agent) else None
-
-    def _rung(self, agent: _Agent) -> Sequence[str]:
-        """The phones that ring for an agent."""
-        chosen = self._chosen(agent)
-        return agent.record.phones if chosen is None else (chosen,)
-
-    def _all_phones(self, agent: _Agent) -> Sequence[str]:
-        """Their own, and the one at which they sit: where any of them has a call, its agent has it."""
-        return list({*agent.record.phones, *self._rung(agent)})
+    def _clear_seats(self) -> None:
+        for id in self._seats.without_desk():
+            agent = self._agents[id]
+            before = self._word(agent)
+            self._seats.leave(agent.record)
+            self._refresh(agent, before)
 
     def _refresh(self, agent: _Agent, before: str | None) -> None:
-        record, rung = agent.record, self._rung(agent)
+        record, rung = agent.record, self._seats.rung(agent.record)
         was = self.agents.get(record.id)
         agent.facts = facts = AgentFacts(
             id=record.id,
@@ -603,13 +553,15 @@ class Roster:
             return f"{record.wish}: {record.reason}" if record.reason else record.wish
         if agent.engagement not in (Engagement.NONE, Engagement.BUSY) or _has_all(agent):
             return state(Wish.READY, agent.engagement)
-        rung = self._rung(agent)
+        rung = self._seats.rung(agent.record)
         if not rung:
             return "has no phone"
         if record.id in self._without_desktop:
             return "has no desktop open"
         # One phone that has a call, at any Asterisk, takes its agent; of absent ones, one other is enough.
-        words = {phone: tuple(self._devices.get(phone, {}).values()) for phone in self._all_phones(agent)}
+        words = {
+            phone: tuple(self._devices.get(phone, {}).values()) for phone in self._seats.all_of(agent.record)
+        }
         fine = TAKES_ONE_MORE if self._calls(agent) < record.concurrency else frozenset[str]()
         for phone, said in words.items():
             for word in said:
@@ -633,13 +585,13 @@ class Roster:
 
     def _word(self, agent: _Agent) -> str:
         word = state(Wish(agent.record.wish), agent.engagement)
-        if word == Wish.READY and any(self._in_use(phone) for phone in self._all_phones(agent)):
+        if word == Wish.READY and any(self._in_use(phone) for phone in self._seats.all_of(agent.record)):
             return "busy"
         return word
 
     def _calls(self, agent: _Agent) -> int:
         """How many they have, as far as we know: a phone in use has at least one."""
-        in_use = any(self._in_use(phone) for phone in self._all_phones(agent))
+        in_use = any(self._in_use(phone) for phone in self._seats.all_of(agent.record))
         return max(len(agent.leases), in_use)
 
     def _in_use(self, device: str) -> bool:
@@ -657,7 +609,7 @@ class Roster:
             groups=tuple(record.groups),
             call=next(reversed(agent.leases), None),
             why_not=agent.facts.why_not,
-            phone=self._chosen(agent),
+            phone=self._seats.chosen(agent.record),
             skills=record.skills,
             concurrency=record.concurrency,
         )
