@@ -20,7 +20,7 @@ from cti.settings import Settings, load_settings
 from cti.store.records import AgentRecord, CallRecord, DecisionRecord, ReservationRecord
 from routing.decide import Action, Decision, decide, title
 from routing.facts import EVERYBODY, AgentFacts, Facts, Group, History, Line, Place
-from routing.rules import RING_TIMEOUT, Mode, Wait
+from routing.rules import AGES, RING_TIMEOUT, Mode, Wait
 from tests.unit.test_inbound import Session, World
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +156,9 @@ def told(line: Wait) -> str:
     """What else there is to a line."""
     comfort, key = line.comfort, line.callback
     said = [] if line.priority == 0 else [f"urgent {line.priority}"]
+    said += [] if line.ages == AGES else [f"a level each {line.ages} s"]
+    said += [] if line.music == "default" else [f"with {line.music}"]
+    said += [] if line.answer else ["unanswered"]
     if comfort is not None:
         what = [name for name in ("position", "expected") if getattr(comfort, name)]
         said.append(f"each {comfort.every} s {' '.join([*what, *comfort.sounds])}")
