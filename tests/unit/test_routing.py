@@ -102,8 +102,8 @@ KNOWN_CALLER = facts(
 STRANGER = facts(from_number=None, from_kind="withheld")
 
 
-# Fact, tests in one another or beside each other that hold for KNOWN_CALLER, and that do not. Each fact by itself is in
-# test_rule_tables.py.
+# Fact, tests in one another or beside each other that hold for KNOWN_CALLER, and that do not. Each fact by itself is
+# in test_rule_tables.py.
 COMBINED: list[tuple[str, Any, Any]] = [
     ("party.tier", {"not": {"in": ["silver"]}}, {"not": {"in": ["gold"]}}),
     ("party.tier", {"not": {"not": "gold"}}, {"not": {"not": "silver"}}),
@@ -216,7 +216,9 @@ def test_all_conditions_of_a_rule_must_hold() -> None:
 
 
 @pytest.mark.parametrize("value", [7, 1.5, True, None, ["gold"], {"a": 1}, {"gold"}])
-@pytest.mark.parametrize("test", ["gold", {"in": ["gold"]}, {"prefix": "go"}, "present"])
+@pytest.mark.parametrize(
+    "test", ["gold", {"in": ["gold"]}, {"prefix": "go"}, {"prefix": "7"}, {"prefix": "No"}, "present"]
+)
 def test_a_crm_that_answers_with_another_type_breaks_no_decision(value: Any, test: Any) -> None:
     decision = decide(
         a_service({"name": "one", "when": {"party.tier": test}, "fallback": True}),

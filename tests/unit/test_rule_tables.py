@@ -102,21 +102,22 @@ ASKED: Final[Mapping[str, Any]] = {
 }
 
 
-def kind_of(fact: str) -> Kind:
-    return Kind.NUMBER if fact.startswith("group.") else FACTS[fact].kind
+#: The tests that make sense of a kind of fact; `present`, `absent` and `not` with one of its own do of each.
+FITTING: Final[Mapping[Kind, tuple[str, ...]]] = {
+    Kind.PRESENCE: (),
+    Kind.TEXT: ("is", "in", "not", "prefix"),
+    Kind.LIST: ("contains",),
+    Kind.NUMBER: ("is", "in", "not", "at_least", "at_most"),
+    Kind.AMOUNT: ("is", "in", "not", "at_least", "at_most"),
+    Kind.MOMENT: ("is", "in", "not", "at_least", "at_most"),
+}
 
 
-def fitting(fact: str) -> list[str]:
-    """The tests that a fact can be asked by."""
-    kind = kind_of(fact)
-    by_value = [] if kind in (Kind.LIST, Kind.PRESENCE) else ["is"]
-    named = [test for test, kinds in _TESTS.items() if kind in kinds]
-    if kind in (Kind.LIST, Kind.PRESENCE):
-        named.remove("not")
-    return ["present", "absent", *by_value, *named]
+def fitting(fact: str) -> tuple[str, ...]:
+    return FITTING[Kind.NUMBER if fact.startswith("group.") else FACTS[fact].kind]
 
 
-ALL_ASKED = [(fact, test) for fact in TABLE for test in fitting(fact)]
+ALL_ASKED = [(fact, test) for fact in TABLE for test in ("present", "absent", *fitting(fact))]
 
 
 def test_each_fact_and_each_test_of_it_has_its_row() -> None:
@@ -153,10 +154,9 @@ def test_what_every_call_has_is_there_of_a_stranger_too(fact: str) -> None:
 
 @pytest.mark.parametrize("fact", TABLE)
 def test_a_test_that_makes_no_sense_of_a_fact_is_refused(fact: str) -> None:
-    for test, kinds in _TESTS.items():
-        if kind_of(fact) not in kinds:
-            with pytest.raises(RulesError, match=f'unknown test "{test}"'):
-                compile_rules([{"name": "x", "when": {fact: {test: "x"}}, "fallback": True}])
+    for test in _TESTS.keys() - {"not", *fitting(fact)}:
+        with pytest.raises(RulesError, match=f'unknown test "{test}"'):
+            compile_rules([{"name": "x", "when": {fact: {test: "x"}}, "fallback": True}])
 
 
 # Actions.
@@ -426,3 +426,16 @@ def test_each_action_and_each_key_of_a_rule_has_its_row_and_each_that_can_fail_o
     of_a_group = [rule["dial"] for rule in written if isinstance(rule.get("dial"), dict)]
     assert {key for rule in written for key in rule} == {*_WAYS, *_NEEDS}
     assert {key for dial in of_a_group for key in dial} == {"agent", "group", "number", *_OF_GROUP}
+
+
+def test_services_that_lead_back_to_each_other_end_at_a_fallback() -> None:
+    settings = settings_of("[{name: it, service: sales}]")
+    back = evolve(settings.services["sales"], rules=compile_rules([{"name": "back", "service": "this-one"}]))
+    given = facts_of({}, settings)
+    decision = decide(settings.services["this-one"], given, {**settings.services, "sales": back})
+
+    assert said(decision) == "fallback sales-desk,s,1, by no rule of sales"
+    assert [step.note for step in decision.trace] == [
+        "the rule passes the call on to sales",
+        "this-one has decided already",
+    ]
