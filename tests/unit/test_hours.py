@@ -1,7 +1,7 @@
 """Opening hours: which moments they hold for, across clock changes and holidays, and how the file is read."""
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -126,6 +126,64 @@ def test_the_hour_that_comes_twice_is_open_twice(tmp_path: Path) -> None:
         Hours.OPEN,
         Hours.CLOSED,
     ]
+
+
+# Zone; when its clocks change; minutes east of Greenwich before and after; how many minutes of that Sunday there are,
+# of its hours from one to two, two to three, and three to four, and of an office that is open from ten in the evening
+# before until six.
+CHANGES = [
+    ("Europe/Berlin", "2026-03-29T01:00:00+00:00", 60, 120, (1380, 60, 0, 60, 420)),
+    ("Europe/Berlin", "2026-10-25T01:00:00+00:00", 120, 60, (1500, 60, 120, 60, 540)),
+    ("America/New_York", "2026-03-08T07:00:00+00:00", -300, -240, (1380, 60, 0, 60, 420)),
+    ("America/New_York", "2026-11-01T06:00:00+00:00", -240, -300, (1500, 120, 60, 60, 540)),
+]
+
+
+def around(at: str) -> list[float]:
+    """Each minute of the two days before and after."""
+    return [instant(at) + 60 * minute for minute in range(-2880, 2880)]
+
+
+@pytest.mark.parametrize(("zone", "at", "before", "after", "_minutes"), CHANGES)
+def test_date_time_and_weekday_are_those_of_the_wall_through_a_change_of_clocks(
+    tmp_path: Path, zone: str, at: str, before: int, after: int, _minutes: object
+) -> None:
+    opening = service(tmp_path, hours=f"  office: {{time_zone: {zone}, week: {{}}}}").hours
+    assert opening is not None
+    for each in around(at):
+        east = before if each < instant(at) else after
+        wall = datetime.fromtimestamp(each + 60 * east, UTC)
+        clock = opening.at(each)
+        assert (clock.date, clock.time) == (f"{wall:%Y-%m-%d}", f"{wall:%H:%M}")
+        assert clock.weekday == ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[wall.weekday()]
+
+
+@pytest.mark.parametrize(("zone", "at", "_before", "_after", "minutes"), CHANGES)
+def test_what_rules_ask_of_the_clock_lasts_shorter_and_longer_when_clocks_change(
+    tmp_path: Path, zone: str, at: str, _before: int, _after: int, minutes: tuple[int, ...]
+) -> None:
+    day = at.partition("T")[0]
+    asked = (
+        f'{{weekday: sun, date: "{day}"}}',
+        '{weekday: sun, time: {at_least: "01:00", at_most: "01:59"}}',
+        '{weekday: sun, time: {at_least: "02:00", at_most: "02:59"}}',
+        '{weekday: sun, time: {at_least: "03:00", at_most: "03:59"}}',
+        "{hours: open}",
+    )
+    lasted = []
+    for when in asked:
+        sales = service(
+            tmp_path,
+            "office",
+            f'      - {{name: it, when: {when}, voicemail: "17"}}',
+            hours=f'  office: {{time_zone: {zone}, week: {{sat: "22:00-06:00"}}}}',
+        )
+        assert sales.hours is not None
+        facts = [
+            Facts(each, "sales", None, "withheld", "1", clock=sales.hours.at(each)) for each in around(at)
+        ]
+        lasted.append(sum(decide(sales, each).rule == "it" for each in facts))
+    assert tuple(lasted) == minutes
 
 
 @pytest.mark.parametrize(
