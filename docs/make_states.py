@@ -19,6 +19,8 @@ from cti.agents.states import (  # noqa: E402
     ENGAGED,
     SET_ASIDE,
     STEPS,
+    TAKES_ONE_MORE,
+    WEIGHTIEST,
     Engagement,
     Step,
     Wish,
@@ -122,6 +124,10 @@ def _agent() -> Iterator[str]:
         ("device state", "the phone", "its agent"),
         ((f"`{word}`", why_not or "can be rung", _so(word)) for word, why_not in DEVICE_WHY_NOT.items()),
     )
+    yield ""
+    yield "Who may have several calls at once (`concurrency`) has an engagement in each; of these the state shows the"
+    yield f"first of {', '.join(f'`{each}`' for each in WEIGHTIEST)}. While they talk they may be offered one more, if"
+    yield f"their phone is {' or '.join(f'`{word}`' for word in sorted(TAKES_ONE_MORE))}."
 
 
 def _set_aside() -> Iterator[str]:
@@ -131,7 +137,8 @@ def _set_aside() -> Iterator[str]:
     yield "the time to ring. Their desktop says so, and one click makes them ready again. An answered call, or any"
     yield "state that they set, begins the count anew; so does a restart of the server. What does not count: a phone"
     yield "that is busy, refuses, fails or was not seen ringing; a caller who hangs up; a colleague who answers"
-    yield "first; a call that a colleague passes on. Whoever has set their state while it rang keeps it."
+    yield "first; a call that a colleague passes on; one more call for who talks already. Whoever has set their"
+    yield "state while it rang keeps it."
 
 
 def _so(word: str) -> str:

@@ -195,7 +195,8 @@ class Roster:
         """An agent has let an offer of that time ring to its end. Who does so `limit` times in a row is set aside.
 
         The record to be stored is returned then. With 0 nobody is set aside, and nothing is counted. Whoever has set
-        their state since the offer was made stays as they wish, and who is gone is no error.
+        their state since the offer was made stays as they wish, who talks in another call is there, and who is gone
+        is no error.
         """
         agent = self._agents.get(id)
         if (
@@ -203,6 +204,7 @@ class Roster:
             or limit == 0
             or agent.record.wish != Wish.READY
             or agent.record.wish_since > offered
+            or agent.engagement is Engagement.BUSY
         ):
             return None
         agent.unanswered += 1

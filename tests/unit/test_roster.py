@@ -419,6 +419,15 @@ def test_who_may_have_two_calls_is_offered_the_second_once_they_talk_after_those
     assert roster.agents["anna"].why_not == "wrap_up"
 
 
+def test_who_talks_is_not_set_aside_for_a_second_call_that_rings_in_vain():
+    roster, _, _ = a_roster(an_agent(concurrency=2))
+    roster.connect("anna", "c1", 2000.0)
+    roster.reserve(["anna"], "c2", 1, 2000.0)
+    assert roster.not_answered("anna", 1000.0, 1) is None
+    roster.release("anna", "c1")
+    assert roster.not_answered("anna", 1000.0, 1) is not None
+
+
 def test_a_call_of_ones_own_at_the_phone_counts_and_a_phone_that_rings_takes_no_more():
     roster, _, _ = a_roster(an_agent(concurrency=2))
     roster.device_state("main", "PJSIP/anna", "INUSE")
