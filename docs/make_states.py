@@ -126,8 +126,8 @@ def _agent() -> Iterator[str]:
     )
     yield ""
     yield "Who may have several calls at once (`concurrency`) has an engagement in each; of these the state shows the"
-    yield f"first of {', '.join(f'`{each}`' for each in WEIGHTIEST)}. While they talk they may be offered one more, if"
-    yield f"their phone is {' or '.join(f'`{word}`' for word in sorted(TAKES_ONE_MORE))}."
+    yield f"first of {', '.join(f'`{each}`' for each in WEIGHTIEST)}. While they talk they may be offered"
+    yield f"one more, if their phone is {' or '.join(f'`{word}`' for word in sorted(TAKES_ONE_MORE))}."
 
 
 def _set_aside() -> Iterator[str]:
