@@ -61,6 +61,7 @@ from routing.reading import MAX_TIMEOUT as MAX_RING_TIMEOUT, compile_rules, dial
 from routing.rules import (
     AT_ANSWER,
     AT_END,
+    MAX_CAUSE,
     OPEN_CARD,
     RING_TIMEOUT,
     DialNumber,
@@ -1808,7 +1809,7 @@ class _Reader:
 
     def _rejection(self, place: Place | None) -> str:
         if place is not None and isinstance(place.node, ScalarNode) and place.node.tag == "int":
-            return str(self._file.whole(place, 21, 1, 127))
+            return str(self._file.whole(place, 21, 1, MAX_CAUSE))
         return str(self._file.choice(place, Rejection.DECLINED, "way", tuple(Rejection)))
 
     def _phonebook(self, place: Place | None, adapters: Collection[str]) -> PhonebookSettings:

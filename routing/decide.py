@@ -384,6 +384,8 @@ def _said_of(rule: Rule) -> str:
             return f"the rule plays {', '.join(sounds)} and sends the call to {place}"
         case Announce(sounds, _):
             return f"the rule plays {', '.join(sounds)} and sends the call to the fallback"
+        case Reject(int(cause)):
+            return f"the rule rejects the call with cause {cause}"
         case Reject(how):
             return f"the rule rejects the call: {how}"
     return TO_FALLBACK

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from routing.conditions import ConditionReader
 from routing.facts import EVERYBODY, SKILL_LEVELS, Skills
-from routing.problems import Path, Problem, RulesError, named, shown
+from routing.problems import Path, Problem, RulesError, is_number, named, shown
 from routing.rules import (
     AGES,
+    MAX_CAUSE,
     Announce,
     CallbackKey,
     Comfort,
@@ -388,6 +389,8 @@ class _Compiler(ConditionReader):
     def _reject(self, raw: object, path: Path) -> Reject:
         if isinstance(raw, str) and raw in list(Rejection):
             return Reject(Rejection(raw))
+        if is_number(raw):
+            return Reject(self.whole(raw, path, 1, MAX_CAUSE) or 1)
         self.wrong(path, unknown("way to reject a call", str(raw), list(Rejection)))
         return Reject(Rejection.BUSY)
 

@@ -167,6 +167,10 @@ class Announce:
     callback: bool = False
 
 
+#: The causes of Q.850 are numbers from 1 to this.
+MAX_CAUSE: Final = 127
+
+
 class Rejection(StrEnum):
     """How a call is turned away, in the dialplan's words."""
 
@@ -177,9 +181,9 @@ class Rejection(StrEnum):
 
 @frozen
 class Reject:
-    """No agent, no fallback: the caller hears that the call is not taken."""
+    """No agent, no fallback: the caller hears that the call is not taken. `how` may be a cause of Q.850."""
 
-    how: Rejection
+    how: Rejection | int
 
 
 Whom = DialOwner | DialLastAgent | DialAgent | DialGroup

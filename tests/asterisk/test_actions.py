@@ -29,6 +29,7 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "40": {"reject": "busy"},
     "41": {"reject": "congestion"},
     "42": {"reject": "declined"},
+    "43": {"reject": 1},
 }
 SELF_SERVICE = """
 [self-service]
@@ -223,9 +224,9 @@ def add_languages(company: Company, *languages: str) -> None:
 
 
 def test_a_rule_turns_a_call_away(tmp_path):
-    with a_company(tmp_path, "40", "41", "42") as company:
+    with a_company(tmp_path, "40", "41", "42", "43") as company:
         company.start()
 
-        for digits, status in (("40", 486), ("41", 503), ("42", 403)):
+        for digits, status in (("40", 486), ("41", 503), ("42", 403), ("43", 404)):
             final, record = call(company, digits)
             assert (final, record["outcome"], rung(company)) == (status, "rejected", {})

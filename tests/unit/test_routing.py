@@ -573,6 +573,7 @@ def test_a_wrong_rule_is_named_with_its_path_and_what_would_be_right(
         ([{"name": "x", "announce": "a", "then": "cti-ask,route,1"}], "rules[0].then: "),
         ([{"name": "x", "fallback": True, "then": "fallback"}], "rules[0].then: has no meaning without"),
         ([{"name": "x", "reject": "bussy"}], 'did you mean "busy"?'),
+        ([{"name": "x", "reject": 128}], "rules[0].reject: whole numbers from 1 to 127 would be right"),
         ([{"name": "x", "reject": True}], "rules[0].reject: unknown way to reject a call"),
         (
             [{"name": "x", "dial": "owner", "goto": "a,s,1", "reject": "busy"}],

@@ -385,6 +385,7 @@ ACTIONS: Final[list[tuple[type, str, str, str, str]]] = [
         "reject congestion",
         "the rule rejects the call: congestion",
     ),
+    (Reject, "reject: 1", "nobody: known", "reject 1", "the rule rejects the call with cause 1"),
     (Reject, "reject: declined", "nobody: known", "reject declined", "the rule rejects the call: declined"),
 ]
 #: Those that take every call.
