@@ -55,6 +55,7 @@ from cti.calls.newcomers import Newcomers
 from cti.calls.notifications import Notifications
 from cti.calls.outbound import Outbound
 from cti.calls.outbox import Outbox, Sender
+from cti.calls.own import OwnCode
 from cti.calls.painting import Painting
 from cti.calls.parties import Parties
 from cti.calls.periods import SIGN_OF_LIFE, Periods
@@ -331,6 +332,7 @@ class CtiService(Service):
         )
         self.calls.on_news(self.room.news)
         self.history = CallHistory(self.store, reactor, lambda: self.settings.reports.time_zone)
+        self.own_code = OwnCode(reactor)
         self.inbound = Inbound(
             calls=self.calls,
             tracker=self.tracker,
@@ -353,6 +355,7 @@ class CtiService(Service):
             room=self.room,
             call_back=lambda *about: self.callbacks.wanted(*about),
             history=self.history,
+            own=self.own_code,
             not_answered=self._not_answered,
         )
         self.outbound = Outbound(
@@ -1200,6 +1203,7 @@ class CtiService(Service):
             roster=self.roster,
             refusal=self.turned_away.lists.refusal,
             history=self.history.of,
+            own=self.own_code.of,
         )
 
     def health(self) -> Mapping[str, Component]:

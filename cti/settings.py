@@ -56,6 +56,7 @@ from cti.yaml_file import (
     is_name,
 )
 from routing.facts import SKILL_LEVELS, is_phone
+from routing.own import NOTHING, Own
 from routing.problems import Path as Keys, RulesError, path_text
 from routing.reading import MAX_TIMEOUT as MAX_RING_TIMEOUT, compile_rules, dialplan_place, loops
 from routing.rules import (
@@ -668,6 +669,7 @@ def load_settings(
     known_agents: Collection[str] = frozenset(),
     known_groups: Collection[str] = frozenset(),
     known_skills: Collection[str] = frozenset(),
+    own: Own = NOTHING,
     environ: Mapping[str, str],
 ) -> Settings:
     """The settings in the file at `path`. Raises `SettingsError` with everything that is wrong in it.
@@ -675,6 +677,7 @@ def load_settings(
     `adapter_kinds`: kind → the attrs class of its options, asked only for kinds that the file uses.
     `known_agents`, `known_groups`, `known_skills`: those of the store, which rules may name besides those of the
     file.
+    `own`: conditions and actions of the company's own; those that rules name are asked to check what the rules say.
     `environ`: where `{env: NAME}` looks. Reads the file and those of its secrets, blocking.
     """
     file = YamlFile(Path(path))
@@ -687,6 +690,7 @@ def load_settings(
             frozenset(known_agents),
             frozenset(known_groups),
             frozenset(known_skills),
+            own,
             environ,
         ).settings(root)
     if file.problems or settings is None:
@@ -710,6 +714,7 @@ class _Reader:
         known_agents: frozenset[str],
         known_groups: frozenset[str],
         known_skills: frozenset[str],
+        own: Own,
         environ: Mapping[str, str],
     ) -> None:
         self._file = file
@@ -718,6 +723,7 @@ class _Reader:
         self._known_agents = known_agents
         self._known_groups = known_groups
         self._known_skills = known_skills
+        self._own = own
         self._environ = environ
 
     def settings(self, root: Place) -> Settings | None:
@@ -1333,6 +1339,7 @@ class _Reader:
                             services=names,
                             outside=outside,
                             has_hours=section.get("hours") is not None,
+                            own=self._own,
                             path=(),
                         )
                     except RulesError as error:

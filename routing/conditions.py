@@ -16,6 +16,7 @@ from attrs import field, frozen
 from routing.amounts import amount
 from routing.clock import DATE, TIME_OF_DAY, WEEKDAYS, Hours
 from routing.facts import DIAL_STATUSES, FROM_KINDS, PARTY_TYPES, Facts, Group
+from routing.own import ICondition, Own, OwnCodeError
 from routing.problems import Path, Reader, as_text, is_number, named, shown
 from routing.words import unknown
 
@@ -23,16 +24,11 @@ _COUNTRY: Final = re.compile("[A-Z]{2}")
 _MAX_TEXT: Final = 200
 _MAX_CHOICES: Final = 10_000
 _MAX_DEPTH: Final = 8
-
-
-@frozen
-class Condition:
-    """One test of one fact. `wanted` says the test in words; two conditions with the same words are equal."""
-
-    fact: str
-    wanted: str
-    read: Callable[[Facts], Any] = field(repr=False, eq=False)
-    holds: Callable[[Any], bool] = field(repr=False, eq=False)
+_MAX_LISTED: Final = 100
+# What JSON's readers tell from its neighbours.
+_MAX_NUMBER: Final = 2**53
+#: How the names begin of facts that are a company's own.
+OWN: Final = "own."
 
 
 class Kind(StrEnum):
@@ -53,7 +49,8 @@ class KnownFact:
     """A fact that rules may test. `words`: the only values it has; `is_agent`: it names one of our agents.
 
     `shape`: how a `MOMENT` is written, such as `example`. `of_clock`: only a service with opening hours has it.
-    `of_history`: the log has to be asked for it.
+    `of_history`: the log has to be asked for it. `find`: of a fact of a company's own, its own code, which has to be
+    asked.
     """
 
     kind: Kind
@@ -64,6 +61,17 @@ class KnownFact:
     example: str = ""
     of_clock: bool = False
     of_history: bool = False
+    find: Callable[[Facts], object] | None = None
+
+
+@frozen
+class Condition:
+    """One test of one fact. `wanted` says the test in words; two conditions with the same words are equal."""
+
+    fact: str
+    wanted: str
+    known: KnownFact = field(repr=False, eq=False)
+    holds: Callable[[Any], bool] = field(repr=False, eq=False)
 
 
 def _of_clock(name: str) -> Callable[[Facts], Any]:
@@ -149,6 +157,60 @@ FACTS: Final[Mapping[str, KnownFact]] = {
     "date": KnownFact(Kind.MOMENT, _of_clock("date"), shape=DATE, example="2026-12-24", of_clock=True),
 }
 
+# What a company's own code may say, by the kind that it says it is of.
+_RIGHT: Final[Mapping[Kind, str]] = {
+    Kind.PRESENCE: "True or False",
+    Kind.TEXT: f"up to {_MAX_TEXT} characters on one line",
+    Kind.LIST: f"a list of up to {_MAX_LISTED} texts of up to {_MAX_TEXT} characters on one line",
+    Kind.NUMBER: "a whole number",
+    Kind.AMOUNT: "a number",
+}
+
+
+def own_fact(name: str, condition: ICondition) -> KnownFact:
+    """A condition of a company's own as a fact. Raises `OwnCodeError` if it does not say what it can be."""
+    kind, words = getattr(condition, "kind", None), getattr(condition, "words", ())
+    if kind not in list(_RIGHT):
+        raise OwnCodeError(f"its `kind` has to be one of {', '.join(_RIGHT)}")
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        raise OwnCodeError("its `words` have to be a tuple of texts")
+    return KnownFact(Kind(kind), partial(_own_value, name), words=tuple(words), find=condition.find)
+
+
+def _own_value(name: str, facts: Facts) -> Any:
+    said = facts.own.get(name)
+    return None if said is None else said.value
+
+
+def value_of(fact: KnownFact, found: object) -> Any:
+    """What a company's own code found, as a fact has it. Raises `ValueError`, which says what would be right."""
+    if found is None:
+        return None
+    match fact.kind:
+        case Kind.PRESENCE if isinstance(found, bool):
+            return found or None
+        case Kind.NUMBER if is_number(found) and abs(found) <= _MAX_NUMBER:
+            return found
+        case Kind.AMOUNT if (is_number(found) or isinstance(found, float)) and abs(found) <= _MAX_NUMBER:
+            return found
+        case Kind.LIST if (
+            isinstance(found, list | tuple)
+            and len(found) <= _MAX_LISTED
+            and all(_is_own_text(fact, each) for each in found)
+        ):
+            return list(found)
+        case Kind.TEXT if _is_own_text(fact, found):
+            return found
+    right = f"one of {', '.join(fact.words)}" if fact.kind is Kind.TEXT and fact.words else _RIGHT[fact.kind]
+    raise ValueError(f"said {named(found)}; {right} would be right")
+
+
+def _is_own_text(fact: KnownFact, found: object) -> bool:
+    if not isinstance(found, str) or len(found) > _MAX_TEXT or not found.isprintable():
+        return False
+    return not fact.words or found in fact.words
+
+
 # Test → the kinds of facts that it can be asked of.
 _TESTS: Final[Mapping[str, frozenset[Kind]]] = {
     "in": frozenset({Kind.TEXT, Kind.NUMBER, Kind.AMOUNT, Kind.MOMENT}),
@@ -184,12 +246,13 @@ class ConditionReader(Reader):
     NOUNS: Mapping[str, str] = {"when": "fact", "a test": "test"}
 
     def __init__(
-        self, agents: Collection[str] | None, groups: Collection[str] | None, has_hours: bool
+        self, agents: Collection[str] | None, groups: Collection[str] | None, has_hours: bool, own: Own
     ) -> None:
         """`agents` and `groups`: those that tests may name, None for any. `has_hours`: whether the clock may be
-        asked for.
+        asked for. `own`: the company's own conditions.
         """
         super().__init__()
+        self._own = own
         self.agents = agents
         self.groups = groups
         self._has_hours = has_hours
@@ -198,7 +261,9 @@ class ConditionReader(Reader):
         conditions: list[Condition] = []
         facts = self._facts(raw)
         for name, test in self.mapping(raw, path, "when", facts).items():
-            known = facts[name]
+            known = facts[name] or self._own_fact(name, (*path, name))
+            if known is None:
+                continue
             if known.of_clock and not self._has_hours:
                 self.wrong(
                     (*path, name),
@@ -206,19 +271,33 @@ class ConditionReader(Reader):
                     of_key=True,
                 )
             wanted, holds = self._test(test, known, (*path, name), 0)
-            conditions.append(Condition(name, wanted, known.read, holds))
+            conditions.append(Condition(name, wanted, known, holds))
         return tuple(conditions)
 
-    def _facts(self, raw: object) -> Mapping[str, KnownFact]:
-        """All facts, with those of groups that are asked for."""
-        facts = dict(FACTS)
+    def _facts(self, raw: object) -> Mapping[str, KnownFact | None]:
+        """All facts, with those of groups that are asked for; and None for each that would be the company's own."""
+        facts: dict[str, KnownFact | None] = dict(FACTS)
         for name in raw if isinstance(raw, Mapping) else ():
+            if isinstance(name, str) and name.startswith(OWN):
+                facts[name] = None
+                continue
             match str(name).split("."):
                 case ["group", group, what] if what in OF_GROUPS and (
                     self.groups is None or group in self.groups
                 ):
                     facts[str(name)] = KnownFact(Kind.NUMBER, partial(_of_group, group, what))
         return facts
+
+    def _own_fact(self, fact: str, path: Path) -> KnownFact | None:
+        name = fact.removeprefix(OWN)
+        if name not in self._own.conditions:
+            self.wrong(path, unknown("condition of your own", name, self._own.conditions), of_key=True)
+            return None
+        try:
+            return own_fact(name, self._own.conditions[name])
+        except OwnCodeError as error:
+            self.wrong(path, f"cannot be used: {error}", of_key=True)
+            return None
 
     def _test(self, raw: object, fact: KnownFact, path: Path, depth: int) -> tuple[str, _Holds]:
         if raw == "present":

@@ -12,10 +12,13 @@ from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
 
+from routing.conditions import OWN, Condition
 from routing.facts import Facts, Place
 from routing.offers import MAX_CANDIDATES, Candidate, Offer, Offers, anybody_logged_in
+from routing.problems import RulesError, as_text
 from routing.rules import (
     Announce,
+    Chosen,
     DialAgent,
     DialGroup,
     DialLastAgent,
@@ -35,6 +38,7 @@ from routing.rules import (
 _MAX_REASON: Final = 200
 _MAX_FOUND: Final = 120
 TO_FALLBACK: Final = "the rule sends the call to the fallback"
+NOT_ASKED: Final = "was not asked"
 
 
 class Action(StrEnum):
@@ -77,11 +81,12 @@ class Test:
 
 @define(unsafe_hash=True)
 class Step:
-    """One rule as it was tried, down to its first condition that failed. Nobody changes it; frozen, attrs would take
-    twice as long to make it (measured), which is done for each rule before the caller is answered.
+    """One rule as it was tried, down to its first condition that failed. Nobody changes it once the decision is made;
+    frozen, attrs would take twice as long to make it (measured), which is done for each rule before the caller is
+    answered.
 
     `found`: the values that its conditions saw, in their order. `offer` is None where nobody was looked for. `said`:
-    what became of it in words, where neither the offer nor the rule says that.
+    what became of it in words, where neither the offer nor the rule or its test says that.
     """
 
     rule: Rule
@@ -110,7 +115,7 @@ class Step:
     @property
     def note(self) -> str:
         """What became of the rule, in words."""
-        if self.outcome is Outcome.FAILED:
+        if self.outcome is Outcome.FAILED and not self.said:
             test = self.tests[-1]
             return f"{test.fact} is {_shown(test.found)}, wanted: {test.wanted}"
         return self._said()
@@ -132,7 +137,7 @@ class Step:
         if outcome is Outcome.FAILED:
             last = tests[-1]
             last["held"] = False
-            note = f"{last['fact']} is {_shown(self.found[-1])}, wanted: {last['wanted']}"
+            note = self.said or f"{last['fact']} is {_shown(self.found[-1])}, wanted: {last['wanted']}"
         return {
             "rule": self.rule.name,
             "outcome": outcome.value,
@@ -197,10 +202,11 @@ class _Deciding:
         for rule in service.rules:
             found: list[Any] = []
             for condition in rule.conditions:
-                value = condition.read(self._facts)
+                value = condition.known.read(self._facts)
                 found.append(value)
                 if not condition.holds(value):
-                    self._trace.append(Step(rule, Outcome.FAILED, tuple(found)))
+                    said = self._why_nothing(condition)
+                    self._trace.append(Step(rule, Outcome.FAILED, tuple(found), said=said))
                     break
             else:
                 decision = self._carry_out(service, rule, tuple(found))
@@ -221,6 +227,8 @@ class _Deciding:
             return self._pass_on(rule, target, found)
         if isinstance(target, Wait):
             return self._wait(service, rule, target, found)
+        if isinstance(target, Chosen):
+            return self._chosen(service, rule, target, found)
         offer = self._offers.to(target, self._seed(rule))
         if not offer.target:
             self._trace.append(Step(rule, Outcome.NOBODY, found, offer))
@@ -281,6 +289,33 @@ class _Deciding:
             return None
         self._trace.append(Step(rule, Outcome.PASSED_ON, found))
         return self.by(other)
+
+    def _chosen(
+        self, service: Service, rule: Rule, target: Chosen, found: tuple[Any, ...]
+    ) -> Decision | None:
+        said = self._facts.own.get(f"{service.name}/{rule.name}")
+        if said is None or said.value is None:
+            why = NOT_ASKED if said is None else said.why_not or "leaves the call to the next rule"
+            self._trace.append(Step(rule, Outcome.NOBODY, found, said=f"{target.title} {why}"))
+            return None
+        try:
+            way = target.read(said.value)
+        except RulesError as error:
+            # Whoever asked it has made sure; but it may have been asked by other rules than these.
+            self._trace.append(Step(rule, Outcome.NOBODY, found, said=f"{target.title}: {error}"))
+            return None
+        decision = self._carry_out(service, evolve(rule, target=way.target, timeout=way.timeout), found)
+        step = self._trace[-1]
+        step.said = f"{target.title} says {_short(as_text(said.value))}: {step.note}"
+        return decision
+
+    def _why_nothing(self, condition: Condition) -> str:
+        """In words, why a condition of the company's own had nothing to say; empty where it had, or is not one."""
+        if condition.known.find is None:
+            return ""
+        said = self._facts.own.get(condition.fact.removeprefix(OWN))
+        why = NOT_ASKED if said is None else said.why_not
+        return f"{condition.fact} {why}" if why else ""
 
     def _elsewhere(
         self, service: Service, rule: Rule, target: Elsewhere, found: tuple[Any, ...]

@@ -224,6 +224,24 @@ class Line:
 
 
 @frozen
+class Said:
+    """What a company's own code said to a call: `value`, made of plain JSON values, None for nothing.
+
+    `why_not`: in words, why it said nothing that could be used; empty where it had nothing to say. `as_of`: when
+    (epoch seconds).
+    """
+
+    value: Any = field(default=None, repr=False)
+    why_not: str = ""
+    as_of: float | None = field(default=None, eq=False)
+
+    def as_json(self, at: float) -> dict[str, Any]:
+        """`age`: how many seconds before `at` that was."""
+        age = None if self.as_of is None else round(max(0.0, at - self.as_of), 3)
+        return {"value": self.value, "why_not": self.why_not or None, "age": age}
+
+
+@frozen
 class Facts:
     """All that one decision may look at.
 
@@ -241,7 +259,8 @@ class Facts:
     call so short a time ago that a line does not offer it to them again. `places`: where the call stands in lines, by
     `SERVICE/RULE`. `line`: of the service. `from_country`: whose number it is, two letters of ISO
     3166, None where the number does not tell. `history`: None where nobody has asked the log, or it did not say in
-    time; that is not a first call.
+    time; that is not a first call. `own`: what the company's own conditions said, by their names, and its own
+    actions, by `SERVICE/RULE`.
     """
 
     at: float
@@ -264,6 +283,7 @@ class Facts:
     line: Line = Line()
     from_country: str | None = None
     history: History | None = None
+    own: Mapping[str, Said] = field(factory=dict)
 
     def group(self, name: str) -> Group:
         """The agents of a group, `EVERYBODY` for all; an empty one where there is none of that name."""
@@ -287,4 +307,5 @@ class Facts:
             "places": {rule: place.as_json() for rule, place in self.places.items()},
             "line": self.line.as_json(),
             "history": None if self.history is None else self.history.as_json(self.at),
+            "own": {name: said.as_json(self.at) for name, said in self.own.items()},
         }

@@ -6,16 +6,20 @@ their lines is left to whoever has the file, who gets each problem with its path
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import copy, deepcopy
+from functools import partial
 from typing import Any, Final
 
 from routing.conditions import ConditionReader
-from routing.facts import EVERYBODY, SKILL_LEVELS, Skills
+from routing.facts import EVERYBODY, SKILL_LEVELS, Facts, Skills
+from routing.own import NOTHING, IAction, Own, OwnCodeError
 from routing.problems import Path, Problem, RulesError, is_number, named, shown
 from routing.rules import (
     AGES,
     MAX_CAUSE,
     Announce,
     CallbackKey,
+    Chosen,
     Comfort,
     DialAgent,
     DialGroup,
@@ -36,6 +40,7 @@ from routing.rules import (
     ToVoicemail,
     Wait,
     WaitStep,
+    Way,
     Whom,
 )
 from routing.words import quoted, unknown
@@ -81,15 +86,17 @@ def compile_rules(
     services: Collection[str] | None = None,
     outside: Callable[[str], DialNumber] | None = None,
     has_hours: bool = True,
+    own: Own = NOTHING,
     path: Path = ("rules",),
 ) -> tuple[Rule, ...]:
     """Rules from what a YAML or JSON file says. Raises `RulesError` with every problem, each below `path`.
 
     `agents`, `groups`, `skills` and `services` are those that rules may name; None leaves names unchecked.
     `outside(number)`: how a number outside is dialled, `ValueError` with what is wrong for one that is none; None
-    where no line leads outside. `has_hours`: whether rules may ask for opening hours and the clock.
+    where no line leads outside. `has_hours`: whether rules may ask for opening hours and the clock. `own`: the
+    company's own conditions and actions.
     """
-    compiler = _Compiler(agents, groups, skills, services, outside, has_hours)
+    compiler = _Compiler(agents, groups, skills, services, outside, has_hours, own)
     rules = compiler.rules(raw, path)
     if compiler.problems:
         raise RulesError(tuple(compiler.problems))
@@ -130,9 +137,15 @@ def _leading_on(service: Service) -> Iterator[tuple[int, str]]:
             yield index, rule.target.service
 
 
+def _choose(action: IAction, argument: Any, facts: Facts) -> object:
+    # A copy: whatever it does with its argument, the next call finds the one of the file.
+    return action.choose(facts, deepcopy(argument))
+
+
 class _Compiler(ConditionReader):
     """Reads rules, and with its own tables whom and where they mean."""
 
+    NOUNS: Mapping[str, str] = {**ConditionReader.NOUNS, "own": "action of your own"}
     EXAMPLES: Mapping[str, str] = {
         **ConditionReader.EXAMPLES,
         "a rule": "name: rest, dial: {group: sales}",
@@ -140,6 +153,8 @@ class _Compiler(ConditionReader):
         "skills": "german: 5",
         "weights": "anna: 3, bert: 1",
         "a step": "for: 20, dial: owner",
+        "an answer": "dial: {group: sales}",
+        "own": "nearest: 20",
         "comfort": "every: 30, position: true",
         "callback_key": 'key: "1", sounds: custom/we-call-you',
     }
@@ -152,8 +167,9 @@ class _Compiler(ConditionReader):
         services: Collection[str] | None,
         outside: Callable[[str], DialNumber] | None,
         has_hours: bool,
+        own: Own,
     ) -> None:
-        super().__init__(agents, groups, has_hours)
+        super().__init__(agents, groups, has_hours, own)
         self._skills = skills
         self._services = services
         self._outside = outside
@@ -195,7 +211,11 @@ class _Compiler(ConditionReader):
         whole = isinstance(raw, Mapping)
         name = self._name(entries, path) if whole else ""
         conditions = self.when(entries["when"], (*path, "when")) if "when" in entries else ()
-        target = self._target(entries, path) if whole else ToFallback()
+        way = self._way(entries, path) if whole else Way(ToFallback())
+        return Rule(name, conditions, way.target, way.timeout)
+
+    def _way(self, entries: Mapping[str, Any], path: Path) -> Way:
+        target = self._target(entries, path)
         timeout = None
         if "timeout" in entries:
             timeout = self.whole(entries["timeout"], (*path, "timeout"), 1, MAX_TIMEOUT, "seconds")
@@ -203,7 +223,7 @@ class _Compiler(ConditionReader):
             if key in entries and not any(way in entries for way in ways):
                 needed = " or ".join(f"`{way}`" for way in ways)
                 self.wrong((*path, key), f"has no meaning without {needed}; leave it out", of_key=True)
-        return Rule(name, conditions, target, timeout)
+        return Way(target, timeout)
 
     def _name(self, entries: Mapping[str, Any], path: Path) -> str:
         if "name" not in entries:
@@ -231,6 +251,8 @@ class _Compiler(ConditionReader):
                 return self._wait(entries, path)
             case "service":
                 return self._service(entries[way], below)
+            case "own":
+                return self._chosen(entries[way], below)
             case "goto":
                 return self._goto(entries[way], below, _EXAMPLE_PLACE)
             case "voicemail":
@@ -343,6 +365,42 @@ class _Compiler(ConditionReader):
         else:
             return ToService(raw)
         return ToFallback()
+
+    def _chosen(self, raw: object, path: Path) -> Target:
+        entries = self.mapping(raw, path, "own", self._own.actions)
+        if isinstance(raw, Mapping) and len(raw) != 1:
+            self.wrong(path, f"has {len(raw)} actions; exactly one would be right")
+        for name, argument in entries.items():
+            return self._one_chosen(name, argument, path)
+        return ToFallback()
+
+    def _one_chosen(self, name: str, argument: object, path: Path) -> Target:
+        try:
+            action = self._own.actions[name]
+        except OwnCodeError as error:
+            self.wrong((*path, name), f"cannot be used: {error}", of_key=True)
+            return ToFallback()
+        try:
+            action.check(argument)
+        except ValueError as error:
+            self.wrong((*path, name), str(error))
+        except Exception as error:  # noqa: BLE001 - it is not ours, and may be wrong in any way
+            self.wrong((*path, name), f"cannot be checked: {type(error).__name__}: {error}", of_key=True)
+        return Chosen(name, argument, partial(_choose, action, argument), partial(self._answer, name))
+
+    def _answer(self, action: str, raw: object) -> Way:
+        """Where a company's own action says that a call goes. Raises `RulesError`."""
+        reader = copy(self)
+        reader.problems = []
+        # Who is there may have changed since the file was read; whoever is not, the decision passes over.
+        reader.agents = reader.groups = reader._skills = None
+        # Whom a line is for and which rules come next has to be known before: both are looked up in the file's rules.
+        ways = [way for way in _WAYS if way not in ("wait", "service", "own")]
+        entries = reader.mapping(raw, (action,), "an answer", (*ways, *_NEEDS))
+        way = reader._way(entries, (action,)) if isinstance(raw, Mapping) else Way(ToFallback())
+        if reader.problems:
+            raise RulesError(tuple(reader.problems))
+        return way
 
     # Elsewhere.
 
@@ -501,6 +559,7 @@ _WAYS: Final[Mapping[str, str]] = {
     "dial": "dial: owner",
     "wait": "wait: [{for: 60, dial: {group: sales}}]",
     "service": "service: support",
+    "own": "own: {nearest: 20}",
     "goto": 'goto: "old-context,s,1"',
     "voicemail": 'voicemail: "17"',
     "announce": "announce: custom/closed",

@@ -1,14 +1,14 @@
 """What a service and its rules are, once they have been read: small objects that a decision only has to look at."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from attrs import field, frozen
 
 from routing.clock import IOpeningHours
 from routing.conditions import Condition
-from routing.facts import EVERYBODY, Skills
+from routing.facts import EVERYBODY, Facts, Skills
 
 RING_TIMEOUT: Final = 20
 #: Seconds of waiting after which a call counts as one level more urgent, where a rule says nothing.
@@ -137,6 +137,25 @@ class ToService:
 
 
 @frozen
+class Chosen:
+    """Wherever a company's own action says: `choose(facts)` asks it, and `read` makes a rule's way of what it says.
+
+    `read` raises `RulesError` for what is none, and for a line or another service. The `argument` is what the rule
+    gives to it.
+    """
+
+    action: str
+    argument: Any = field(hash=False)
+    choose: Callable[[Facts], object] = field(repr=False, eq=False)
+    read: "Callable[[object], Way]" = field(repr=False, eq=False)
+
+    @property
+    def title(self) -> str:
+        """Which one it is, in words."""
+        return f"own action {self.action}"
+
+
+@frozen
 class ToFallback:
     """The service's fallback, on purpose."""
 
@@ -189,7 +208,15 @@ class Reject:
 Whom = DialOwner | DialLastAgent | DialAgent | DialGroup
 Offered = Whom | DialNumber
 Elsewhere = ToFallback | GoTo | ToVoicemail | Announce | Reject
-Target = Offered | Wait | ToService | Elsewhere
+Target = Offered | Wait | ToService | Elsewhere | Chosen
+
+
+@frozen
+class Way:
+    """Where a call goes. `timeout`: seconds to ring, None for the service's."""
+
+    target: Target
+    timeout: int | None = None
 
 
 @frozen
@@ -287,3 +314,15 @@ class Service:
 
     def _whom(self) -> Iterator[Whom]:
         return (whom for rule in self.rules for whom in rule.whom)
+
+
+def reached(service: Service, others: Mapping[str, Service]) -> tuple[Service, ...]:
+    """The service and, of `others`, those that its rules may pass a call on to, each once."""
+    found = {service.name: service}
+    for each in (ways := [service]):
+        for rule in each.rules:
+            other = others.get(rule.target.service) if isinstance(rule.target, ToService) else None
+            if other is not None and other.name not in found:
+                found[other.name] = other
+                ways.append(other)
+    return tuple(found.values())

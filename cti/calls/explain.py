@@ -1,16 +1,19 @@
 """What would be decided for a call, without a call: the dry run behind `cti explain` and `POST /api/v1/explain`."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+
+from attrs import evolve
 
 from cti.agents.roster import Roster
 from cti.calls.inbound import country_of, decision_for, party_facts, wall_clock
+from cti.calls.own import Question
 from cti.calls.present import history_json, iso
 from cti.calls.services import Services
 from cti.identify.identifier import Identifier
 from cti.numbers import Number
 from routing.decide import Decision
-from routing.facts import Facts, History
+from routing.facts import Facts, History, Said
 from routing.rules import Service
 
 
@@ -24,12 +27,13 @@ async def explain(
     roster: Roster,
     refusal: Callable[[Number], Decision | None],
     history: Callable[[str, Service, float], Awaitable[History | None]],
+    own: Callable[[Sequence[Question], Facts], Awaitable[Mapping[str, Said]]],
 ) -> Mapping[str, Any]:
     """The decision for this caller at this dialled number, with everything that led to it.
 
     Nobody is reserved, nothing is written. `at` (epoch seconds) is what rules see; agents are as they are now.
     `refusal(caller)`: the decision for who is blocked. `history(number, service, at)`: what happened with the caller
-    before; None where nobody can say.
+    before; None where nobody can say. `own(questions, facts)`: what the company's own code says.
     """
     service, called = services.of(called_raw)
     caller = services.plan.parse(caller_raw)
@@ -51,6 +55,8 @@ async def explain(
         from_country=country_of(caller.dialable),
         history=past,
     )
+    if service is not None and refused is None:
+        facts = evolve(facts, own=await own(services.own_questions(service), facts))
     decision = refused or decision_for(service, facts, services.all)
     return {
         "at": iso(at),
@@ -60,6 +66,7 @@ async def explain(
         "mode": str(service.mode) if service is not None else None,
         "identification": identified.as_json(),
         "history": None if past is None else history_json(past.as_json(at)),
+        "own": facts.as_json()["own"],
         "decision": {
             "action": str(decision.action),
             "agents": list(decision.agents),

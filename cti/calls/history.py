@@ -14,9 +14,8 @@ from cti.identify.limits import Breaker, Pass
 from cti.logs import get_logger
 from cti.store.base import StoreError
 from cti.store.records import PastCalls
-from routing.conditions import FACTS
 from routing.facts import History
-from routing.rules import DialLastAgent, Rule, Service, ToService
+from routing.rules import Chosen, DialLastAgent, Rule, Service, reached
 
 log = get_logger("cti.calls.history")
 
@@ -39,23 +38,17 @@ class IKnowsCalls(Protocol):
 
 def asks_for_history(service: Service, others: Mapping[str, Service]) -> bool:
     """Whether a rule of the service, or of `others` that it passes calls on to, can tell the past of one caller from
-    that of another.
+    that of another; as may any code of the company's own.
     """
-    return any(
-        _asks(rule)
-        or (
-            isinstance(rule.target, ToService)
-            and (other := others.get(rule.target.service)) is not None
-            and asks_for_history(other, others)
-        )
-        for rule in service.rules
-    )
+    return any(_asks(rule) for each in reached(service, others) for rule in each.rules)
 
 
 def _asks(rule: Rule) -> bool:
-    facts = (FACTS.get(condition.fact) for condition in rule.conditions)
-    return any(fact is not None and fact.of_history for fact in facts) or any(
-        isinstance(whom, DialLastAgent) for whom in rule.whom
+    facts = (condition.known for condition in rule.conditions)
+    return (
+        any(fact.of_history or fact.find is not None for fact in facts)
+        or any(isinstance(whom, DialLastAgent) for whom in rule.whom)
+        or isinstance(rule.target, Chosen)
     )
 
 

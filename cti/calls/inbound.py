@@ -18,6 +18,7 @@ from cti.calls.card import card_body
 from cti.calls.history import CallHistory
 from cti.calls.life import Assigned, LiveCall, is_call_id, mint_call_id
 from cti.calls.log import CallLog
+from cti.calls.own import OwnCode
 from cti.calls.route_request import BadRouteRequest, RouteRequest, check_pbx
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
@@ -108,6 +109,7 @@ class Inbound:
         room: WaitingRoom,
         call_back: Callable[[Unit, LiveCall, Mapping[str, Any] | None], str | None],
         history: CallHistory,
+        own: OwnCode,
         not_answered: Callable[[str, SegmentRecord], None],
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
@@ -145,6 +147,7 @@ class Inbound:
         self._room = room
         self._call_back = call_back
         self._history = history
+        self._own = own
         self._not_answered = not_answered
 
     async def route(self, session: AgiSession) -> None:
@@ -303,10 +306,11 @@ class Inbound:
         return unit
 
     async def _identify(self, asked: Asked, call: LiveCall) -> Identification:
-        """Who is calling; and meanwhile what happened with them before."""
+        """Who is calling; meanwhile what happened with them before; then what the company's own code says to it."""
         past = Deferred.fromCoroutine(self._look_back(asked, call))
         identified = await self._who(asked, call)
         await past
+        await self._ask_own(asked, call, identified)
         return identified
 
     async def _look_back(self, asked: Asked, call: LiveCall) -> None:
@@ -315,10 +319,22 @@ class Inbound:
         if service is None or number is None or asked.refusal is not None or service.name in call.past:
             return
         if self._services().ask_for_history(service):
-            left = asked.at + self._answer_within - KEPT_FOR_THE_ANSWER - self._clock.seconds()
             call.past[service.name] = await self._history.of(
-                number, service, asked.at, call=call.id, within=left
+                number, service, asked.at, call=call.id, within=self._left(asked)
             )
+
+    async def _ask_own(self, asked: Asked, call: LiveCall, identified: Identification) -> None:
+        """Ask the company's own code, where rules want to know and are to decide; at each question, as all facts."""
+        if asked.service is None or asked.refusal is not None or call.assigned is not None:
+            return
+        if wanted := self._services().own_questions(asked.service):
+            facts = self._facts(asked, call, identified)
+            call.own = await self._own.of(wanted, facts, within=self._left(asked))
+
+    def _left(self, asked: Asked) -> float:
+        """Seconds that may still go by before the decision."""
+        left: float = asked.at + self._answer_within - KEPT_FOR_THE_ANSWER - self._clock.seconds()
+        return left
 
     async def _who(self, asked: Asked, call: LiveCall) -> Identification:
         """Who is calling: as they have said themselves, else asked of the CRMs, once a call."""
@@ -376,6 +392,7 @@ class Inbound:
             line=self._room.line(record.service or "", at, but=call),
             from_country=country_of(record.from_number),
             history=call.past.get(record.service or ""),
+            own=call.own,
         )
 
     def _decide(self, service: Service | None, facts: Facts) -> Decision:

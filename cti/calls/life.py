@@ -27,7 +27,7 @@ from cti.identify.identification import Identification
 from cti.store.base import CallDetail, Unit
 from cti.store.records import CallRecord, CardRecord, ChannelRecord, Key, SegmentRecord
 from routing.decide import Decision
-from routing.facts import History, Place
+from routing.facts import History, Place, Said
 from routing.rules import Mode
 
 
@@ -170,6 +170,7 @@ class LiveCall:
     @ivar assigned: who gets it at the next question, whatever the rules say; None: they decide.
     @ivar collected: what was assigned and has been asked for, as long as that may have been in vain.
     @ivar past: what the log said of the caller, by the service whose rules asked; None: it did not say in time.
+    @ivar own: what the company's own code said to the last question.
     @ivar rung: the agents who have been told that their phone rings for this call.
     @ivar ringing: the channels whose phone rings; those that Dial gave up at its end stay.
     @ivar by_rules: whether the latest offer was decided by the rules, not by an agent who passed the call on.
@@ -191,6 +192,7 @@ class LiveCall:
     assigned: Assigned | None = None
     collected: Assigned | None = None
     past: dict[str, History | None] = field(factory=dict)
+    own: Mapping[str, Said] = field(factory=dict)
     rung: set[str] = field(factory=set)
     ringing: set[Key] = field(factory=set)
     by_rules: bool = False

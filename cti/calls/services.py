@@ -10,6 +10,7 @@ from typing import Final
 
 from cti.asterisk.ami import AmiActionFailed, AmiClient, AmiDisconnected, AmiOverloaded, AmiTimeout
 from cti.calls.history import asks_for_history
+from cti.calls.own import Question, questions
 from cti.links import LinkTemplate
 from cti.numbers import Number, NumberPlan, spellings
 from routing.rules import Service
@@ -45,6 +46,7 @@ class Services:
         self._ask_for_history = {
             name for name, service in self._by_name.items() if asks_for_history(service, self._by_name)
         }
+        self._own = {name: questions(service, self._by_name) for name, service in self._by_name.items()}
 
     def of(self, did: str) -> tuple[Service | None, Number]:
         """The service that a dialled number, as the trunk sent it, reaches; None if it is nobody's."""
@@ -57,6 +59,10 @@ class Services:
     def ask_for_history(self, service: Service) -> bool:
         """Whether its rules want to know what the log has of the caller."""
         return service.name in self._ask_for_history
+
+    def own_questions(self, service: Service) -> Sequence[Question]:
+        """What its rules want to know of the company's own code."""
+        return self._own.get(service.name, ())
 
     @property
     def all(self) -> Mapping[str, Service]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from adapters.base import AdapterKindError, IAdapterKind, load_adapter_kinds
 from cti.calls.subscriptions import subscriptions
 from cti.commands import CommandFailed, WrongConfiguration, WrongUse
+from cti.own_code import load_own
 from cti.secret import SecretError, read_secret
 from cti.settings import Settings, SettingsError, load_settings
 from cti.store.base import StoreError
@@ -82,6 +83,7 @@ def settings_with(path: Path, agents: Collection[AgentRecord] = ()) -> Settings:
             known_agents={agent.id for agent in agents},
             known_groups={group for agent in agents for group in agent.groups},
             known_skills={skill for agent in agents for skill in agent.skills},
+            own=load_own(),
             environ=os.environ,
         )
     except AdapterKindError as error:

@@ -16,6 +16,7 @@ from adapters.base import AdapterError, IAdapter
 from cti.calls.explain import explain
 from cti.calls.finder import MAX_KEY, Finder, UnknownKey, key_json
 from cti.calls.history import day_of, history_of
+from cti.calls.own import OwnCode
 from cti.calls.present import call_json, decisions_json
 from cti.calls.remembered import Remembered
 from cti.calls.services import Services
@@ -141,11 +142,11 @@ def explain_call(arguments: Namespace) -> int:
             since = day_of(service, settings.reports.time_zone, at)
             return history_of(reader.past_calls(number, service.numbers, since, at), at)
 
-        answer = _with_identifier(
+        answer = _with_adapters(
             settings,
             reader,
             lists,
-            lambda identifier: explain(
+            lambda identifier, _adapters, reactor: explain(
                 arguments.from_number,
                 arguments.to_number,
                 time.time() if at is None else at,
@@ -154,6 +155,7 @@ def explain_call(arguments: Namespace) -> int:
                 roster=roster_of(reader, settings),
                 refusal=lists.refusal,
                 history=past,
+                own=OwnCode(reactor).of,
             ),
         )
         if reader is None:

@@ -104,6 +104,7 @@ def _dry_run(answer: Json, settings: Settings) -> Pairs:
     yield "asked", adapters_of(answer["identification"])
     yield "to", number_of(called["raw"], called["e164"], "", settings)
     yield from _past(answer["history"])
+    yield from _own(answer["own"])
     yield from _decided(answer["service"], answer["mode"], decision)
 
 
@@ -139,6 +140,7 @@ def _attempt(decision: Json) -> Pairs:
         age = identification.get("age")
         yield "asked", adapters_of(identification) + ("" if age is None else f"; {_span(age)} before")
     yield from _past(facts.get("history"))
+    yield from _own(facts.get("own", {}))
     clock = facts.get("clock")
     if clock is not None:
         holiday = f", {clock['holiday']}" if clock["holiday"] else ""
@@ -163,6 +165,13 @@ def _past(history: Json | None) -> Pairs:
     yield "talked with", "nobody yet" if spoken is None else f"{last}, until {spoken}"
     age = history.get("age")
     yield "tries today", f"{history['tries']}" + (f", as of {_span(age)} before" if age else "")
+
+
+def _own(said: Json) -> Pairs:
+    """What the company's own code said, or why it said nothing."""
+    for name, each in said.items():
+        age = f", {_span(each['age'])} before" if each["age"] else ""
+        yield "own code", f"{printable(name)}: {each['why_not'] or _value(each['value'])}{age}"
 
 
 def _decided(service: str | None, mode: str | None, decision: Json) -> Pairs:

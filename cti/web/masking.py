@@ -49,7 +49,7 @@ _MAY_BE_NULL: Final = (
     "dunning",
 )
 #: What was decided from: values of all fields, some of them inside of sentences.
-_GROUNDS: Final = ("facts", "trace")
+_GROUNDS: Final = ("facts", "own", "trace")
 
 
 class Masking:

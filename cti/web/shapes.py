@@ -384,6 +384,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                     }
                 )
             ),
+            "own": _OBJECT,
             "decision": record(
                 {
                     "action": {"type": "string", "enum": sorted(ACTIONS)},

@@ -118,7 +118,7 @@ def bare(service: Service, facts: Facts) -> int:
     """What any decision has to do at the least: ask the conditions of each rule."""
     held = 0
     for rule in service.rules:
-        held += all(condition.holds(condition.read(facts)) for condition in rule.conditions)
+        held += all(condition.holds(condition.known.read(facts)) for condition in rule.conditions)
     return held
 
 

@@ -31,6 +31,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "cti.links": set(),
     "cti.spooling": set(),
     "cti.reach": set(),
+    "cti.own_code": {"routing.own"},
     "cti.secret": {"routing.words"},
     "cti.certificates": set(),
     "cti.verified_tls": set(),

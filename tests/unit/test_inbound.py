@@ -1,5 +1,6 @@
 """The way of an inbound call without sockets: in which order things happen, and what is left when one fails."""
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import Clock
 
 from adapters.base import Case, Party
 from cti.agents.roster import Roster
@@ -19,6 +19,7 @@ from cti.calls.history import CallHistory
 from cti.calls.inbound import LET_IN, Inbound, party_facts
 from cti.calls.life import Assigned, LiveCall, mint_call_id
 from cti.calls.log import CallLog
+from cti.calls.own import OwnCode
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
 from cti.calls.waiting_room import WaitingRoom
@@ -37,9 +38,11 @@ from cti.store.records import (
     SegmentRecord,
 )
 from routing.decide import Action, Decision
+from routing.own import Own
 from routing.reading import compile_rules
 from routing.rules import Mode, Service
 from tests.unit.calls import RecordingUnit
+from tests.unit.own import Chooses, Finds, ThreadedClock
 
 KATRIN = Party(adapter="directory", type="contact", id="17", name="Katrin Öhlmann", owner="u1", language="sl")
 
@@ -96,7 +99,7 @@ class World:
     """Everything an inbound call meets, in memory; `commits` are answered by hand where `slow`."""
 
     def __init__(self, mode: Mode = Mode.ROUTE) -> None:
-        self.clock = Clock()
+        self.clock = ThreadedClock()
         self.clock.advance(1000)
         self.units: list[RecordingUnit] = []
         self.commits: list[Deferred[Sequence[Any]]] = []
@@ -173,6 +176,7 @@ class World:
             room=self.room,
             call_back=self.is_promised,
             history=CallHistory(self, self.clock, lambda: UTC),
+            own=OwnCode(self.clock),
             not_answered=lambda agent, offer: self.not_answered.append((agent, offer.offered)),
         )
 
@@ -450,6 +454,90 @@ def test_a_decision_says_how_old_was_by_then_who_the_crms_say_it_is() -> None:
 
     told = [row.identification for row in world.rows(DecisionRecord)]
     assert [each and each["age"] for each in told] == [0.2, 20.2]
+
+
+def asks_own(world: World, own: Own, *rules: Mapping[str, Any]) -> None:
+    """The service's rules ask the company's own code."""
+    compiled = compile_rules(list(rules), own=own)
+    service = Service("sales", ("+494066969100",), Mode.ROUTE, None, "old-context,s,1", compiled)
+    world.services = Services([service], NumberPlan("DE"))
+
+
+def test_rules_see_what_the_company_s_own_code_says_once_it_is_known_who_calls_and_what_was_before() -> None:
+    world, session = World(), Session()
+    tickets = Finds(says=4)
+    asks_own(
+        world,
+        Own({"tickets": tickets}),
+        {"name": "tickets", "when": {"own.tickets": {"at_least": 3}}, "goto": "second-level,s,1"},
+    )
+    world.ask(session)
+    assert session.set == {}
+    world.clock.take()
+
+    assert (session.set["CTI_ACTION"], session.set["CTI_TARGET"]) == ("goto", "second-level,s,1")
+    (decision,) = world.rows(DecisionRecord)
+    assert decision.facts["own"] == {"tickets": {"value": 4, "why_not": None, "age": 0.0}}
+    (asked,) = tickets.asked
+    assert (asked.party["name"], asked.history.last_agent) == ("Katrin Öhlmann", "anna")
+
+
+def test_an_own_action_reserves_whom_it_chooses_and_shows_them_the_card() -> None:
+    world, session = World(), Session()
+    chooses = Chooses({"dial": {"agent": "anna"}, "timeout": 7})
+    asks_own(world, Own(actions={"nearest": chooses}), {"name": "near", "own": {"nearest": 20}})
+    world.ask(session)
+    world.clock.take()
+
+    assert (session.set["CTI_TARGET"], session.set["CTI_TIMEOUT"]) == ("PJSIP/anna", "7")
+    assert session.set["CTI_REASON"] == "near: anna is named by the rule"
+    assert world.anna == "offered"
+    assert world.events == ["call.offered", "call.routed", "card.offered"]
+    (decision,) = world.rows(DecisionRecord)
+    assert decision.facts["own"]["sales/near"]["value"] == {"dial": {"agent": "anna"}, "timeout": 7}
+
+
+def test_own_code_that_hangs_costs_a_caller_a_quarter_of_a_second_and_the_call_goes_on() -> None:
+    world, session, held = World(), Session(), threading.Event()
+    asks_own(
+        world,
+        Own({"tickets": Finds(says=4, held=held)}),
+        {"name": "tickets", "when": {"own.tickets": {"at_least": 3}}, "goto": "second-level,s,1"},
+        {"name": "rest", "dial": {"agent": "anna"}},
+    )
+    world.ask(session)
+    world.clock.advance(0.24)
+    assert session.set == {}
+    world.clock.advance(0.01)
+
+    assert (session.set["CTI_ACTION"], session.set["CTI_TARGET"]) == ("dial", "PJSIP/anna")
+    (decision,) = world.rows(DecisionRecord)
+    assert decision.trace[0]["note"] == "own.tickets did not say in time"
+    assert decision.trace[0]["tests"][0]["found"] is None
+    held.set()
+    world.clock.take()
+
+
+def test_own_code_is_asked_at_each_question_and_not_for_who_is_blocked() -> None:
+    world, tickets = World(), Finds(says=4)
+    asks_own(
+        world,
+        Own({"tickets": tickets}),
+        {"name": "tickets", "when": {"own.tickets": {"at_most": 3}}, "goto": "second-level,s,1"},
+    )
+    first = Session()
+    world.ask(first)
+    world.clock.take()
+    tickets.says = 2
+    again = Session(call=first.set["__CTI_CALL_ID"], attempt="2")
+    world.ask(again)
+    world.clock.take()
+    assert [each.attempt for each in tickets.asked] == [1, 2]
+    assert (first.set["CTI_ACTION"], again.set["CTI_ACTION"]) == ("fallback", "goto")
+
+    world.refusal = Decision(Action.REJECT, (), "busy", 0, None, "the number is blocked", ())
+    world.ask(Session(call=first.set["__CTI_CALL_ID"], attempt="3"))
+    assert len(tickets.asked) == 2
 
 
 @pytest.mark.parametrize("caller", ["anonymous", "unknown"])
