@@ -157,8 +157,8 @@ FACTS: Final[Mapping[str, KnownFact]] = {
     "date": KnownFact(Kind.MOMENT, _of_clock("date"), shape=DATE, example="2026-12-24", of_clock=True),
 }
 
-# What a company's own code may say, by the kind that it says it is of.
-_RIGHT: Final[Mapping[Kind, str]] = {
+#: What a company's own condition may be, and by that what it may say.
+OWN_KINDS: Final[Mapping[Kind, str]] = {
     Kind.PRESENCE: "True or False",
     Kind.TEXT: f"up to {_MAX_TEXT} characters on one line",
     Kind.LIST: f"a list of up to {_MAX_LISTED} texts of up to {_MAX_TEXT} characters on one line",
@@ -170,8 +170,8 @@ _RIGHT: Final[Mapping[Kind, str]] = {
 def own_fact(name: str, condition: ICondition) -> KnownFact:
     """A condition of a company's own as a fact. Raises `OwnCodeError` if it does not say what it can be."""
     kind, words = getattr(condition, "kind", None), getattr(condition, "words", ())
-    if kind not in list(_RIGHT):
-        raise OwnCodeError(f"its `kind` has to be one of {', '.join(_RIGHT)}")
+    if kind not in list(OWN_KINDS):
+        raise OwnCodeError(f"its `kind` has to be one of {', '.join(OWN_KINDS)}")
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
         raise OwnCodeError("its `words` have to be a tuple of texts")
     return KnownFact(Kind(kind), partial(_own_value, name), words=tuple(words), find=condition.find)
@@ -201,7 +201,9 @@ def value_of(fact: KnownFact, found: object) -> Any:
             return list(found)
         case Kind.TEXT if _is_own_text(fact, found):
             return found
-    right = f"one of {', '.join(fact.words)}" if fact.kind is Kind.TEXT and fact.words else _RIGHT[fact.kind]
+    right = (
+        f"one of {', '.join(fact.words)}" if fact.kind is Kind.TEXT and fact.words else OWN_KINDS[fact.kind]
+    )
     raise ValueError(f"said {named(found)}; {right} would be right")
 
 

@@ -30,7 +30,7 @@ from cti.reports.report import MEASURES
 from cti.web.api import ROUTES
 from cti.web.call_control import PROBLEMS
 from cti.web.tokens import ROLES
-from routing.conditions import FACTS
+from routing.conditions import FACTS, OWN_KINDS
 from routing.rules import Service
 
 ROOT = Path(__file__).parents[2]
@@ -219,17 +219,27 @@ def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for agent in sample.get("agents", {}).values():
         agent.pop("crm", None)
     (base / "cti.yaml").write_text(yaml.safe_dump(sample | yaml.safe_load(kind)), encoding="utf-8")
-    # What `pip install .` has done by setuptools, without a server to fetch a newer one from.
-    (base / "installed").mkdir()
-    build = ("egg_info", "--egg-base", "installed", "build_py", "--build-lib", "installed")
-    run(base, "-c", "from setuptools import setup; setup()", *build)
-    for name in ("acme_crm.py", "pyproject.toml"):
-        (base / name).unlink()
+    install(base, "acme_crm.py")
     return base
 
 
-def run(base: Path, *command: str) -> str:
-    environ = {"PYTHONPATH": f"{base / 'installed'}:{ROOT}", "AMI_SECRET": "sesame", "HOOK": "sesame"}
+def install(base: Path, module: str) -> None:
+    """What `pip install .` has done by setuptools, without a server to fetch a newer one from."""
+    (base / "installed").mkdir()
+    build = ("egg_info", "--egg-base", "installed", "build_py", "--build-lib", "installed")
+    run(base, "-c", "from setuptools import setup; setup()", *build)
+    for name in (module, "pyproject.toml"):
+        (base / name).unlink()
+
+
+def run(base: Path, *command: str, code: int = 0) -> str:
+    """What it says, which with another `code` than 0 is why not."""
+    environ = {
+        "PYTHONPATH": f"{base / 'installed'}:{ROOT}",
+        "AMI_SECRET": "sesame",
+        "HOOK": "sesame",
+        "ACME_SHOP": str(base / "shop.db"),
+    }
     done = subprocess.run(
         [sys.executable, *command],
         cwd=base,
@@ -239,8 +249,8 @@ def run(base: Path, *command: str) -> str:
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr if code else done.stdout
 
 
 def test_the_worked_example_of_an_adapter_identifies_who_calls(acme: Path) -> None:
@@ -261,6 +271,74 @@ def test_the_worked_example_of_an_adapter_passes_the_suite(acme: Path) -> None:
     passed = re.search(r"^(\d+) passed in", said, re.MULTILINE)
     assert passed is not None, said
     assert int(passed[1]) > 20
+
+
+@pytest.fixture(scope="module")
+def acme_rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The worked example of docs/extending.md in a directory, each file as printed, and installed below it."""
+    base = tmp_path_factory.mktemp("acme-rules")
+    rules, suite = blocks("docs/extending.md", "python")
+    (project,) = blocks("docs/extending.md", "toml")
+    (shop,) = blocks("docs/extending.md", "sql")
+    (company,) = blocks("docs/extending.md", "yml")
+    for name, text in (
+        ("acme_rules.py", rules),
+        ("test_acme_rules.py", suite),
+        ("pyproject.toml", project),
+        ("contacts.csv", "id,type,name,numbers\n1001,contact,Katja Brandt,0152 28817386\n"),
+    ):
+        (base / name).write_text(text, encoding="utf-8")
+    with closing(sqlite3.connect(base / "shop.db")) as connection:
+        connection.executescript(shop)
+    sample: dict[str, Any] = yaml.safe_load(text_of("config/small.yaml"))
+    (base / "cti.yaml").write_text(yaml.safe_dump(sample | yaml.safe_load(company)), encoding="utf-8")
+    install(base, "acme_rules.py")
+    run(base, "-m", "cti", "contacts", "import", "contacts.csv", "-c", "cti.yaml")
+    return base
+
+
+def test_the_worked_example_of_own_conditions_and_actions_decides_calls(acme_rules: Path) -> None:
+    check, explain = (
+        shlex.split(line)[1:]
+        for line in "".join(blocks("docs/extending.md", "sh")).splitlines()
+        if line.startswith(("cti check", "cti explain"))
+    )
+    run(acme_rules, "-m", "cti", *check)
+    near = json.loads(run(acme_rules, "-m", "cti", *explain, "--format", "json"))
+    known = [word.replace("040 66969123", "0152 28817386") for word in explain]
+    waits = json.loads(run(acme_rules, "-m", "cti", *known, "--format", "json"))
+    assert [(each["decision"]["rule"], each["decision"]["agents"]) for each in (near, waits)] == [
+        ("branch", ["ben"]),
+        ("open orders", ["anna"]),
+    ]
+    assert near["decision"]["timeout"] == 15
+    assert near["own"]["sales/branch"]["value"] == {"dial": {"group": "hamburg"}, "timeout": 15}
+    assert waits["own"]["open_orders"]["value"] == 2
+    assert "own code  open_orders: 2" in run(acme_rules, "-m", "cti", *known)
+
+
+def test_the_worked_example_of_own_conditions_and_actions_passes_its_tests(acme_rules: Path) -> None:
+    said = run(
+        acme_rules, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "test_acme_rules.py"
+    )
+    assert re.search(r"^3 passed in", said, re.MULTILINE), said
+
+
+def test_an_argument_that_an_own_action_refuses_is_a_problem_with_its_line(acme_rules: Path) -> None:
+    text = (acme_rules / "cti.yaml").read_text(encoding="utf-8")
+    (acme_rules / "wrong.yaml").write_text(text.replace("branch: 15", "branch: 3600"), encoding="utf-8")
+    line = text.partition("branch: 15")[0].count("\n") + 1
+    said = run(acme_rules, "-m", "cti", "check", "-c", "wrong.yaml", code=2)
+    assert re.search(
+        rf"^wrong.yaml:{line}:\d+: services.sales.rules\[1\].own.branch: seconds to ring would be right",
+        said,
+        re.MULTILINE,
+    ), said
+
+
+def test_every_kind_of_an_own_condition_is_described() -> None:
+    page = text_of("docs/extending.md")
+    assert [kind for kind in OWN_KINDS if f"| `{kind}` | " not in page] == []
 
 
 def test_every_capability_is_described_with_its_method() -> None:
