@@ -81,7 +81,7 @@ def _steps(trace: Sequence[Json]) -> Pairs:
         for test in step["tests"]:
             # What failed is the note already.
             if test["held"]:
-                yield "", f"{test['fact']} is {_value(test['found'])}, as wanted: {test['wanted']}"
+                yield "", f"holds: {test['fact']} is {_value(test['found'])}, wanted: {test['wanted']}"
         for candidate in step["candidates"]:
             yield "", f"{candidate['agent']}: {candidate['why_not'] or 'chosen'}"
         if step["more"]:

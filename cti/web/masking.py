@@ -49,7 +49,9 @@ _MAY_BE_NULL: Final = (
     "dunning",
 )
 #: What was decided from: values of all fields, some of them inside of sentences.
-_GROUNDS: Final = ("facts", "own", "trace")
+_GROUNDS: Final = ("facts", "own", "trace", "steps")
+#: Says, beside the rule that decided, whose owner an agent is.
+_OF_OWNER: Final = ("reason",)
 
 
 class Masking:
@@ -85,7 +87,11 @@ class Masking:
         if not isinstance(value, dict):
             return value
         party, numbers = self._party[role], role in self._numbers
-        gone = {*_GROUNDS, *(party if "adapter" in value and "id" in value else ())}
+        gone = {
+            *_GROUNDS,
+            *(party if "adapter" in value and "id" in value else ()),
+            *(_OF_OWNER if "rule" in value and "owner" in party else ()),
+        }
         of_numbers = {*_HERE, *_ENDS.get(value.get("direction"), (*_FROM, *_TO))} if numbers else set()
         return {
             key: _nothing(key, each)

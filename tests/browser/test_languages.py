@@ -78,6 +78,8 @@ def test_no_page_lacks_a_word(house: House, tmp_path: Path, language: str) -> No
         desk.sees_card("Katja Brandt", status="ringing")
         look("ringing")
         desk.answers()
+        desk.at("why-open").click()
+        expect(desk.at("why-attempt")).to_have_count(1)
         look("talking")
         for operation in ("transfer", "digits"):
             desk.does(operation)

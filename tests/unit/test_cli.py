@@ -695,7 +695,7 @@ def logged(company: Company) -> None:
         "history": {"last_agent": "boris", "last_spoken": NOON - 3600, "tries": 2, "age": 0.0},
     }
     said = {"adapter": "directory", "outcome": "hit", "ms": 0.0, "source": "cache", "age": 240.0}
-    held = {"fact": "party.owner", "wanted": "present", "found": "anna", "held": True}
+    held = {"fact": "party.owner", "wanted": "is present", "found": "anna", "held": True}
     anna = {"agent": "anna", "why_not": None}
     owner = {"rule": "owner", "tests": [held], "more": 0}
     decided = {**owner, "outcome": "decided", "note": "anna is the owner of the caller", "candidates": [anna]}
@@ -759,7 +759,7 @@ def test_explain_tells_of_a_call_in_the_log_why_each_decision_was_made(company: 
         "line         2 waiting, the first for 95 s",
         "decision     dial anna",
         "  owner  decided: anna is the owner of the caller",
-        '         party.owner is "anna", as wanted: present',
+        '         holds: party.owner is "anna", wanted: is present',
         "         anna: chosen",
     ):
         assert line in first, first

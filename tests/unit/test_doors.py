@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from cti.calls.present import call_json
+from cti.calls.present import call_detail_json, call_json
 from cti.identify.identification import Identification
 from cti.numbers import NumberPlan
 from cti.store.records import StoredEvent
@@ -888,7 +888,8 @@ def test_a_masked_role_sees_it_nowhere_and_others_do(web: Web) -> None:
     detail = a_detail(a_call(party=PARTY, outcome="answered"))
     (decision,) = detail.decisions
     facts = {"at": NOW, "party.tier": "gold", "from.number": "+4915228817386"}
-    identification = {"number": "0152 28817386", "e164": "+4915228817386", "parties": [PARTY]}
+    steps = [{"policy": "case_owner", "note": "one of them has a case, which is late"}]
+    identification = {"number": "0152 28817386", "e164": "+4915228817386", "parties": [PARTY], "steps": steps}
     decision = evolve(
         decision, facts=facts, trace=[{"rule": "gold", "found": "gold"}], identification=identification
     )
@@ -939,6 +940,19 @@ def test_what_is_hidden_is_still_of_its_kind() -> None:
     assert (seen["name"], seen["notes"], seen["tier"], seen["tags"], seen["cases"]) == ("", "", None, [], [])
     call = orjson.loads(masking.masked("agent", orjson.dumps(call_json(a_call(party=PARTY)))))
     assert errors(SCHEMAS["Call"], call, "call") == []
+
+
+def test_who_is_not_to_see_the_owner_does_not_read_it_in_the_reason_of_a_decision() -> None:
+    reason = "owner: anna is the owner of the caller"
+    detail = call_detail_json(a_detail(a_call(party=PARTY, rule="owner", reason=reason)))
+    event = {"seq": 1, "type": "call.routed", "rule": "owner", "reason": reason}
+    whole = orjson.dumps({**detail, "events": [event], "agent": {"state": "paused", "reason": "lunch"}})
+
+    seen = Masking({"agent": ("owner",)}).masked("agent", whole)
+    assert b"is the owner" in whole
+    assert b"is the owner" not in seen
+    assert orjson.loads(seen)["agent"]["reason"] == "lunch"
+    assert reason.encode() in Masking({"agent": ("tier",)}).masked("agent", whole)
 
 
 def test_what_an_outgoing_call_hides_is_whom_it_goes_to() -> None:

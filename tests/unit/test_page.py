@@ -10,11 +10,14 @@ from typing import Any, Final
 import pytest
 
 from cti.calls.control import OPERATIONS
+from cti.identify.identification import Outcome as Said
 from cti.metrics import AGENT_STATES, OUTCOMES
 from cti.settings import Desk
 from cti.web.desk import ROUTES as DESK_ROUTES
 from cti.web.page import FILES, MEDIA_TYPES, PAGE, read_files
 from cti.web.tokens import ADMIN, AGENT, SUPERVISOR
+from routing.clock import Hours
+from routing.decide import Action, Outcome as Tried
 from tests.unit.test_web import Web
 
 SCRIPTS: Final = {name: file.body.decode() for name, file in FILES.items() if name.endswith(".js")}
@@ -171,6 +174,10 @@ def families_in(scripts: Mapping[str, str]) -> set[str]:
 MEMBERS: Final[Mapping[str, set[str]]] = {
     "state.": set(AGENT_STATES),
     "outcome.": set(OUTCOMES),
+    "did.": set(Action),
+    "tried.": set(Tried),
+    "said.": set(Said),
+    "hours.": set(Hours),
     "role.": {AGENT, SUPERVISOR, ADMIN},
     "op.": set(OPERATIONS) - {"listen", "whisper", "barge"},
     "status.": set(

@@ -6,6 +6,7 @@ import { since, serverNow, until } from "./clock.js";
 import { icon } from "./icons.js";
 import { isIncoming } from "./state.js";
 import { h } from "./view.js";
+import { whyView } from "./why.js";
 import { duration, moment, spoken, t } from "./words.js";
 
 /** The operations that are buttons, in this order; those of the server's that are not here have no place on a desk. */
@@ -40,7 +41,7 @@ export function callView(app, each) {
       quickCreate(app, each),
       each.status !== "offered" && writing(app, each),
     ),
-    h("div", { class: "call-side" }, sections(app, each), inCrm(app, each), history(app, each)),
+    h("div", { class: "call-side" }, sections(app, each), inCrm(app, each), history(app, each), whyView(app, each)),
   );
 }
 

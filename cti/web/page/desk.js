@@ -17,6 +17,7 @@ import { settingsView } from "./settings.js";
 import { callsOf, foremost, isIncoming, nothingKnown, otherSide, takeDesk, takeEvent, withWholeParty } from "./state.js";
 import { Line } from "./stream.js";
 import { h, show } from "./view.js";
+import { forgetWhy } from "./why.js";
 import { has, LANGUAGES, preferred, speak, spoken, t } from "./words.js";
 import { applyTheme, setWish, wish } from "./wishes.js";
 
@@ -386,6 +387,7 @@ function left() {
   line.stop();
   quiet();
   forgetSearch();
+  forgetWhy();
   Object.assign(app, { session: null, state: nothingKnown(), expired: false, warned: false, menu: null, dialog: null, pastCall: null });
   setCsrf(null);
   render();

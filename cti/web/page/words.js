@@ -79,6 +79,12 @@ export function duration(seconds) {
     : `${number(minutes)}:${two(whole % 60)}`;
 }
 
+/** How long, no more exactly than it matters: `42 secs`, `4 mins`, `5 hrs`. */
+export function span(seconds) {
+  const [value, unit] = seconds < 120 ? [seconds, "second"] : seconds < 7200 ? [seconds / 60, "minute"] : [seconds / 3600, "hour"];
+  return new Intl.NumberFormat(locale, { style: "unit", unit, maximumFractionDigits: value < 10 && unit === "second" ? 1 : 0 }).format(value);
+}
+
 /** What a CRM calls a language (`de`, `german`), in words of the reader. */
 export function languageName(tag) {
   if (!/^[a-z]{2,3}(-[A-Za-z]{2,4})?$/.test(tag)) return tag;
