@@ -112,6 +112,13 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._own_code = Histogram(
+            "cti_own_code_seconds",
+            "How long a condition or action of the company's own took.",
+            ("own", "outcome"),
+            buckets=SECONDS,
+            registry=registry,
+        )
         self._index_numbers = Gauge(
             "cti_index_numbers", "Numbers in the phone index.", ("adapter",), registry=registry
         )
@@ -320,6 +327,10 @@ class Metrics:
             child = self._identify.labels(_known(adapter, self._adapters), _known(outcome, IDENTIFY_OUTCOMES))
             _keep(self._identify_children, (adapter, outcome), child)
         child.observe(seconds)
+
+    def own_code_asked(self, own: str, outcome: str, seconds: float) -> None:
+        """A condition or action was asked that rules name; `outcome` is one of `IDENTIFY_OUTCOMES`."""
+        self._own_code.labels(own, _known(outcome, IDENTIFY_OUTCOMES)).observe(seconds)
 
     def adapter_up(self, adapter: str, up: bool) -> None:
         """Whether the adapter answers at present."""

@@ -332,7 +332,7 @@ class CtiService(Service):
         )
         self.calls.on_news(self.room.news)
         self.history = CallHistory(self.store, reactor, lambda: self.settings.reports.time_zone)
-        self.own_code = OwnCode(reactor)
+        self.own_code = OwnCode(reactor, self.metrics.own_code_asked)
         self.inbound = Inbound(
             calls=self.calls,
             tracker=self.tracker,

@@ -19,6 +19,7 @@ from attrs import define, evolve, frozen
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from cti.identify.identification import Outcome
 from cti.identify.limits import Breaker, Pass
 from cti.logs import get_logger
 from routing.conditions import OWN, value_of
@@ -42,7 +43,9 @@ _MAX_WHY: Final = 200
 #: Seconds between two lines about the same code.
 _SAID_EVERY: Final = 60.0
 
-IN_TIME: Final = Said(why_not="did not say in time")
+Observe = Callable[[str, Outcome, float], None]
+
+NOT_IN_TIME: Final = Said(why_not="did not say in time")
 LEFT: Final = Said(why_not="is left alone for some seconds, as it failed before")
 HANGS: Final = Said(why_not="still hangs over earlier calls")
 BUSY: Final = Said(why_not="has too many other calls to say something to")
@@ -106,8 +109,10 @@ def _answer(target: Chosen, raw: object) -> Any:
 class OwnCode:
     """Asks, for no longer than a caller may wait."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, observe: Observe) -> None:
+        """`observe(name, outcome, seconds)` is told of each question."""
         self._reactor = reactor
+        self._observe = observe
         self._guards: dict[str, _Guard] = {}
 
     async def of(
@@ -127,7 +132,7 @@ class OwnCode:
     def _guard(self, name: str) -> "_Guard":
         guard = self._guards.get(name)
         if guard is None:
-            guard = self._guards[name] = _Guard(name, self._reactor)
+            guard = self._guards[name] = _Guard(name, self._reactor, self._observe)
         return guard
 
 
@@ -144,11 +149,12 @@ def _copy(facts: Facts) -> Facts:
 
 @define(eq=False)
 class _Work:
-    """A question on its way. `short`: it has less than the whole time. `late`: nobody waits for it any more."""
+    """A question on its way, since `at`. `short`: it has less than the whole time. `late`: nobody waits any more."""
 
     question: Question
     facts: Facts
     said: "Deferred[Said]"
+    at: float
     short: bool
     began: bool = False
     late: bool = False
@@ -157,9 +163,10 @@ class _Work:
 class _Guard:
     """Keeps one condition or action from holding callers, and from taking more than its threads."""
 
-    def __init__(self, name: str, reactor: Any) -> None:
+    def __init__(self, name: str, reactor: Any, observe: Observe) -> None:
         self._name = name
         self._reactor = reactor
+        self._observe = observe
         self._breaker = Breaker(FAILURES, LEFT_ALONE)
         self._queue: deque[_Work] = deque()
         self._running = 0
@@ -168,19 +175,26 @@ class _Guard:
 
     def ask(self, question: Question, facts: Facts, seconds: float) -> "Deferred[Said]":
         """Fires with what it says, after so many seconds at the latest; never fails."""
-        if seconds <= 0:
-            return succeed(NO_TIME)
-        if self._hanging >= THREADS:
-            return succeed(HANGS)
-        if len(self._queue) >= QUEUED:
-            return succeed(BUSY)
-        if self._breaker.may(self._reactor.seconds()) is Pass.NO:
-            return succeed(LEFT)
-        work = _Work(question, facts, Deferred(), seconds < DEADLINE)
+        now = self._reactor.seconds()
+        refused = self._refused(now, seconds)
+        if refused is not None:
+            self._observe(self._name, Outcome.OPEN if refused is LEFT else Outcome.SKIPPED, 0.0)
+            return succeed(refused)
+        work = _Work(question, facts, Deferred(), now, seconds < DEADLINE)
         work.said.addTimeout(seconds, self._reactor).addErrback(self._too_late, work)
         self._queue.append(work)
         self._go_on()
         return work.said
+
+    def _refused(self, now: float, seconds: float) -> Said | None:
+        """Why it is not asked now, None where it is; the breaker has to be told then what came of it."""
+        if seconds <= 0:
+            return NO_TIME
+        if self._hanging >= THREADS:
+            return HANGS
+        if len(self._queue) >= QUEUED:
+            return BUSY
+        return LEFT if self._breaker.may(now) is Pass.NO else None
 
     def _go_on(self) -> None:
         while self._queue and self._running < THREADS:
@@ -192,36 +206,40 @@ class _Guard:
 
     def _run(self, work: _Work) -> None:
         """In a thread of its own."""
-        outcome: Said | BaseException
+        result: Said | BaseException
         try:
             found = work.question.ask(work.facts)
             try:
-                outcome = Said(work.question.read(found))
+                result = Said(work.question.read(found))
             except ValueError as error:
-                outcome = Said(why_not=str(error)[:_MAX_WHY])
+                result = Said(why_not=str(error)[:_MAX_WHY])
         except BaseException as error:  # noqa: BLE001 - also an exit: the place that it took has to be given back
-            outcome = error
-        self._reactor.callFromThread(self._came_back, work, outcome)
+            result = error
+        self._reactor.callFromThread(self._came_back, work, result)
 
-    def _came_back(self, work: _Work, outcome: Said | BaseException) -> None:
+    def _came_back(self, work: _Work, result: Said | BaseException) -> None:
         self._running -= 1
         if work.late:
             self._hanging -= 1
         else:
-            work.said.callback(self._judged(outcome))
+            said = self._answered(result) if isinstance(result, Said) else self._failed(result)
+            outcome = Outcome.MISS if said.value is None else Outcome.HIT
+            self._measure(work, Outcome.ERROR if said.why_not else outcome)
+            work.said.callback(said)
         self._go_on()
 
-    def _judged(self, outcome: Said | BaseException) -> Said:
-        if isinstance(outcome, Said):
-            self._breaker.succeeded()
-            if outcome.why_not:
-                self._tell("what it says cannot be used; a call's trace says why")
-            return outcome
+    def _answered(self, said: Said) -> Said:
+        self._breaker.succeeded()
+        if said.why_not:
+            self._tell("what it says cannot be used; a call's trace says why")
+        return said
+
+    def _failed(self, error: BaseException) -> Said:
         self._breaker.failed(self._reactor.seconds())
-        # What an error says may name the caller.
-        kind = type(outcome).__name__
+        # Not what the error says, which may name the caller.
+        kind = type(error).__name__
         self._tell(f"{kind} was raised")
-        log.debug("own code failed", own=self._name, exc_info=outcome)
+        log.debug("own code failed", own=self._name, exc_info=error)
         return Said(why_not=f"failed: {kind}")
 
     def _too_late(self, _timeout: Failure, work: _Work) -> Said:
@@ -230,13 +248,17 @@ class _Guard:
             self._hanging += 1
         else:
             self._queue.remove(work)
+        self._measure(work, Outcome.TIMEOUT)
         if work.short:
             # It had less than its time: that says nothing of it.
             self._breaker.let_go()
         else:
             self._breaker.failed(self._reactor.seconds())
             self._tell(f"no answer within {DEADLINE:g} s")
-        return IN_TIME
+        return NOT_IN_TIME
+
+    def _measure(self, work: _Work, outcome: Outcome) -> None:
+        self._observe(self._name, outcome, self._reactor.seconds() - work.at)
 
     def _tell(self, why: str) -> None:
         now = self._reactor.seconds()

@@ -155,7 +155,7 @@ def explain_call(arguments: Namespace) -> int:
                 roster=roster_of(reader, settings),
                 refusal=lists.refusal,
                 history=past,
-                own=OwnCode(reactor).of,
+                own=OwnCode(reactor, lambda _name, _outcome, _seconds: None).of,
             ),
         )
         if reader is None:

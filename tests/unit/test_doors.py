@@ -938,6 +938,8 @@ def test_what_is_hidden_is_still_of_its_kind() -> None:
     seen = orjson.loads(masking.masked("agent", orjson.dumps(PARTY)))
     assert {key for key, value in seen.items() if value} == {"adapter", "type", "id", "match"}
     assert (seen["name"], seen["notes"], seen["tier"], seen["tags"], seen["cases"]) == ("", "", None, [], [])
+    explained = {"own": {"tier": {"value": "gold", "why_not": None, "age": 0.0}}}
+    assert orjson.loads(masking.masked("agent", orjson.dumps(explained))) == {"own": {}}
     call = orjson.loads(masking.masked("agent", orjson.dumps(call_json(a_call(party=PARTY)))))
     assert errors(SCHEMAS["Call"], call, "call") == []
 

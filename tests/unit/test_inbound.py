@@ -176,7 +176,7 @@ class World:
             room=self.room,
             call_back=self.is_promised,
             history=CallHistory(self, self.clock, lambda: UTC),
-            own=OwnCode(self.clock),
+            own=OwnCode(self.clock, lambda _name, _outcome, _seconds: None),
             not_answered=lambda agent, offer: self.not_answered.append((agent, offer.offered)),
         )
 
@@ -516,6 +516,43 @@ def test_own_code_that_hangs_costs_a_caller_a_quarter_of_a_second_and_the_call_g
     assert decision.trace[0]["tests"][0]["found"] is None
     held.set()
     world.clock.take()
+
+
+def test_own_code_is_waited_for_no_longer_than_the_answer_s_time_leaves() -> None:
+    world, held = World(), threading.Event()
+    asks_own(
+        world,
+        Own({"tickets": Finds(held=held)}),
+        {"name": "tickets", "when": {"own.tickets": "present"}, "goto": "second-level,s,1"},
+    )
+
+    def slow(_id: str) -> "Deferred[None]":
+        world.clock.advance(1.3)
+        return succeed(None)
+
+    world.call = slow
+    session = Session(call=mint_call_id(1.0))
+    world.ask(session)
+    assert session.set == {}
+    world.clock.advance(0.1)
+    assert session.set["CTI_ACTION"] == "fallback"
+    held.set()
+    world.clock.take()
+
+
+def test_own_code_is_not_asked_where_an_agent_has_decided() -> None:
+    world, call = offered_to_anna()
+    tickets = Finds(says=4)
+    asks_own(world, Own({"tickets": tickets}), {"name": "one", "when": {"own.tickets": 4}, "reject": "busy"})
+    live = world.calls.get(call)
+    assert live is not None
+    world.gives_up("BUSY")
+    decision = Decision(Action.DIAL, ("anna",), "PJSIP/anna", 20, "transferred", "transferred by ben", ())
+    live.assigned = Assigned(decision, "ben", 1100.0)
+    session = Session(call=call, attempt="2", last="BUSY")
+    world.ask(session)
+    assert session.set["CTI_ACTION"] == "dial"
+    assert tickets.asked == []
 
 
 def test_own_code_is_asked_at_each_question_and_not_for_who_is_blocked() -> None:

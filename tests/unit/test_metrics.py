@@ -38,6 +38,7 @@ def feed_everything(metrics: Metrics) -> None:
     metrics.agents({"ready": 2})
     metrics.waiting_calls({"sales": 2})
     metrics.waited("sales", 4.5)
+    metrics.own_code_asked("own.tickets", "timeout", 0.25)
     metrics.ami_up("main", True)
     metrics.ami_event("main", "Hangup")
     metrics.outbox({"crm": (3, 100.0)}, {"crm": 2}, now=160.0)
@@ -54,6 +55,7 @@ def test_every_metric_of_the_contract_that_can_be_fed_is_there() -> None:
         "cti_calls_total": {"direction": "inbound", "service": "sales", "outcome": "answered"},
         "cti_setup_seconds_count": {},
         "cti_identify_seconds_count": {"adapter": "directory", "outcome": "hit"},
+        "cti_own_code_seconds_count": {"own": "own.tickets", "outcome": "timeout"},
         "cti_adapter_up": {"adapter": "directory"},
         "cti_decisions_total": {"service": "sales", "action": "dial"},
         "cti_card_offer_seconds_count": {},

@@ -336,6 +336,20 @@ def test_an_own_action_that_says_nothing_of_use_leaves_the_call_to_the_next_rule
     assert decision.trace[0].note.startswith(note)
 
 
+def test_an_own_action_may_name_who_came_after_the_file_was_read() -> None:
+    service = a_service(NEAR, agents={"ben"}, groups={"sales"}, skills={"german"})
+    for whom in ({"agent": "anna"}, {"group": "orders", "skills": {"french": 5}}):
+        anna = an_agent("anna", groups=frozenset({"orders"}), skills={"french": 7})
+        decision = decide(service, facts(anna, own={"sales/near": Said({"dial": whom})}))
+        assert decision.agents == ("anna",)
+
+
+def test_what_an_own_action_said_wrong_once_does_not_stick_to_it() -> None:
+    service = a_service(NEAR)
+    assert decide(service, facts(own={"sales/near": Said({"dial": "nobody"})})).rule is None
+    assert decide(service, facts(own={"sales/near": Said({"reject": "busy"})})).rule == "near"
+
+
 def test_an_own_action_may_dial_outside_where_the_service_has_a_way_out() -> None:
     def outside(number: str) -> DialNumber:
         return DialNumber(number, f"PJSIP/{number}@trunk")
@@ -387,7 +401,8 @@ class Asking:
 
     def __init__(self, *rules: Mapping[str, Any], **own: Any) -> None:
         self.clock = ThreadedClock()
-        self.code = OwnCode(self.clock)
+        self.measured: list[tuple[str, str, float]] = []
+        self.code = OwnCode(self.clock, lambda *about: self.measured.append(about))
         conditions = {name: each for name, each in own.items() if isinstance(each, Finds)}
         actions = {name: each for name, each in own.items() if isinstance(each, Chooses)}
         service = a_service(
@@ -550,7 +565,9 @@ def test_own_code_that_hangs_never_has_more_than_its_threads_and_comes_back_when
     hanging = Finds(says=4, held=held)
     asking = Asking(hanging=hanging)
     told = [asking.ask() for _ in range(THREADS + QUEUED)]
-    assert [thread.name for thread in enumerate_threads()].count("cti own.hanging") == THREADS
+    threads = [thread for thread in enumerate_threads() if thread.name == "cti own.hanging"]
+    assert len(threads) == THREADS
+    assert all(thread.daemon for thread in threads), "the process would wait for them at its end"
     assert asking.ask() == [{"hanging": Said(None, "has too many other calls to say something to")}]
     asking.clock.advance(DEADLINE)
     assert all(answer == [{"hanging": Said(None, "did not say in time")}] for answer in told)
@@ -582,6 +599,28 @@ def test_a_question_with_less_than_its_time_says_nothing_about_own_code() -> Non
     held.set()
     asking.clock.take(FAILURES)
     assert asking.said() == Said(4)
+
+
+def test_each_question_is_measured_with_what_came_of_it() -> None:
+    held = Event()
+    tickets = Finds()
+    asking = Asking(tickets=tickets)
+    for tickets.says in (4, None, "four", KeyError()):
+        asking.said()
+    tickets.held = held
+    for _ in range(FAILURES - 1):
+        asking.ask()
+        asking.clock.advance(DEADLINE)
+    asking.ask()
+    asking.ask(within=0.0)
+    outcomes = ["hit", "miss", "error", "error", *["timeout"] * (FAILURES - 1), "open", "skipped"]
+    assert [outcome for _, outcome, _ in asking.measured] == outcomes
+    assert {name for name, _, _ in asking.measured} == {"own.tickets"}
+    assert [seconds for _, outcome, seconds in asking.measured if outcome == "timeout"] == [
+        pytest.approx(DEADLINE)
+    ] * (FAILURES - 1)
+    held.set()
+    asking.clock.take(FAILURES - 1)
 
 
 def test_its_faults_are_said_once_a_minute() -> None:
