@@ -34,6 +34,7 @@ from cti.web.tokens import digest_of
 from lab.crm.postgresql import Postgres
 from lab.ports import a_port
 from tests.faults.kinds import install
+from tests.unit.own import install as install_own
 
 SAMPLE = Path(__file__).parents[2] / "config" / "small.yaml"
 MOBILE = "+4915228817386"
@@ -1292,6 +1293,29 @@ def test_the_server_serves_reloads_refuses_a_bad_file_and_stops_on_a_signal(comp
     assert server.lines()[-1]["event"]
     assert all("exception" not in line for line in server.lines())
     assert not company.database.exists() or company.database.stat().st_mode & 0o077 == 0
+
+
+def test_a_server_whose_own_code_hangs_for_ever_explains_and_stops_all_the_same(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.file(
+        "acme_hangs.py",
+        "from threading import Event\nkind = 'number'\ndef find(facts):\n    Event().wait()\n",
+    )
+    install_own(company.directory, "[cordboard.conditions]\ntickets = acme_hangs\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(company.directory), str(SAMPLE.parents[1])]))
+    tickets = "- {name: tickets, when: {own.tickets: present}, reject: busy}\n      "
+    company.change("    rules:\n      ", f"    rules:\n      {tickets}")
+    server = Server(company)
+    with server.running() as process:
+        token = company.apart("token", "add", "test", "--role", "admin").strip()
+        _, answer = server.get("/api/v1/explain", token, {"from": OTHER, "to": SALES})
+        assert answer["decision"]["rule"] == "rest"
+        assert answer["decision"]["trace"][0]["note"] == "own.tickets did not say in time"
+        assert answer["own"]["tickets"]["value"] is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=15) == 0
+    assert [line["own"] for line in server.lines() if "own" in line] == ["own.tickets"]
 
 
 def test_a_port_in_use_is_told_in_a_sentence(company: Company) -> None:
