@@ -1197,10 +1197,12 @@ class CtiService(Service):
         return await explain(
             question.from_raw,
             question.to_raw,
-            self._now() if question.at is None else question.at,
+            question.at,
+            now=self._now(),
             services=self._services(),
             identifier=self._identifier(),
             roster=self.roster,
+            line=self.room.line,
             refusal=self.turned_away.lists.refusal,
             history=self.history.of,
             own=self.own_code.of,

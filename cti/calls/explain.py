@@ -1,7 +1,7 @@
 """What would be decided for a call, without a call: the dry run behind `cti explain` and `POST /api/v1/explain`."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from attrs import evolve
 
@@ -13,28 +13,41 @@ from cti.calls.services import Services
 from cti.identify.identifier import Identifier
 from cti.numbers import Number
 from routing.decide import Decision
-from routing.facts import Facts, History, Said
+from routing.facts import Facts, History, Line, Said
 from routing.rules import Service
+
+#: Of a dry run for another time than now.
+_OF_NOW: Final = (
+    "agents, lines and what CRMs say of the caller are as they are now;"
+    " the clock and what the log has of the caller are as of then"
+)
 
 
 async def explain(
     caller_raw: str,
     called_raw: str,
-    at: float,
+    at: float | None,
     *,
+    now: float,
     services: Services,
     identifier: Identifier,
     roster: Roster,
+    line: Callable[[str, float], Line],
     refusal: Callable[[Number], Decision | None],
     history: Callable[[str, Service, float], Awaitable[History | None]],
     own: Callable[[Sequence[Question], Facts], Awaitable[Mapping[str, Said]]],
+    assumed: Sequence[str] = (),
 ) -> Mapping[str, Any]:
     """The decision for this caller at this dialled number, with everything that led to it.
 
-    Nobody is reserved, nothing is written. `at` (epoch seconds) is what rules see; agents are as they are now.
-    `refusal(caller)`: the decision for who is blocked. `history(number, service, at)`: what happened with the caller
-    before; None where nobody can say. `own(questions, facts)`: what the company's own code says.
+    Nobody is reserved, nothing is written. `at` (epoch seconds, None for `now`) is what rules see of the clock and of
+    the log; agents and lines are as they are `now`. `line(service, now)`: who waits there. `refusal(caller)`: the
+    decision for who is blocked. `history(number, service, at)`: what happened with the caller before; None where
+    nobody can say. `own(questions, facts)`: what the company's own code says. `assumed`: in sentences, what whoever
+    asks takes agents and lines for, where they do not know.
     """
+    assumed = (*assumed, _OF_NOW) if at not in (None, now) else tuple(assumed)
+    at = now if at is None else at
     service, called = services.of(called_raw)
     caller = services.plan.parse(caller_raw)
     refused = refusal(caller)
@@ -52,6 +65,7 @@ async def explain(
         agents=roster.agents,
         groups=roster.groups,
         clock=wall_clock(service, at),
+        line=Line() if service is None else line(service.name, now),
         from_country=country_of(caller.dialable),
         history=past,
     )
@@ -67,6 +81,9 @@ async def explain(
         "identification": identified.as_json(),
         "history": None if past is None else history_json(past.as_json(at)),
         "own": facts.as_json()["own"],
+        "agents_at": iso(now),
+        "line": facts.line.as_json(),
+        "assumed": list(assumed),
         "decision": {
             "action": str(decision.action),
             "agents": list(decision.agents),

@@ -7,7 +7,7 @@ import getpass
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError
@@ -16,6 +16,7 @@ from adapters.base import AdapterError, IAdapter
 from cti.calls.explain import explain
 from cti.calls.finder import MAX_KEY, Finder, UnknownKey, key_json
 from cti.calls.history import day_of, history_of
+from cti.calls.life import State
 from cti.calls.own import OwnCode
 from cti.calls.present import call_json, decisions_json
 from cti.calls.remembered import Remembered
@@ -34,7 +35,7 @@ from cti.numbers import NumberKind
 from cti.service import make_adapters, make_identifier
 from cti.settings import Settings
 from cti.store.queries import Reader
-from routing.facts import History
+from routing.facts import History, Line
 from routing.rules import Service
 
 T = TypeVar("T")
@@ -149,23 +150,45 @@ def explain_call(arguments: Namespace) -> int:
             lambda identifier, _adapters, reactor: explain(
                 arguments.from_number,
                 arguments.to_number,
-                time.time() if at is None else at,
+                at,
+                now=time.time(),
                 services=Services(settings.services.values(), settings.plan),
                 identifier=identifier,
                 roster=roster_of(reader, settings),
+                line=lambda service, now: _line(reader, service, now),
                 refusal=lists.refusal,
                 history=past,
                 own=OwnCode(reactor, lambda _name, _outcome, _seconds: None).of,
+                assumed=[*_assumed(reader)],
             ),
         )
-        if reader is None:
-            say("there is no call log yet: what rules ask of the caller's past is absent")
     if arguments.format == "json":
         write_json(answer)
     else:
         show_dry_run(answer, settings)
-        say("of phones only the running server knows whether they are free; here each one counts as free")
     return 0
+
+
+def _assumed(reader: Reader | None) -> Iterator[str]:
+    """What only the running server knows, and what is taken for it here."""
+    yield "every phone counts as free: of phones only the running server knows"
+    if reader is None:
+        yield "nobody waits, and nothing is known of the caller's past: there is no call log yet"
+    if reader is None or not reader.agents():
+        yield "agents are as the configuration has them: the store has none yet"
+
+
+def _line(reader: Reader | None, service: str, now: float) -> Line:
+    """Who waits for a service, as the log has it; who has hung up while the server was down may be among them."""
+    if reader is None:
+        return Line()
+    calls = (detail.call for detail in reader.open_calls())
+    since = [
+        call.queued or call.started
+        for call in calls
+        if call.state == State.WAITING and call.service == service
+    ]
+    return Line(len(since), max(0.0, now - min(since))) if since else Line()
 
 
 def _explain_logged(arguments: Namespace) -> int:

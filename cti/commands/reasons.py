@@ -105,6 +105,8 @@ def _dry_run(answer: Json, settings: Settings) -> Pairs:
     yield "to", number_of(called["raw"], called["e164"], "", settings)
     yield from _past(answer["history"])
     yield from _own(answer["own"])
+    yield from _waiting(answer["line"])
+    yield from (("assumed", sentence) for sentence in answer["assumed"])
     yield from _decided(answer["service"], answer["mode"], decision)
 
 
@@ -145,9 +147,7 @@ def _attempt(decision: Json) -> Pairs:
     if clock is not None:
         holiday = f", {clock['holiday']}" if clock["holiday"] else ""
         yield "clock", f"{clock['weekday']} {clock['date']} {clock['time']}, {clock['hours']}{holiday}"
-    line = facts.get("line")
-    if line is not None and line["calls"]:
-        yield "line", f"{line['calls']} waiting, the first for {_span(line['longest'])}"
+    yield from _waiting(facts.get("line"))
     yield from _decided(decision["service"], decision["mode"], decision)
 
 
@@ -156,6 +156,11 @@ def _named(party: Json) -> str:
     return f"{party['name']} ({party['type']} {party['id']} in {party['adapter']}" + (
         f", owner {owner})" if owner else ")"
     )
+
+
+def _waiting(line: Json | None) -> Pairs:
+    if line is not None and line["calls"]:
+        yield "line", f"{line['calls']} waiting, the first for {_span(line['longest'])}"
 
 
 def _past(history: Json | None) -> Pairs:

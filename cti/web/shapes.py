@@ -385,6 +385,15 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 )
             ),
             "own": _OBJECT,
+            "agents_at": {
+                **TIME,
+                "description": "when agents and lines were looked at: now, whatever `at` is",
+            },
+            "line": {
+                **record({"calls": _WHOLE, "longest": {"type": "number"}}),
+                "description": "who waits now",
+            },
+            "assumed": {**listed(STRING), "description": "in sentences, what is taken for what nobody knows"},
             "decision": record(
                 {
                     "action": {"type": "string", "enum": sorted(ACTIONS)},

@@ -609,8 +609,38 @@ def test_explain_knows_of_a_caller_s_past_what_the_log_had_at_that_moment(known:
 
 
 def test_explain_says_that_without_a_log_nothing_is_known_of_the_past(company: Company) -> None:
-    assert company.json("explain", "--from", OTHER, "--to", SALES)["history"] is None
-    assert "there is no call log yet" in company.remarks
+    asked = ("explain", "--from", OTHER, "--to", SALES)
+    assert company.json(*asked)["history"] is None
+    assert "nothing is known of the caller's past: there is no call log yet" in company.run(*asked)
+
+
+def test_explain_says_what_it_takes_for_what_only_the_server_knows(company: Company) -> None:
+    asked = ("explain", "--from", OTHER, "--to", SALES)
+    assert "assumed   agents are as the configuration has them" in company.run(*asked)
+    company.add_agents(AgentRecord("anna", "Anna", phones=["PJSIP/anna"], groups=["sales"]))
+    assumed = company.json(*asked)["assumed"]
+    assert [sentence.partition(":")[0] for sentence in assumed] == ["every phone counts as free"]
+    assert f"assumed      {assumed[0]}\n" in company.run(*asked)
+    (_, of_now) = company.json(*asked, "--at", "2026-03-01T12:00")["assumed"]
+    assert "agents, lines" in of_now
+
+
+@both_stores
+def test_explain_knows_who_waits_from_the_log(company: Company) -> None:
+    full = '- {name: full, when: {waiting.calls: {at_least: 2}}, voicemail: "17"}\n      '
+    company.change("    rules:\n      ", f"    rules:\n      {full}")
+    now = time.time()
+    waiting: dict[str, Any] = {"state": "waiting", "outcome": None, "answered": None, "ended": None}
+    company.add_calls(
+        a_call("w1", **waiting, started=now - 100, queued=now - 90),
+        a_call("w2", **waiting, started=now - 20, queued=now - 10),
+        a_call("w3", **waiting, started=now - 200, queued=now - 190, service="support"),
+        a_call("talked"),
+    )
+    answer = company.json("explain", "--from", OTHER, "--to", SALES, "--at", "2026-03-01T12:00")
+    assert (answer["line"]["calls"], answer["decision"]["rule"]) == (2, "full")
+    assert 90 <= answer["line"]["longest"] < 190
+    assert "line         2 waiting, the first for " in company.run("explain", "--from", OTHER, "--to", SALES)
 
 
 def test_explain_tells_what_would_be_decided_on_a_holiday(known: Company) -> None:
