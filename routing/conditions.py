@@ -160,8 +160,8 @@ FACTS: Final[Mapping[str, KnownFact]] = {
 #: What a company's own condition may be, and by that what it may say.
 OWN_KINDS: Final[Mapping[Kind, str]] = {
     Kind.PRESENCE: "True or False",
-    Kind.TEXT: f"up to {_MAX_TEXT} characters on one line",
-    Kind.LIST: f"a list of up to {_MAX_LISTED} texts of up to {_MAX_TEXT} characters on one line",
+    Kind.TEXT: f"up to {_MAX_TEXT} printable characters on one line",
+    Kind.LIST: f"a list of up to {_MAX_LISTED} texts of up to {_MAX_TEXT} printable characters on one line",
     Kind.NUMBER: "a whole number",
     Kind.AMOUNT: "a number",
 }

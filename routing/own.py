@@ -25,7 +25,7 @@ class ICondition(Protocol):
     def find(self, facts: Facts, /) -> object:
         """What the fact is for this call, None for nothing. Called in a thread, also in several at once.
 
-        `presence`: True or False. `text`: up to 200 characters on one line. `list`: up to 100 of such texts.
+        `presence`: True or False. `text`: up to 200 printable characters on one line. `list`: up to 100 such texts.
         `number`: whole. `amount`: whole or not. Whatever it raises counts as nothing said.
         """
 

@@ -327,6 +327,7 @@ class Inbound:
         """Ask the company's own code, where rules want to know and are to decide; at each question, as all facts."""
         if asked.service is None or asked.refusal is not None or call.assigned is not None:
             return
+        call.own = {}
         if wanted := self._services().own_questions(asked.service):
             facts = self._facts(asked, call, identified)
             call.own = await self._own.of(wanted, facts, within=self._left(asked))

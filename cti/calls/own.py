@@ -202,7 +202,12 @@ class _Guard:
             work.began = True
             self._running += 1
             # Not one that the process waits for at its end.
-            Thread(target=self._run, args=(work,), name=f"cti {self._name}", daemon=True).start()
+            thread = Thread(target=self._run, args=(work,), name=f"cti {self._name}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                # The machine has no more threads.
+                self._came_back(work, error)
 
     def _run(self, work: _Work) -> None:
         """In a thread of its own."""

@@ -555,7 +555,7 @@ def test_own_code_is_not_asked_where_an_agent_has_decided() -> None:
     assert tickets.asked == []
 
 
-def test_own_code_is_asked_at_each_question_and_not_for_who_is_blocked() -> None:
+def test_own_code_is_asked_at_each_question_by_the_rules_of_that_moment() -> None:
     world, tickets = World(), Finds(says=4)
     asks_own(
         world,
@@ -569,12 +569,24 @@ def test_own_code_is_asked_at_each_question_and_not_for_who_is_blocked() -> None
     again = Session(call=first.set["__CTI_CALL_ID"], attempt="2")
     world.ask(again)
     world.clock.take()
-    assert [each.attempt for each in tickets.asked] == [1, 2]
+    assert [(each.attempt, each.own) for each in tickets.asked] == [(1, {}), (2, {})]
     assert (first.set["CTI_ACTION"], again.set["CTI_ACTION"]) == ("fallback", "goto")
 
-    world.refusal = Decision(Action.REJECT, (), "busy", 0, None, "the number is blocked", ())
+    asks_own(world, Own(), {"name": "rest", "goto": "menu,s,1"})
     world.ask(Session(call=first.set["__CTI_CALL_ID"], attempt="3"))
-    assert len(tickets.asked) == 2
+    assert world.rows(DecisionRecord)[-1].facts["own"] == {}, "not what was said to other rules"
+
+
+def test_of_who_is_blocked_own_code_is_not_asked() -> None:
+    world, tickets = World(), Finds(says=4)
+    asks_own(
+        world, Own({"tickets": tickets}), {"name": "one", "when": {"own.tickets": 4}, "goto": "menu,s,1"}
+    )
+    world.refusal = Decision(Action.REJECT, (), "busy", 0, None, "the number is blocked", ())
+    session = Session()
+    world.ask(session)
+    assert session.set["CTI_ACTION"] == "reject"
+    assert tickets.asked == []
 
 
 @pytest.mark.parametrize("caller", ["anonymous", "unknown"])

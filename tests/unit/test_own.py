@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from threading import Event, enumerate as enumerate_threads
+from threading import Event, Thread, enumerate as enumerate_threads
 from typing import Any
 
 import pytest
@@ -239,9 +239,9 @@ def test_a_value_of_its_kind_is_taken(kind: str, found: Any, value: Any) -> None
         ("amount", float("nan"), "a number"),
         ("amount", float("inf"), "a number"),
         ("amount", "2", "said a text; a number"),
-        ("text", "x" * 201, "up to 200 characters on one line"),
-        ("text", "two\nlines", "up to 200 characters on one line"),
-        ("text", "\ud800", "up to 200 characters on one line"),
+        ("text", "x" * 201, "up to 200 printable characters on one line"),
+        ("text", "two\nlines", "up to 200 printable characters on one line"),
+        ("text", "\ud800", "up to 200 printable characters on one line"),
         ("list", ["x"] * 101, "a list of up to 100 texts"),
         ("list", ["x", 1], "a list of up to 100 texts"),
         ("list", "text", "a list of up to 100 texts"),
@@ -373,7 +373,8 @@ def test_what_own_code_said_is_in_the_record_of_the_decision() -> None:
 
 
 def test_only_what_the_rules_name_is_asked_also_those_of_a_service_that_they_pass_on_to() -> None:
-    front = a_service(when(tickets=1), {"name": "on", "service": "back"}, name="front")
+    front = a_service(when(tickets=1), {"name": "on", "service": "middle"}, name="front")
+    middle = a_service({"name": "on", "service": "back"}, name="middle")
     back = a_service(
         {**when(tickets=2, tier="gold"), "name": "two"},
         NEAR,
@@ -381,7 +382,7 @@ def test_only_what_the_rules_name_is_asked_also_those_of_a_service_that_they_pas
         name="back",
     )
     other = a_service(when(note="present"), name="other")
-    by_name = {each.name: each for each in (front, back, other)}
+    by_name = {each.name: each for each in (front, middle, back, other)}
     assert {each.key for each in questions(front, by_name)} == {"tickets", "tier", "back/near"}
     services = Services(by_name.values(), NumberPlan("DE"))
     assert {each.key for each in services.own_questions(other)} == {"note"}
@@ -512,6 +513,17 @@ def test_an_action_cannot_spoil_its_argument_for_the_next_call() -> None:
     for _ in range(2):
         assert asking.said() == Said(None)
     assert [argument for _, argument in near.asked] == [["a"], ["a"]]
+
+
+def test_where_the_machine_has_no_thread_left_own_code_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    asking = Asking(tickets=Finds(says=4))
+    with monkeypatch.context() as patched:
+        patched.setattr(Thread, "start", start)
+        assert asking.ask() == [{"tickets": Said(None, "failed: RuntimeError")}]
+    assert asking.said() == Said(4)
 
 
 def test_own_code_that_hangs_costs_a_caller_a_quarter_of_a_second_and_says_nothing() -> None:
