@@ -194,7 +194,8 @@ def _from_one(name: str, role: str, facts: Facts, tried: Collection[str]) -> Off
     refusal = _refusal(tried, facts.pbx)
     why_not = refusal(agent)
     if why_not is not None:
-        return Offer((), f"{name} {role}, but: {why_not}", (agent,), 1, refusal)
+        # What somebody typed as a reason stands with the candidate alone: sentences go to everybody.
+        return Offer((), f"{name} {role}, but: {why_not.partition(': ')[0]}", (agent,), 1, refusal)
     return Offer((agent,), f"{name} {role}", (agent,), 1, refusal)
 
 

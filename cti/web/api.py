@@ -3,7 +3,7 @@
 Routing, authorisation, checking and `/openapi.json` all come from `ROUTES`; how HTTP is spoken is `server`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any, Final
 
@@ -113,8 +113,28 @@ async def call(services: Services, asked: Asked) -> Answer:
     # To an agent, a call that they had no part in is not there: its id says nothing to them either.
     if detail is None or (who.role == AGENT and not took_part(detail, own_agent(who))):
         raise Problem(404, "there is no such call, or you had no part in it")
+    whole = call_detail_json(detail)
+    if who.role == AGENT:
+        _keep_reasons(whole["decisions"], own_agent(who))
     # What people have written of it can be changed with this tag.
-    return Answer(orjson.dumps(call_detail_json(detail)), headers={"ETag": etag_of(detail.call)})
+    return Answer(orjson.dumps(whole), headers={"ETag": etag_of(detail.call)})
+
+
+def _keep_reasons(decisions: Sequence[dict[str, Any]], own: str) -> None:
+    """That colleagues were paused, an agent sees everywhere; the reason that they gave is not for them."""
+    for decision in decisions:
+        decision["trace"] = [
+            {
+                **step,
+                "candidates": [
+                    each
+                    if each["why_not"] is None or each["agent"] == own
+                    else {**each, "why_not": each["why_not"].partition(": ")[0]}
+                    for each in step.get("candidates", ())
+                ],
+            }
+            for step in decision["trace"]
+        ]
 
 
 async def gaps(services: Services, asked: Asked) -> Answer:

@@ -112,20 +112,6 @@ VALUES = {
     "unknown": Value("unknown"),
 }
 
-#: What comes out otherwise as the reason of a pause, which stands in a sentence: what cannot be seen goes, too, and
-#: several blanks are one.
-REASONS = {
-    "blanks around": "blank inside",
-    "a direction mark": "abc",
-    "controls": "a[31mb c",
-    "line separators": "a b c",
-    "emoji": "Zoë 🦊👩👩👧",
-    "every byte from 0x80 as a letter": "".join(chr(code) for code in range(0xA1, 0x100) if code != 0xAD),
-    "as long as a name may be": None,
-    "as long, of two bytes each": None,
-    "as long, of four bytes each": None,
-}
-
 
 class AgiTorture:
     """A FastAGI server that has the test's hands on one channel."""
@@ -288,13 +274,13 @@ def test_what_is_no_language_or_no_name_is_refused_where_it_comes_in(company):
     assert "99," not in imported(name="0123456789" * 1000)
 
 
-def test_the_reason_of_a_pause_reaches_the_dialplan_as_it_is_or_cleaned(company):
-    reasons = {key: REASONS.get(key, value.expected) for key, value in VALUES.items()}
+def test_what_somebody_typed_as_the_reason_of_a_pause_never_reaches_the_dialplan(company):
     records = {}
     with RawCaller(company.pbx) as caller:
-        for name, expected in reasons.items():
-            if expected is not None:
-                wish = {"state": "paused", "reason": VALUES[name].text}
+        for name, value in VALUES.items():
+            # A longer reason is refused where it comes in.
+            if value.expected is not None and len(value.text) <= 200:
+                wish = {"state": "paused", "reason": value.text}
                 company.daemon.request("PATCH", "/api/v1/agents/lone", wish)
                 call = caller.call(b"494066969200", b"<sip:03023125200@h>")
                 assert caller.wait(call) == 200
@@ -303,13 +289,9 @@ def test_the_reason_of_a_pause_reaches_the_dialplan_as_it_is_or_cleaned(company)
     last = records[next(reversed(records))]["id"]
     eventually(lambda: f"{last}/reason" in kept(company), 20, what="AstDB")
     in_astdb = kept(company)
-    wrong = {}
-    for name, record in records.items():
-        sentence = f"fallback: nobody is left: lone: lone is named by the rule, but: paused: {reasons[name]}"
-        said = (record["reason"], in_astdb[f"{record['id']}/reason"])
-        if set(said) != {sentence}:
-            wrong[name] = said
-    assert wrong == {}
+    sentence = "fallback: nobody is left: lone: lone is named by the rule, but: paused"
+    said = {name: {each["reason"], in_astdb[f"{each['id']}/reason"]} for name, each in records.items()}
+    assert {name: texts for name, texts in said.items() if texts != {sentence}} == {}
     no_canary_sings(company)
 
 

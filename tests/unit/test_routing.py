@@ -338,6 +338,16 @@ def test_when_everybody_was_tried_the_fallback_takes_the_call_and_the_reason_say
     )
 
 
+def test_why_somebody_is_paused_stands_with_the_candidate_and_in_no_sentence() -> None:
+    decision = decide(
+        a_service(OWNER), facts(an_agent("anna", why_not="paused: doctor"), party=a_party(owner="anna"))
+    )
+    (step,) = decision.trace
+    assert step.as_json()["candidates"] == [{"agent": "anna", "why_not": "paused: doctor"}]
+    assert step.note == "anna is the owner of the caller, but: paused"
+    assert "doctor" not in decision.reason
+
+
 def test_agents_idle_for_equally_long_are_taken_by_their_ids() -> None:
     agents = [an_agent("cem"), an_agent("anna"), an_agent("ben")]
     for order in (agents, agents[::-1]):

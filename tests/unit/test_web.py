@@ -1116,6 +1116,24 @@ def test_an_agent_sees_only_calls_they_took_part_in(web: Web) -> None:
     assert web.ask("GET", "/api/v1/calls/c1", web.token("agent", "anna")).status == 200
 
 
+def test_an_agent_does_not_read_in_a_trace_why_a_colleague_paused(web: Web) -> None:
+    candidates = [
+        {"agent": "anna", "why_not": "paused: lunch"},
+        {"agent": "ben", "why_not": "paused: doctor"},
+        {"agent": "zoe", "why_not": None},
+    ]
+    detail = a_detail(a_call())
+    decision = evolve(detail.decisions[0], trace=[{"rule": "rest", "candidates": candidates}])
+    web.store.details["c1"] = evolve(detail, decisions=[decision])
+
+    def why_not(token: str) -> list[str | None]:
+        (shown,) = web.ask("GET", "/api/v1/calls/c1", token).json["decisions"]
+        return [each["why_not"] for each in shown["trace"][0]["candidates"]]
+
+    assert why_not(web.token("agent", "anna")) == ["paused: lunch", "paused", None]
+    assert why_not(web.token("supervisor")) == ["paused: lunch", "paused: doctor", None]
+
+
 def test_a_call_is_shown_as_the_contract_says() -> None:
     shown = call_json(a_call())
     assert shown["from"] == "+4915228817386"
