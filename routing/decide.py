@@ -427,7 +427,7 @@ def _said_of(rule: Rule) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A reason for pausing is typed by people; CTI_REASON is one line of a protocol."""
+    """Names of rules are typed by people; CTI_REASON is one line of a protocol."""
     line = " ".join(text.split())
     if not line.isprintable():
         line = "".join(each for each in line if each.isprintable())
