@@ -1,8 +1,9 @@
 """An Asterisk without Asterisk: many callers at once ask over FastAGI, and AMI tells of them as a real one does.
 
-It goes the ways that dialplan/cti.conf leaves to a caller whom the server rings, rejects or sends to the fallback,
-with the events, lists and AstDB that Asterisk 22 was seen to have. It is strict: what a real one would refuse, and
-what it does not know itself, stands in `refused`. `test_simulated` has a real one and this play the same calls.
+It goes the ways that dialplan/cti.conf leaves to a caller whom the server rings, keeps in a line, promises to call
+back, rejects or sends to the fallback, with the events, lists and AstDB that Asterisk 22 was seen to have. It is
+strict: what a real one would refuse, and what it does not know itself, stands in `refused`. `test_simulated` has a
+real one and this play the same calls.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import re
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from enum import StrEnum
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -36,6 +39,11 @@ MOST_QUESTIONS: Final = 20
 
 _STATES: Final = {0: "Down", 4: "Ring", 5: "Ringing", 6: "Up", 7: "Busy"}
 _SET_VARIABLE: Final = re.compile(r'SET VARIABLE (_{0,2}[A-Za-z][A-Za-z0-9_]*) "((?:[^"\\]|\\.)*)"')
+_SOUNDS: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_/-]*(&[A-Za-z0-9_][A-Za-z0-9_/-]*)*")
+#: How long a sound is heard, and music while the server is away; and how often that may be.
+SOUND_SECONDS: Final = 0.02
+AWAY_SECONDS: Final = 5.0
+MOST_UNANSWERED: Final = 12
 _DIALLED: Final = re.compile(r"[A-Za-z0-9]+/[^&,]+(&[A-Za-z0-9]+/[^&,]+)*")
 #: What the dialplan clears before it asks, and what else an answer may set.
 _ANSWER: Final = frozenset(
@@ -83,17 +91,26 @@ _ACTIONS: Final = {
     "DBPut": _needs("system", "Family", "Key", "Val"),
     "DBDel": _needs("system", "Family", "Key"),
     "Getvar": _needs("call,reporting", "Channel", "Variable"),
-}
+    "Redirect": _needs("call", "Channel", "Context", "Exten", "Priority"),
+    "Originate": _needs(
+        "originate", *("Channel", "ChannelId", "Context", "Exten", "Priority", "Timeout", "Async", "Variable"),
+        "CallerID",
+    ),
+}  # fmt: skip
 
 
 @frozen
 class Caller:
-    """Who calls, for how long they talk, and after how many seconds they leave if nobody has answered."""
+    """Who calls, for how long they talk, and after how many seconds they leave if nobody has answered.
+
+    `presses`: after how many seconds they press the key by which they are called back, if they wait then.
+    """
 
     number: str
     did: str = DID
     talk: float = 0.3
     patience: float = 60.0
+    presses: float | None = None
 
 
 @define(eq=False)
@@ -104,6 +121,7 @@ class Story:
     @ivar answers: each whole answer of the server: its attempt and action.
     @ivar rang: the devices that rang, the reception's among them.
     @ivar talked: who picked up.
+    @ivar promised: whether they have heard that somebody calls back, to the end.
     """
 
     caller: Caller
@@ -114,6 +132,7 @@ class Story:
     attempts: int = 0
     rang: list[str] = field(factory=list)
     talked: str | None = None
+    promised: bool = False
     ended: float | None = None
 
     @property
@@ -167,8 +186,17 @@ class _Gone(Exception):
     """The caller has hung up."""
 
 
-class _Guarded(Exception):
-    """The server said nothing for too long: extension T."""
+class _SentFor(Exception):
+    """The channel has been redirected to [cti-sent-for]."""
+
+
+class Meanwhile(StrEnum):
+    """What befalls a call that waits, at the moment when Asterisk is told to redirect it."""
+
+    NOTHING = "nothing"
+    TIME = "its time is over"
+    KEY = "a key is pressed"
+    HANGUP = "the caller hangs up"
 
 
 @define(eq=False)
@@ -178,6 +206,10 @@ class _Call:
     story: Story
     channel: _Channel
     gone: asyncio.Event = field(factory=asyncio.Event)
+    sent_for: asyncio.Event = field(factory=asyncio.Event)
+    woken: asyncio.Event = field(factory=asyncio.Event)
+    #: Where it is in the dialplan, which a Redirect may interrupt or not.
+    doing: str = ""
     variables: dict[str, str] = field(factory=dict)
     dialstatus: str = ""
     talked: str = ""
@@ -185,14 +217,33 @@ class _Call:
     asking: str = ""
     last: str = ""
     cause: int = 16
+    # CTI_IN_LINE, CTI_ROUNDS, CTI_UNANSWERED, CTI_SENT and CTI_PRESSED; and what was typed, but not yet heard.
+    in_line: bool = False
+    rounds: int = 0
+    unanswered: int = 0
+    sent: str = ""
+    pressed: str = ""
+    typed: str = ""
 
-    async def pause(self, seconds: float) -> None:
-        """Raises `_Gone` as soon as the caller hangs up."""
+    async def pause(self, seconds: float, *ends: asyncio.Event) -> None:
+        """So long, or until one of `ends`. Raises `_Gone` as soon as the caller hangs up, `_SentFor` as soon as the
+        channel is redirected.
+        """
+        waits = [asyncio.ensure_future(each.wait()) for each in (self.gone, self.sent_for, *ends)]
         try:
-            await asyncio.wait_for(self.gone.wait(), seconds)
-        except TimeoutError:
-            return
-        raise _Gone
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """What Asterisk looks for between two steps of the dialplan."""
+        if self.gone.is_set():
+            raise _Gone
+        if self.sent_for.is_set():
+            self.sent_for.clear()
+            raise _SentFor
 
 
 @define(eq=False)
@@ -217,18 +268,26 @@ class SimulatedAsterisk:
         pbx: str = "main",
         chance: random.Random | None = None,
         now: Callable[[], float] = time.time,
+        races: bool = False,
     ) -> None:
-        """`phones`: by name, what each does when it is rung next; others cannot be reached. `now`: its clock."""
+        """`phones`: by name, what each does when it is rung next; others cannot be reached. `now`: its clock.
+        `races`: at each Redirect of a call that waits, something else befalls it as well.
+        """
         self.agi_port = agi_port
         self.ami_port = ami_port
         self.refused: list[str] = []
         self.stories: list[Story] = []
         self.ast_db: dict[str, str] = {}
+        self.races: Counter[Meanwhile] = Counter()
+        self.cut_off = 0
+        self.rung_twice: list[str] = []
         self._secret = secret
         self._phones = {f"PJSIP/{name}": behaviour for name, behaviour in phones.items()}
         self._pbx = pbx
         self._chance = chance or random.Random()
         self._now = now
+        self._racing = races
+        self._calls: dict[str, _Call] = {}
         user = read_categories((ROOT / "asterisk-conf" / "manager.conf").read_text("utf-8"))["cti"]
         self._rights = words(user.last("write"))
         filters = [value for name, value in user.settings if name == "eventfilter"]
@@ -286,7 +345,7 @@ class SimulatedAsterisk:
         channel = self._channel("PJSIP/trunk", 4, "from-trunk", caller.did, number=caller.number)
         story = Story(caller, channel.uniqueid, self._now())
         self.stories.append(story)
-        call = _Call(story, channel)
+        call = self._calls[channel.uniqueid] = _Call(story, channel)
         self._keep(self._live(call))
         return story
 
@@ -303,16 +362,19 @@ class SimulatedAsterisk:
     async def _live(self, call: _Call) -> None:
         channel, story = call.channel, call.story
         impatience = self._loop.call_later(story.caller.patience, call.gone.set)
+        if story.caller.presses is not None:
+            self._loop.call_later(story.caller.presses, self._press, call)
         call.variables["CTI_STARTED"] = str(int(self._now()))
         self._tell("Newchannel", channel.side())
         self._look_at(channel.device)
         try:
             await self._route(call, impatience)
         except _Gone:
-            if story.talked is None:
-                call.cause = 127
+            # Who has been answered hangs up; who has not cancels.
+            call.cause = 16 if channel.state == 6 else 127
         finally:
             impatience.cancel()
+            del self._calls[channel.uniqueid]
         self._write_ended(call)
         self._hang_up(channel, call.cause)
         story.ended = self._now()
@@ -321,26 +383,97 @@ class SimulatedAsterisk:
         """[cti-route]: ask, do, and ask again, until the call is elsewhere."""
         while True:
             call.attempt += 1
-            if call.attempt > MOST_QUESTIONS:
+            call.rounds += 1
+            if call.rounds > MOST_QUESTIONS:
                 call.variables["CTI_ACTION"] = ""
                 await self._fall_back(call, impatience)
                 return
-            await self._ask(call)
-            action = call.variables["CTI_ACTION"]
-            target = call.variables["CTI_TARGET"]
-            if action == "dial" and _DIALLED.fullmatch(target):
-                place = "cti-action", "dial", 10
-                seconds = float(call.variables["CTI_TIMEOUT"] or 20)
-                if await self._dial(call, target, seconds, place, impatience):
+            try:
+                await self._ask(call)
+                if await self._act_on(call, impatience):
                     return
-            elif action == "reject" and target == "busy":
-                await self._reject(call)
-                return
-            else:
-                if action not in ("", "fallback"):
-                    self._refuse(f"the action {action!r} to {target!r}")
-                await self._fall_back(call, impatience)
-                return
+            except _SentFor:
+                call.sent = "1"
+
+    async def _act_on(self, call: _Call, impatience: asyncio.TimerHandle) -> bool:
+        """[cti-answer] and [cti-action]: do what the answer says; False: and ask again.
+
+        Raises `_Gone` and `_SentFor`.
+        """
+        action, target = call.variables["CTI_ACTION"], call.variables["CTI_TARGET"]
+        if call.in_line and action == "":
+            return await self._stay_in_line(call, impatience)
+        call.in_line, call.unanswered, call.sent, call.pressed = False, 0, "", ""
+        if action == "dial" and _DIALLED.fullmatch(target):
+            place = "cti-action", "dial", 10
+            seconds = float(call.variables["CTI_TIMEOUT"] or 20)
+            return await self._dial(call, target, seconds, place, impatience)
+        if action == "wait":
+            await self._wait(call)
+            return False
+        if action == "announce" and _SOUNDS.fullmatch(target) and not call.variables["CTI_NEXT"]:
+            await self._announce(call)
+        elif action == "reject" and target == "busy":
+            await self._reject(call)
+        else:
+            if action not in ("", "fallback"):
+                self._refuse(f"the action {action!r} to {target!r}")
+            await self._fall_back(call, impatience)
+        return True
+
+    # The line.
+
+    async def _wait(self, call: _Call) -> None:
+        """`wait` and [cti-line-keys]: music, until the time is over, the key is pressed, or the call is sent for."""
+        given = call.variables
+        call.in_line, call.dialstatus = True, ""
+        call.rounds -= 1
+        if given["CTI_ANSWER"] == "1":
+            self._answer_channel(call)
+        if given["CTI_POSITION"] or given["CTI_MINUTES"] or given["CTI_COMFORT"]:
+            self._refuse("what is said to who waits")
+        seconds, key = float(given["CTI_TIMEOUT"] or 10), given["CTI_KEY"]
+        context, application = ("cti-line-keys", "WaitExten") if key else ("cti-action", "MusicOnHold")
+        await self._music(call, context, application, seconds)
+        if key and call.typed == key:
+            call.pressed = key
+
+    async def _music(self, call: _Call, context: str, application: str, seconds: float) -> None:
+        channel = call.channel
+        channel.context, channel.application, channel.data = context, application, f"default,{seconds:.0f}"
+        call.typed, call.doing = "", "waits"
+        call.woken.clear()
+        try:
+            await call.pause(seconds, call.woken)
+        except _Gone:
+            self._tell("HangupRequest", channel.side(), f"Cause: {16 if channel.state == 6 else 127}")
+            raise
+        finally:
+            call.doing = ""
+
+    async def _stay_in_line(self, call: _Call, impatience: asyncio.TimerHandle) -> bool:
+        """[cti-line]: the server is away, and who stands in a line keeps the place."""
+        call.unanswered += 1
+        call.rounds -= 1
+        call.sent = call.pressed = ""
+        if call.unanswered <= MOST_UNANSWERED:
+            await self._music(call, "cti-line", "MusicOnHold", AWAY_SECONDS)
+            return False
+        call.in_line = False
+        await self._fall_back(call, impatience)
+        return True
+
+    async def _announce(self, call: _Call) -> None:
+        """`announce`, after which the caller is hung up on."""
+        self._answer_channel(call)
+        call.doing = "hears a sound"
+        await call.pause(SOUND_SECONDS)
+        call.story.promised = True
+
+    def _answer_channel(self, call: _Call) -> None:
+        if call.channel.state != 6:
+            call.channel.state = 6
+            self._tell("Newstate", call.channel.side())
 
     async def _fall_back(self, call: _Call, impatience: asyncio.TimerHandle) -> None:
         """[cti-fallback]: the server's word, else AstDB's, else the global."""
@@ -365,7 +498,7 @@ class SimulatedAsterisk:
         call.variables |= dict.fromkeys(_ANSWER, "")
         call.channel.context, call.channel.exten, call.channel.priority = "cti-ask", "route", 4
         call.story.attempts = call.attempt
-        call.asking, call.last = "route", call.dialstatus
+        call.asking, call.last, call.doing = "route", call.dialstatus, "asks"
         try:
             reader, writer = await asyncio.open_connection(LOOPBACK, self.agi_port, limit=LONGEST_COMMAND)
         except OSError:
@@ -373,25 +506,31 @@ class SimulatedAsterisk:
             return
         answering = self._loop.create_task(self._answers(call, reader, writer))
         leaving = self._loop.create_task(call.gone.wait())
+        cut_off = self._loop.create_task(call.sent_for.wait())
         try:
             await asyncio.wait(
-                {answering, leaving}, timeout=GUARD_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                {answering, leaving, cut_off}, timeout=GUARD_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
-            if leaving.done() and not answering.done():
-                self._tell("HangupRequest", call.channel.side(), "Cause: 127")
+            if (leaving.done() or cut_off.done()) and not answering.done():
+                if leaving.done():
+                    cause = 16 if call.channel.state == 6 else 127
+                    self._tell("HangupRequest", call.channel.side(), f"Cause: {cause}")
                 with suppress(OSError):
                     writer.write(b"HANGUP\n")
                     await asyncio.wait({answering}, timeout=0.05)
-                raise _Gone
+                self.cut_off += cut_off.done()
+                call.interrupt()
             call.asking = ""
             if not answering.done():
                 # The guard: extension T.
                 call.variables["CTI_ACTION"] = ""
                 call.story.answers[:] = [each for each in call.story.answers if each[0] != call.attempt]
         finally:
-            for task in (answering, leaving):
+            for task in (answering, leaving, cut_off):
                 task.cancel()
             writer.transport.abort()
+            call.doing = ""
+        call.interrupt()
 
     async def _answers(self, call: _Call, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Each command of the server's, confirmed; until it closes the connection."""
@@ -461,9 +600,8 @@ class SimulatedAsterisk:
             f"agi_arg_5: did={caller.did}",
             f"agi_arg_6: attempt={call.attempt}",
             f"agi_arg_7: last={call.dialstatus}",
-            # Nobody waits here.
-            "agi_arg_8: sent=",
-            "agi_arg_9: pressed=",
+            f"agi_arg_8: sent={call.sent}",
+            f"agi_arg_9: pressed={call.pressed}",
         ]
         return "".join(f"{line}\n" for line in [*headers, ""]).encode()
 
@@ -482,6 +620,9 @@ class SimulatedAsterisk:
         caller.context, caller.exten, caller.priority = place
         caller.application, caller.data = "Dial", f"{target},{seconds:.0f},b(cti-phone^s^1)"
         call.dialstatus = call.talked = ""
+        call.doing = "rings"
+        devices = {channel.device for channel in self._channels.values()}
+        self.rung_twice += [each for each in target.split("&") if each in devices and each != FALLBACK_PHONE]
         legs = [self._leg(caller, device) for device in target.split("&") if device in self._phones]
         for leg in legs:
             self._tell("DialBegin", caller.side(), leg.side("Dest"), f"DialString: {leg.device[6:]}")
@@ -514,12 +655,13 @@ class SimulatedAsterisk:
         try:
             await call.pause(min(soonest, seconds))
         except _Gone:
-            self._tell("HangupRequest", caller.side(), "Cause: 127")
+            cause = 16 if caller.state == 6 else 127
+            self._tell("HangupRequest", caller.side(), f"Cause: {cause}")
             call.dialstatus = "CANCEL"
             for _, leg in rings:
                 self._dial_ended(call, leg, "CANCEL")
             for _, leg in rings:
-                self._hang_up(leg, 127)
+                self._hang_up(leg, cause)
             raise
         losers = [leg for _, leg in rings if leg is not winner or soonest > seconds]
         answered = soonest <= seconds
@@ -553,8 +695,7 @@ class SimulatedAsterisk:
         phone.exten = ""
         self._dial_ended(call, phone, "ANSWER")
         call.dialstatus = "ANSWER"
-        caller.state = 6
-        self._tell("Newstate", caller.side())
+        self._answer_channel(call)
         self._look_at(phone.device)
         began, bridge = time.monotonic(), str(uuid.UUID(int=self._chance.getrandbits(128)))
         for number, channel in enumerate((phone, caller), 1):
@@ -637,6 +778,8 @@ class SimulatedAsterisk:
             while True:
                 block = (await reader.readuntil(b"\r\n\r\n"))[:-4].decode()
                 action = dict(line.partition(": ")[::2] for line in block.split("\r\n"))
+                if action.get("Action") == "Redirect" and self._racing:
+                    await self._race(action.get("Channel", ""))
                 writer.write(self._act(manager, action, challenge))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -683,6 +826,11 @@ class SimulatedAsterisk:
                 if self.ast_db.pop(f"/{action['Family']}/{action['Key']}", None) is None:
                     return _answer("Error", id, "Message: Database entry could not be deleted")
                 return _answer("Success", id, "Message: Key deleted successfully")
+            case "Redirect":
+                return self._redirect(id, action)
+            case "Originate":
+                # Nobody has put [cti-control] here.
+                return _answer("Error", id, "Message: Extension does not exist.")
             case "Getvar":
                 if action["Channel"] not in (channel.name for channel in self._channels.values()):
                     return _answer("Error", id, "Message: No such channel")
@@ -695,6 +843,41 @@ class SimulatedAsterisk:
         answer = _answer("Success", id, "EventList: start", f"Message: {message}")
         end = [f"Event: {complete}", f"ActionID: {id}", "EventList: Complete", f"ListItems: {len(items)}"]
         return answer + b"".join(map(_block, [*items, end]))
+
+    def _press(self, call: _Call) -> None:
+        if call.doing == "waits" and not call.woken.is_set():
+            call.typed = call.variables["CTI_KEY"]
+            call.woken.set()
+
+    async def _race(self, uniqueid: str) -> None:
+        """Before Asterisk does as it is told: something else is as quick."""
+        call = self._calls.get(uniqueid)
+        if call is None or call.doing != "waits":
+            return
+        meanwhile = self._chance.choices([*Meanwhile], weights=[1, 4, 4, 1])[0]
+        self.races[meanwhile] += 1
+        match meanwhile:
+            case Meanwhile.KEY:
+                self._press(call)
+            case Meanwhile.TIME:
+                call.woken.set()
+            case Meanwhile.HANGUP:
+                call.gone.set()
+        await asyncio.sleep(self._chance.uniform(0, 0.02))
+
+    def _redirect(self, id: str, action: Mapping[str, str]) -> bytes:
+        """As main/manager.c has it: the channel by its name or uniqueid, which leaves whatever it is in."""
+        call = self._calls.get(action["Channel"])
+        if call is None:
+            return _answer("Error", id, f"Message: Channel does not exist: {action['Channel']}")
+        if call.gone.is_set():
+            return _answer("Error", id, "Message: Redirect failed, channel not up.")
+        if (action["Context"], action["Exten"], action["Priority"]) != ("cti-sent-for", "s", "1"):
+            self._refuse(f"a Redirect to {action['Context']}")
+        if call.doing not in ("waits", "asks", ""):
+            self._refuse(f"a Redirect of a call that {call.doing}")
+        call.sent_for.set()
+        return _answer("Success", id, "Message: Redirect successful")
 
     def _listed(self, name: str, id: str, action: Mapping[str, str]) -> tuple[str, str, list[list[str]]]:
         """What an action lists: the words it begins with, the event that ends it, and its entries."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lab.company import AnAgent, Company
+from lab.daemon import Daemon
 from lab.laboratory import eventually
 from tests.faults.evidence import left_in_astdb, rung
 from tests.faults.knife import Cut, Knife
@@ -36,13 +37,11 @@ def cuts() -> list[Cut]:
     return [*answer, *question]
 
 
-def all_calls(company: Company) -> list[dict[str, Any]]:
+def all_calls_of(daemon: Daemon) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
     page: dict[str, Any] = {"next": ""}
     while (following := page.get("next")) is not None:
-        page = company.daemon.get(
-            "/api/v1/calls", limit="500", **({"cursor": following} if following else {})
-        )
+        page = daemon.get("/api/v1/calls", limit="500", **({"cursor": following} if following else {}))
         calls += page["calls"]
     return calls
 
@@ -86,7 +85,7 @@ def test_wherever_a_session_is_cut_the_caller_reaches_a_person_and_nothing_stays
         daemon = company.daemon
         eventually(
             lambda: (
-                len(left := all_calls(company)) >= len(points)
+                len(left := all_calls_of(daemon)) >= len(points)
                 and all(call["ended"] for call in left)
                 and all(not one["call"] and one["state"] == "ready" for one in daemon.agents().values())
                 and not left_in_astdb(company.pbx)
@@ -95,7 +94,7 @@ def test_wherever_a_session_is_cut_the_caller_reaches_a_person_and_nothing_stays
             pause=0.5,
             what="the end of everything",
         )
-        records = all_calls(company)
+        records = all_calls_of(daemon)
         assert len(records) == len(points)
         assert Counter(record["outcome"] for record in records) == {"answered": len(points)}
         by_agents = sum(record["agent"] is not None for record in records)
