@@ -236,6 +236,9 @@ class Tracker:
                 unit.remove_reservation(agent, call.id)
                 continue
             if not self._roster.release(agent, call.id):
+                if agent not in self._roster.agents:
+                    # Deleted during the call: only the store still holds them.
+                    unit.remove_reservation(agent, call.id)
                 continue
             unit.remove_reservation(agent, call.id)
             unit.touch_agent(agent, self._roster.record(agent).idle_since)

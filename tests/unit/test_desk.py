@@ -73,7 +73,9 @@ class Floor(Behind):
         return self
 
     def talking(self) -> "Floor":
-        self.ringing()
+        return self.ringing().answered()
+
+    def answered(self) -> "Floor":
         self.house.tell("DialEnd", Uniqueid="1.0", DestUniqueid="1.1", DialStatus="ANSWER")
         for uniqueid, channel in (("1.0", "PJSIP/trunk-00000000"), ("1.1", "PJSIP/anna-00000001")):
             self.house.tell("Newchannel", Uniqueid=uniqueid, Channel=channel, ChannelStateDesc="Up")
@@ -921,3 +923,29 @@ def test_whom_an_agent_chose_is_remembered_for_the_number(floor: Floor) -> None:
         "8",
     )
     assert choice.call == floor.call.id
+
+
+# Who is deleted
+
+
+@pytest.mark.parametrize("when", ["ringing", "talking", "written_up"])
+def test_who_is_deleted_during_a_call_keeps_it_to_its_end_and_stands_in_its_record(
+    floor: Floor, when: str
+) -> None:
+    roster = floor.house.roster
+    getattr(floor, when)()
+    roster.load([roster.record("ben")])
+    if when == "ringing":
+        floor.answered()
+    if when != "written_up":
+        floor.ended()
+    floor.later(31)
+    assert floor.call.over
+    record, (segment,) = floor.call.record, floor.call.segments
+    assert (record.outcome, record.agent) == ("answered", "anna")
+    assert (segment.agent, segment.result) == ("anna", "answered")
+    assert "anna" not in roster.agents
+    assert floor.house.writing_up.of("anna") is None
+    assert floor.rows("unreserved") == [("unreserved", "anna", CALL)]
+    # The call cost nobody else anything.
+    assert floor.state("ben") == "ready"
