@@ -661,6 +661,46 @@ def test_a_rule_that_rings_nobody_is_told_with_its_target_and_is_the_outcome(tar
     assert (world.rows(SegmentRecord), world.anna) == ([], "ready")
 
 
+_RING = {"name": "rest", "dial": {"group": "sales"}}
+_WAIT = {"name": "line", "wait": [{"for": 60, "dial": {"group": "sales"}}]}
+
+
+@pytest.mark.parametrize(
+    ("wish", "rules", "action", "why"),
+    [
+        (None, [_RING], "fallback", "fallback: nobody is left: rest: nobody is in"),
+        (None, [_WAIT], "fallback", "fallback: nobody is left: line: nobody is logged in for step 1 (sales)"),
+        ("logged_out", [_RING], "fallback", "fallback: nobody is left: rest: none of 1 in sales is free"),
+        (
+            "logged_out",
+            [_WAIT],
+            "fallback",
+            "fallback: nobody is left: line: nobody is logged in for step 1 (sales)",
+        ),
+        ("no_answer", [_RING], "fallback", "fallback: nobody is left: rest: none of 1 in sales is free"),
+        # Who is set aside is logged in, and comes back.
+        ("no_answer", [_WAIT], "wait", "line: waits"),
+        ("ready", [], "fallback", "fallback: "),
+    ],
+)
+def test_with_nobody_to_ring_or_no_rules_a_caller_still_goes_somewhere_and_the_log_says_why(
+    wish: str | None, rules: Any, action: str, why: str
+) -> None:
+    world, session = World(), Session()
+    people = [AgentRecord("anna", "Anna", ["PJSIP/anna"], ["sales"], {}, wish or "ready")]
+    if wish == "no_answer":
+        people[0].wish, people[0].reason = "paused", "no_answer"
+    world.roster.load(people if wish is not None else [])
+    service = Service("sales", ("+494066969100",), Mode.ROUTE, None, "old-context,s,1", compile_rules(rules))
+    world.services = Services([service], NumberPlan("DE"))
+    world.ask(session)
+    assert session.set["CTI_ACTION"] == action
+    assert session.set["CTI_REASON"].startswith(why)
+    assert world.rows(DecisionRecord)[-1].reason == session.set["CTI_REASON"]
+    if action == "fallback":
+        assert session.set["CTI_TARGET"] == "old-context,s,1"
+
+
 def test_asterisk_has_no_answer_before_it_is_durable_but_all_that_it_will_be_told():
     world, session = World(), Session()
     world.slow = True
