@@ -225,6 +225,10 @@ class _Call:
     pressed: str = ""
     typed: str = ""
 
+    def goes_to(self, context: str, exten: str, priority: int) -> None:
+        """The step of the dialplan that it takes next, as events show it."""
+        self.channel.context, self.channel.exten, self.channel.priority = context, exten, priority
+
     async def pause(self, seconds: float, *ends: asyncio.Event) -> None:
         """So long, or until one of `ends`. Raises `_Gone` as soon as the caller hangs up, `_SentFor` as soon as the
         channel is redirected.
@@ -428,19 +432,23 @@ class SimulatedAsterisk:
         given = call.variables
         call.in_line, call.dialstatus = True, ""
         call.rounds -= 1
-        if given["CTI_ANSWER"] == "1":
+        answers = given["CTI_ANSWER"] == "1"
+        if answers:
+            call.goes_to("cti-action", "wait", 5)
             self._answer_channel(call)
         if given["CTI_POSITION"] or given["CTI_MINUTES"] or given["CTI_COMFORT"]:
             self._refuse("what is said to who waits")
-        seconds, key = float(given["CTI_TIMEOUT"] or 10), given["CTI_KEY"]
-        context, application = ("cti-line-keys", "WaitExten") if key else ("cti-action", "MusicOnHold")
-        await self._music(call, context, application, seconds)
+        key = given["CTI_KEY"] if answers else ""
+        if key:
+            call.goes_to("cti-line-keys", "s", 1)
+        else:
+            call.goes_to("cti-action", "wait", 8 if answers else 10)
+        await self._music(call, float(given["CTI_TIMEOUT"] or 10))
         if key and call.typed == key:
             call.pressed = key
 
-    async def _music(self, call: _Call, context: str, application: str, seconds: float) -> None:
+    async def _music(self, call: _Call, seconds: float) -> None:
         channel = call.channel
-        channel.context, channel.application, channel.data = context, application, f"default,{seconds:.0f}"
         call.typed, call.doing = "", "waits"
         call.woken.clear()
         try:
@@ -457,7 +465,8 @@ class SimulatedAsterisk:
         call.rounds -= 1
         call.sent = call.pressed = ""
         if call.unanswered <= MOST_UNANSWERED:
-            await self._music(call, "cti-line", "MusicOnHold", AWAY_SECONDS)
+            call.goes_to("cti-line", "s", 3)
+            await self._music(call, AWAY_SECONDS)
             return False
         call.in_line = False
         await self._fall_back(call, impatience)
@@ -465,9 +474,12 @@ class SimulatedAsterisk:
 
     async def _announce(self, call: _Call) -> None:
         """`announce`, after which the caller is hung up on."""
+        call.goes_to("cti-action", "announce", 4)
         self._answer_channel(call)
+        call.goes_to("cti-action", "announce", 17)
         call.doing = "hears a sound"
         await call.pause(SOUND_SECONDS)
+        call.goes_to("cti-action", "announce", 23)
         call.story.promised = True
 
     def _answer_channel(self, call: _Call) -> None:
@@ -485,7 +497,8 @@ class SimulatedAsterisk:
 
     async def _reject(self, call: _Call) -> None:
         channel = call.channel
-        channel.context, channel.exten, channel.priority, channel.state = "cti-action", "reject", 7, 7
+        call.goes_to("cti-action", "reject", 7)
+        channel.state = 7
         self._tell("Newstate", channel.side())
         self._look_at(channel.device)
         await asyncio.sleep(0.01)
@@ -496,7 +509,7 @@ class SimulatedAsterisk:
 
     async def _ask(self, call: _Call) -> None:
         call.variables |= dict.fromkeys(_ANSWER, "")
-        call.channel.context, call.channel.exten, call.channel.priority = "cti-ask", "route", 4
+        call.goes_to("cti-ask", "route", 4)
         call.story.attempts = call.attempt
         call.asking, call.last, call.doing = "route", call.dialstatus, "asks"
         try:
@@ -617,7 +630,7 @@ class SimulatedAsterisk:
     ) -> bool:
         """Whether somebody talked; then the call is over. Raises `_Gone`."""
         caller = call.channel
-        caller.context, caller.exten, caller.priority = place
+        call.goes_to(*place)
         caller.application, caller.data = "Dial", f"{target},{seconds:.0f},b(cti-phone^s^1)"
         call.dialstatus = call.talked = ""
         call.doing = "rings"

@@ -51,8 +51,32 @@ def rejects(session: Session) -> None:
     session.answer(__CTI_CALL_ID=CALL_ID, CTI_TARGET="busy", CTI_ACTION="reject")
 
 
+def waits(seconds: int, **more: str) -> Script:
+    """Keeps the caller in a line for so long, and sends who comes back to the fallback."""
+
+    def script(session: Session) -> None:
+        session.set("__CTI_CALL_ID", CALL_ID)
+        if session.asked["attempt"] == "1":
+            session.answer(CTI_TARGET="default", CTI_TIMEOUT=str(seconds), **more, CTI_ACTION="wait")
+        else:
+            session.answer(CTI_TARGET="old-context,s,1", CTI_ACTION="fallback")
+
+    return script
+
+
+def promises(session: Session) -> None:
+    session.answer(__CTI_CALL_ID=CALL_ID, CTI_TARGET="beep", CTI_ACTION="announce")
+
+
 def says_nothing(session: Session) -> None:
     session.until_the_end()
+
+
+def says_nothing_once(session: Session) -> None:
+    if session.asked["attempt"] == "1":
+        says_nothing(session)
+    else:
+        waits(1)(session)
 
 
 @frozen
@@ -74,8 +98,21 @@ SCENES: Mapping[str, Scene] = {
     "494066969108": Scene(rejects),
     "494066969109": Scene(says_nothing),
     "494066969110": Scene(says_nothing, patience=0.5),
+    "494066969111": Scene(waits(1, CTI_ANSWER="1")),
+    "494066969112": Scene(waits(1)),
+    "494066969113": Scene(waits(1, CTI_ANSWER="1", CTI_KEY="1")),
+    "494066969114": Scene(waits(20), patience=0.5),
+    "494066969115": Scene(promises),
 }
 REFUSED = "494066969199"
+#: Where the dialplan has answered before anybody talks.
+ANSWERED_BEFORE = frozenset(f"4940669691{n}" for n in (11, 13, 15, 21, 22))
+#: Whose callers are sent for, while they wait and while they are asked about.
+SENT_FOR = {
+    "494066969121": waits(20, CTI_ANSWER="1"),
+    "494066969122": waits(20, CTI_ANSWER="1", CTI_KEY="1"),
+    "494066969123": says_nothing_once,
+}
 
 
 @define
@@ -159,7 +196,9 @@ def a_real_one(directory: Path) -> Iterator[Stage]:
 
         def place(did: str, patience: float | None) -> Any:
             if patience is None:
-                return company.call(from_number=CALLER, did=did, talk_ms=300)
+                # Callers hang up so long after they were answered, whoever that did.
+                talk_ms = 3000 if did in ANSWERED_BEFORE else 300
+                return company.call(from_number=CALLER, did=did, talk_ms=talk_ms)
             call = company.call(from_number=CALLER, did=did)
             time.sleep(patience)
             call.hang_up()
@@ -208,13 +247,19 @@ def a_simulated_one(directory: Path) -> Iterator[Stage]:
 def played(stage: Stage) -> dict[str, Any]:
     """All scenes on one stage: what was asked, told and left."""
     manager = Manager(stage.ami_port, stage.secret)
-    asked, told = {}, {}
-    with FakeAgi(stage.agi_port, {did: scene.server for did, scene in SCENES.items()}) as server:
+    asked, told, refusals = {}, {}, []
+    scripts = {did: scene.server for did, scene in SCENES.items()} | SENT_FOR
+    with FakeAgi(stage.agi_port, scripts) as server:
         for did, scene in SCENES.items():
             before = len(manager.events())
             stage.wait(stage.place(did, scene.patience))
             told[did] = _told(_when_quiet(manager)[before:])
             asked[did] = [_brief(question) for question in server.asked if question["did"] == did]
+        for did in SENT_FOR:
+            before = len(manager.events())
+            asked[did], answer = _is_sent_for(stage, manager, server, did)
+            told[did] = _told(_when_quiet(manager)[before:])
+            refusals.append(answer)
         # A call in progress, as lists show it.
         lists = _lists_of_a_conversation(stage, manager)
         assert server.errors == []
@@ -223,9 +268,11 @@ def played(stage: Stage) -> dict[str, Any]:
     told[REFUSED] = _told(_when_quiet(manager)[before:])
     left = manager.listed("DBGetTree", Family="cti/ended")
     ended = [dict(block) for block in left if block[0] == ("Event", "DBGetTreeResponse")]
-    refusals = [
+    sent_for = {"Context": "cti-sent-for", "Exten": "s", "Priority": "1"}
+    refusals += [
         manager.ask("DBDel", Family="cti/ended", Key="nothing"),
         manager.ask("Getvar", Channel="PJSIP/gone-00000001", Variable="CALLERID(num-pres)"),
+        manager.ask("Redirect", Channel="1700000000.1", **sent_for),
     ]
     manager.close()
     return {
@@ -235,6 +282,28 @@ def played(stage: Stage) -> dict[str, Any]:
         "left": sorted(_masked(record["Val"]) for record in ended),
         "refusals": [(answer["Response"], answer["Message"]) for answer in refusals],
     }
+
+
+def _is_sent_for(
+    stage: Stage, manager: Manager, server: FakeAgi, did: str
+) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """A call that is redirected once it waits: what is asked about it, and what Asterisk answers to that."""
+    before = len(manager.events())
+    call = stage.place(did, None)
+    questions = eventually(lambda: [each for each in server.asked if each["did"] == did], what="the question")
+    if SENT_FOR[did] is not says_nothing_once:
+        eventually(
+            lambda: any(
+                ("Event", "Newstate") in event and ("Context", "cti-action") in event
+                for event in manager.events()[before:]
+            ),
+            what="the music",
+        )
+        time.sleep(0.3)
+    channel = questions[0]["linkedid"]
+    answer = manager.ask("Redirect", Channel=channel, Context="cti-sent-for", Exten="s", Priority="1")
+    stage.wait(call)
+    return [_brief(each) for each in server.asked if each["did"] == did], answer
 
 
 def _lists_of_a_conversation(stage: Stage, manager: Manager) -> dict[str, Any]:
@@ -279,7 +348,10 @@ def _told(events: list[list[tuple[str, str]]]) -> dict[str, Any]:
         # Whether the phone's Ringing has been heard already differs, too, and how far a channel's end was.
         varies = name in ("DialBegin", "DialState", "HangupRequest")
         masked = _masked_block([pair for pair in event if not varies or "State" not in pair[0]])
-        streams.setdefault(stream, []).append(masked)
+        told = streams.setdefault(stream, [])
+        # Music for who may press a key puts a device on hold, which its own thread sees or does not.
+        if "State: ONHOLD" not in masked and (name != "DeviceStateChange" or told[-1:] != [masked]):
+            told.append(masked)
     return streams
 
 
@@ -291,7 +363,7 @@ def _masked(text: str) -> str:
     """Without what differs from call to call."""
     text = re.sub(r"\d{10}\.\d+", "UNIQUEID", text)
     text = re.sub(r"-[0-9a-f]{8}\b(?!-)", "-NUMBER", text)
-    text = re.sub(r"(started|ended)=\d+", r"\1=SECONDS", text)
+    text = re.sub(r"(started|ended|talked)=\d+", r"\1=SECONDS", text)
     if not text.startswith("v=1"):
         text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", text)
     return re.sub(r"-\d+$", "-ID", text)
