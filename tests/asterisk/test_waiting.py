@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from lab.company import AnAgent, Company, way_out
 from lab.laboratory import Answers, RingsForever, eventually
-from tests.faults.evidence import seconds
+from tests.faults.evidence import rung, seconds
 
 LINE = {"name": "line", "wait": [{"for": 60, "dial": {"group": "sales"}}]}
 
@@ -167,6 +167,25 @@ def test_all_phones_of_a_group_ring_and_it_is_one_miss_for_nobody_who_answered(t
         assert sorted(segment["agents"]) == ["anna", "ben"]
         rings = [event for event in record["events"] if event["type"] == "call.ringing"]
         assert len(rings) == 1
+
+
+def test_all_phones_of_a_group_that_ring_in_vain_are_one_miss_and_one_entry_in_the_worklist(
+    tmp_path: Path,
+) -> None:
+    rule = {"name": "all", "dial": {"group": "sales", "all": True}, "timeout": 10}
+    crew = [AnAgent(name, behaviour=RingsForever()) for name in ("anna", "ben", "cora")]
+    with a_company(tmp_path, *crew, rules=(rule,)) as company:
+        company.start()
+        call = company.call(from_number="+491713920001")
+        eventually(lambda: len(rung(company)) == 3, what="all three ring")
+        call.hang_up()
+        (record,) = ended(company, 1)
+        assert (record["outcome"], record["agent"]) == ("missed", None)
+        (segment,) = record["segments"]
+        assert sorted(segment["agents"]) == ["anna", "ben", "cora"]
+        assert [event["type"] for event in record["events"]].count("call.missed") == 1
+        (entry,) = company.daemon.get("/api/v1/callbacks")["callbacks"]
+        assert (entry["number"], entry["tries"]) == ("+491713920001", 1)
 
 
 def test_a_hundred_times_an_agent_comes_free_as_the_step_ends_and_each_is_collected_once(

@@ -96,7 +96,7 @@ def _serve(directory: Path) -> None:
 
 
 class Clock:
-    """A clock that a test sets, for itself and for the servers of a nursery that is told of `file`."""
+    """A clock that a test sets, for itself and for processes that take it from `file`."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -111,18 +111,19 @@ class Clock:
         return time.time() + float(struct.unpack("d", self._wrong_by)[0])
 
 
-def _take_the_clock_from(file: Path) -> None:
-    """From now on `time.time` says what the test wants."""
+def take_the_clock() -> None:
+    """From now on `time.time` says what the test wants, if it has set a clock."""
+    if CLOCK_FILE not in os.environ:
+        return
     right = time.time
-    with open(file, "r+b") as opened:
+    with open(os.environ[CLOCK_FILE], "r+b") as opened:
         wrong_by = mmap.mmap(opened.fileno(), 8)
     time.time = lambda: right() + float(struct.unpack("d", wrong_by)[0])
     time.time_ns = lambda: int(time.time() * 1e9)
 
 
 def main() -> None:
-    if CLOCK_FILE in os.environ:
-        _take_the_clock_from(Path(os.environ[CLOCK_FILE]))
+    take_the_clock()
     # What each start would load; nothing of it has threads, sockets or a reactor.
     import adapters.http  # noqa: F401
     import cti.commands.serve  # noqa: F401
