@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from lab.company import AnAgent, Company, way_out
 from lab.laboratory import Answers, RingsForever, eventually
+from tests.asterisk.test_inbound import CUSTOMER, a_customer
 from tests.faults.evidence import rung, seconds
 
 LINE = {"name": "line", "wait": [{"for": 60, "dial": {"group": "sales"}}]}
@@ -91,10 +92,12 @@ def test_an_important_caller_passes_those_who_wait(tmp_path: Path) -> None:
         assert order_of(records) == ["+491713920000", "+491713920099", "+491713920001"]
 
 
-def test_steps_follow_each_other_and_then_another_service_takes_the_call(tmp_path: Path) -> None:
+def test_the_owner_is_waited_for_then_their_group_and_then_another_service_takes_the_call(
+    tmp_path: Path,
+) -> None:
     steps = {
         "name": "line",
-        "wait": [{"for": 2, "dial": {"agent": "anna"}}, {"for": 2, "dial": {"group": "sales"}}],
+        "wait": [{"for": 2, "dial": "owner"}, {"for": 2, "dial": {"group": "sales"}}],
     }
     services = {
         "sales": {
@@ -116,15 +119,21 @@ def test_steps_follow_each_other_and_then_another_service_takes_the_call(tmp_pat
         AnAgent("boris", behaviour=Answers(after_ms=100, hangs_up_after_ms=300), groups=["help"]),
     ]
     with Company(tmp_path, crew, settings={"services": services}) as company:
+        company.knows(a_customer())
         company.start()
-        call = company.call(from_number="+491713920001")
+        call = company.call(from_number=CUSTOMER)
         (record,) = ended(company, 1)
         call.wait()
         assert (record["outcome"], record["agent"], record["rule"]) == ("answered", "boris", "boris")
         assert record["segments"][0]["service"] == "help"
         assert 3.5 <= seconds(record["ringing"]) - seconds(record["started"]) <= 8
-        said = [decision["action"] for decision in record["decisions"]]
-        assert said == ["wait", "wait", "dial"]
+        decisions = record["decisions"]
+        assert [decision["action"] for decision in decisions] == ["wait", "wait", "dial"]
+        assert decisions[0]["reason"].startswith("line: waits for the owner, step 1 of 2: anna is the owner")
+        assert decisions[1]["reason"].startswith("line: waits for sales, step 2 of 2")
+        # Each step has its time, to the end.
+        times = [seconds(decision["at"]) for decision in decisions]
+        assert all(after - before >= 1.9 for before, after in pairwise(times)), times
 
 
 def test_a_caller_who_hangs_up_in_the_line_is_abandoned_and_in_the_worklist(tmp_path: Path) -> None:
