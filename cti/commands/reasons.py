@@ -140,7 +140,7 @@ def _attempt(decision: Json) -> Pairs:
     if identification is not None:
         yield from settled(identification)
         age = identification.get("age")
-        yield "asked", adapters_of(identification) + ("" if age is None else f"; {_span(age)} before")
+        yield "asked", adapters_of(identification) + _before("; ", age)
     yield from _past(facts.get("history"))
     yield from _own(facts.get("own", {}))
     clock = facts.get("clock")
@@ -169,13 +169,13 @@ def _past(history: Json | None) -> Pairs:
     last, spoken = history["last_agent"], history["last_spoken"]
     yield "talked with", "nobody yet" if spoken is None else f"{last}, until {spoken}"
     age = history.get("age")
-    yield "tries today", f"{history['tries']}" + (f", as of {_span(age)} before" if age else "")
+    yield "tries today", f"{history['tries']}" + _before(", as of ", age)
 
 
 def _own(said: Json) -> Pairs:
     """What the company's own code said, or why it said nothing."""
     for name, each in said.items():
-        age = f", {_span(each['age'])} before" if each["age"] else ""
+        age = _before(", ", each["age"])
         yield "own code", f"{printable(name)}: {each['why_not'] or _value(each['value'])}{age}"
 
 
@@ -191,6 +191,11 @@ def _decided(service: str | None, mode: str | None, decision: Json) -> Pairs:
     if decision["rule"]:
         yield "rule", decision["rule"]
     yield "reason", decision["reason"]
+
+
+def _before(words: str, age: float | None) -> str:
+    """How long before the decision something was said; nothing of what was said for it."""
+    return "" if age is None or age < 1 else f"{words}{_span(age)} before"
 
 
 def _span(seconds: float) -> str:
