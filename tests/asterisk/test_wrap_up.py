@@ -1,5 +1,7 @@
-"""Wrap-up on a real Asterisk, with a caller in the line: whom it keeps waiting, and who gets the agent as it ends."""
+"""Wrap-up on a real Asterisk: whom it keeps waiting, who gets the agent as it ends, and who has none."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,26 @@ def test_who_writes_a_call_up_gets_the_next_caller_when_it_is_saved_or_the_time_
         else:
             assert before["wrap_up"] == BY_ITSELF
             assert desk.ask("GET", "/desk/unwritten")[1]["calls"][0]["call"]["id"] == before["id"]
+
+
+def test_who_is_removed_during_a_call_talks_on_and_has_nothing_to_write_up(tmp_path: Path) -> None:
+    rules = [{"name": "rest", "dial": {"group": "sales"}, "timeout": 5}]
+    crew = [AnAgent("anna"), AnAgent("ben", state="paused")]
+    with Company(tmp_path, crew, service={"rules": rules, "wrap_up": 300}) as company:
+        company.start()
+        call = company.call(from_number="+491713920001")
+        call.wait_for(200)
+        eventually(lambda: in_state(company, "connected") == 1, what="they talk")
+        company.daemon.run("agents", "remove", "anna")
+        eventually(lambda: "anna" not in company.daemon.agents(), what="the server knows")
+        assert in_state(company, "connected") == 1
+        call.hang_up()
+        (record,) = ended(company, 1)
+        assert (record["outcome"], record["agent"], record["wrap_up"]) == ("answered", "anna", None)
+        assert [segment["agent"] for segment in record["segments"]] == ["anna"]
+        # The next caller is not kept for her.
+        company.call(from_number="+491713920002", talk_ms=300).wait()
+        assert ended(company, 2)[-1]["reason"].startswith("fallback: nobody is left: rest: none of 1")
+        with closing(sqlite3.connect(company.daemon.directory / "cti.db")) as store:
+            assert store.execute("SELECT agent FROM reservations").fetchall() == []
+        assert [line for line in company.daemon.log() if "exception" in line] == []
