@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -55,6 +55,7 @@ from cti.yaml_file import (
     YamlFile,
     is_name,
 )
+from routing.clock import Hours
 from routing.facts import SKILL_LEVELS, is_phone
 from routing.own import NOTHING, Own
 from routing.problems import Path as Keys, RulesError, path_text
@@ -1279,6 +1280,28 @@ class _Reader:
             )
         return agents
 
+    def _advise_of_holidays(
+        self, place: Place | None, rules: Sequence[Rule], hours: OpeningHours | None
+    ) -> None:
+        """On a holiday it is not `closed`: whoever asks for that alone may have meant both."""
+        if hours is None or not hours.holidays or not rules:
+            return
+        asked = [
+            (rule_place, condition)
+            for rule_place, rule in zip(self._file.items(place, "[]"), rules, strict=True)
+            for condition in rule.conditions
+            if condition.fact in ("hours", "holiday")
+        ]
+        if any(each.fact == "holiday" or each.holds(Hours.HOLIDAY) for _, each in asked):
+            return
+        for rule_place, condition in asked:
+            if condition.holds(Hours.CLOSED):
+                right = "{in: [closed, holiday]} would take them, too, or a rule of their own"
+                self._file.advise(
+                    rule_place, f"takes no calls on holidays, when `hours` is `holiday`; {right}"
+                )
+                return
+
     def _own_phones(self, place: Place | None, agent: str, at_phone: dict[str, str]) -> Iterator[str]:
         for each, phone in self._phones(place):
             # By the phone that answers it is told whose call it is.
@@ -1345,6 +1368,8 @@ class _Reader:
                     except RulesError as error:
                         for each in error.problems:
                             self._file.wrong_below(rules_place, each.path, each.text, of_key=each.of_key)
+            open_at = hours.get(self._file.choice(section.get("hours"), "", "hours", hours))
+            self._advise_of_holidays(rules_place, rules, open_at)
             services[name] = Service(
                 name=name,
                 numbers=tuple(self._numbers(section.need("numbers", '["+49…"]'), plan, of_number)),
@@ -1362,7 +1387,7 @@ class _Reader:
                 open_card=self._file.choice(section.get("open_card"), "button", "moment", OPEN_CARD),
                 card_lead_ms=self._file.whole(section.get("card_lead_ms"), 0, 0, MAX_CARD_LEAD_MS),
                 quick_create=self._quick_create(section.get("quick_create"), adapters),
-                hours=hours.get(self._file.choice(section.get("hours"), "", "hours", hours)),
+                hours=open_at,
                 unknown=self._newcomers(section.get("unknown"), adapters),
                 service_level=None
                 if (level := section.get("service_level")) is None

@@ -345,6 +345,32 @@ def test_numbers_are_normalised_to_the_region(tmp_path: Path) -> None:
     assert settings.services["sales"].numbers == ("+494066969100", "+494066969101", "500")
 
 
+@pytest.mark.parametrize(
+    ("when", "holidays", "advised"),
+    [
+        ("{hours: closed}", True, True),
+        ("{hours: closed}", False, False),
+        ("{hours: {in: [closed, holiday]}}", True, False),
+        ("{hours: {not: open}}", True, False),
+        ("{hours: open}", True, False),
+        ("{party: present}", True, False),
+    ],
+)
+def test_who_is_closed_on_other_days_is_asked_about_holidays(
+    tmp_path: Path, when: str, holidays: bool, advised: bool
+) -> None:
+    days = ", holidays: {country: DE, region: HE}" if holidays else ""
+    hours = f'hours: {{office: {{time_zone: Europe/Berlin, week: {{mon-fri: "08:00-18:00"}}{days}}}}}\n'
+    rules = f"rules:\n      - {{name: night, when: {when}, voicemail: '17'}}"
+    text = changed("rules:", f"hours: office\n    {rules}").replace("^", "")
+    told = [str(each) for each in load(tmp_path, hours + text).advice]
+    assert ["advice: takes no calls on holidays" in each for each in told] == [True] * advised
+    both = text.replace(
+        "rules:\n", "rules:\n      - {name: feast, when: {holiday: present}, voicemail: '18'}\n", 1
+    )
+    assert load(tmp_path, hours + both).advice == ()
+
+
 def test_the_phones_of_desks_are_named_one_by_one_or_by_how_they_begin(tmp_path: Path) -> None:
     assert "PJSIP/desk-7" not in load(tmp_path, MINIMAL).desks
     desks = load(tmp_path, MINIMAL + "desks: [PJSIP/desk-7, PJSIP/b-*]\n").desks
