@@ -24,6 +24,8 @@ AWAY = (
     "ERR_EMPTY_RESPONSE",
     ": 503",
 )
+#: Where a call is, and what is written about it.
+CALL_ADDRESS = "**/api/v1/calls/*"
 #: What the CRM is asked for when the customer's page there is opened.
 CRM = "GET /contacts/1001"
 #: Notes who pops up, although Playwright's tabs all believe that they are being looked at.
@@ -165,13 +167,24 @@ def test_what_was_typed_survives_a_session_that_ends_in_mid_call(house: House, t
         call = talking(house, desk)
         desk.writes("Bilge pump ")
         desk.has_saved()
+        # What is typed is on its way as the session ends; else the page may ask for the password first.
+        on_the_way: list[Route] = []
+
+        def hold(route: Route) -> None:
+            on_the_way.append(route) if route.request.method == "PATCH" else route.continue_()
+
+        desk.tab.route(CALL_ADDRESS, hold)
+        with desk.tab.expect_request(lambda request: request.method == "PATCH"):
+            desk.writes("loses pressure.")
         elsewhere.tab.evaluate(
             """async () => {
                 const {csrf} = await (await fetch("/api/v1/session")).json();
                 await fetch("/api/v1/session?all=true", {method: "DELETE", headers: {"X-CSRF-Token": csrf}});
             }"""
         )
-        desk.writes("loses pressure.")
+        for route in on_the_way:
+            route.continue_()
+        desk.tab.unroute(CALL_ADDRESS)
         desk.is_asked_to_log_in()
         desk.picture("session-ended")
         expect(desk.at("notes")).to_have_value("Bilge pump loses pressure.")
