@@ -88,7 +88,7 @@ from cti.reports.desk import ReportDesk
 from cti.reports.report import Levels
 from cti.settings import NO_ASTERISK, Address, JournalSettings, Retention, Settings
 from cti.store.base import Destinations, IStore, StoreError, Subscription, Unit
-from cti.store.opening import open_for_command, open_store
+from cti.store.opening import open_claims, open_for_command, open_store
 from cti.store.records import AgentRecord, CallRecord, SegmentRecord
 from cti.store.spool import Spooled
 from cti.web.audit import Audit
@@ -241,6 +241,9 @@ class CtiService(Service):
         self.store: IStore = opened if self._spool is None else self._spool.as_store()
         self.calls = CallLog(self.store, reactor, self._call_ended)
         self.roster = Roster(self._now, self.calls.agent_changed)
+        self._claims = open_claims(settings.store.place, reactor)
+        if self._claims is not None:
+            self.roster.on_held(self._claims.mirror)
         self.turned_away = TurnedAway(self.calls, settings.identify, self._now)
         self.unseen = Unseen(self.calls, self.roster, self._services, self._identifier, self._now)
         self._channels = {name: Channels(reactor) for name in settings.asterisks}
@@ -329,6 +332,7 @@ class CtiService(Service):
             clock=reactor,
             call_back=lambda id, agent: self.callbacks.call_from_line(id, agent),
             keeps_on=lambda id: self.callbacks.is_in_line(id),
+            claims=self._claims,
         )
         self.calls.on_news(self.room.news)
         self.history = CallHistory(self.store, reactor, lambda: self.settings.reports.time_zone)
@@ -357,6 +361,7 @@ class CtiService(Service):
             history=self.history,
             own=self.own_code,
             not_answered=self._not_answered,
+            claims=self._claims,
         )
         self.outbound = Outbound(
             calls=self.calls,
@@ -512,6 +517,8 @@ class CtiService(Service):
         # Before anybody asks: the first number of each country would otherwise load its table during a call.
         self.settings.plan.warm_up()
         self.store.start()
+        if self._claims is not None:
+            self._claims.start()
         self.hub.start()
         self.store.on_events(self.hub.publish)
         self.store.on_foreign_change(self._foreign_change)
@@ -610,6 +617,8 @@ class CtiService(Service):
         for adapter in self._adapters.values():
             await adapter.stop()
         await self.store.stop()
+        if self._claims is not None:
+            self._claims.stop()
         super().stopService()  # type: ignore[no-untyped-call]
         log.info("stopped")
 

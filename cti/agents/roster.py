@@ -5,6 +5,7 @@ It writes nothing and shows nothing: what changed is handed to the listener that
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final
 
 from attrs import define, evolve, field, frozen
 
@@ -24,6 +25,9 @@ from cti.agents.states import (
 )
 from cti.store.records import AgentRecord, ReservationRecord
 from routing.facts import EVERYBODY, AgentFacts, Group
+
+#: Seconds for which an agent whom another server has is not asked for again.
+ELSEWHERE: Final = 2.0
 
 
 class AgentUnknown(Exception):
@@ -110,6 +114,9 @@ class Roster:
         self._now = now
         self._changed = changed
         self._freed: Callable[[str], None] = lambda _: None
+        self._held: Callable[[str, bool], None] = lambda _id, _is: None
+        # Whom another server has, until when we take its word for that.
+        self._elsewhere: dict[str, float] = {}
         self._agents: dict[str, _Agent] = {}
         self._seats = Seats()
         self._crm: dict[tuple[str, str], str] = {}
@@ -123,6 +130,10 @@ class Roster:
     def on_free(self, told: Callable[[str], None]) -> None:
         """Let this be told of each agent who may be offered a call from now on."""
         self._freed = told
+
+    def on_held(self, told: Callable[[str, bool], None]) -> None:
+        """Let this be told of each agent who is held from now on, or not any more."""
+        self._held = told
 
     def free(self) -> Sequence[str]:
         """Who may be offered a call now, the longest idle first."""
@@ -353,6 +364,20 @@ class Roster:
             self._hold(agent, Step.RESERVE, Engagement.OFFERED, Lease(call, attempt, expires))
         return [ReservationRecord(id, call, attempt, expires) for id in ids]
 
+    def unreserve(self, ids: Iterable[str], call: str) -> None:
+        """As if they had never been reserved for this call: nobody's turn is over."""
+        for id in ids:
+            agent = self._agents.get(id)
+            if agent is not None and agent.engagement_in(call) is Engagement.OFFERED:
+                self._engage(agent, Step.RELEASE, call, None)
+
+    def elsewhere(self, ids: Iterable[str]) -> None:
+        """Another server holds these; it is not asked again for a moment."""
+        for id in ids:
+            if id in self._agents:
+                self._elsewhere[id] = self._now() + ELSEWHERE
+                self._refresh(self._agents[id], self._word(self._agents[id]))
+
     def may_reserve(self, ids: Sequence[str], call: str) -> bool:
         """Whether `reserve` would do it."""
         return all(id in self._agents and _may_have(self._agents[id], call) for id in ids)
@@ -438,6 +463,10 @@ class Roster:
     def expire(self) -> list[tuple[str, str]]:
         """Let go of all whose lease has run out; (agent, call) of each. Who writes up is not among them."""
         now = self._now()
+        for id in [id for id, until in self._elsewhere.items() if until <= now]:
+            del self._elsewhere[id]
+            if id in self._agents:
+                self._refresh(self._agents[id], self._word(self._agents[id]))
         late = [
             (agent.record.id, lease.call)
             for agent in self._agents.values()
@@ -490,16 +519,21 @@ class Roster:
 
     def _engage(self, agent: _Agent, what: Step, call: str, lease: Lease | None) -> None:
         """Take a step out of what this call makes of them, and hold them by the lease, or no more."""
-        before = self._word(agent)
+        before, was_held = self._word(agent), bool(agent.leases)
         engagement = step(agent.engagement_in(call), what)
         agent.leases.pop(call, None)
         if lease is not None:
             agent.leases[lease.call] = evolve(lease, engagement=engagement)
         agent.engaged_since = self._now()
+        if was_held != bool(agent.leases):
+            self._held(agent.record.id, not was_held)
         self._refresh(agent, before)
 
     def _forget(self, id: str) -> None:
-        self._unindex(self._agents.pop(id))
+        agent = self._agents.pop(id)
+        if agent.leases:
+            self._held(id, False)
+        self._unindex(agent)
         self.agents.pop(id, None)
 
     def _index(self, agent: _Agent) -> None:
@@ -560,6 +594,8 @@ class Roster:
             return "has no phone"
         if record.id in self._without_desktop:
             return "has no desktop open"
+        if record.id in self._elsewhere:
+            return "is held by another server"
         # One phone that has a call, at any Asterisk, takes its agent; of absent ones, one other is enough.
         words = {
             phone: tuple(self._devices.get(phone, {}).values()) for phone in self._seats.all_of(agent.record)

@@ -27,7 +27,7 @@ from cti.identify.identification import SEVERAL, Identification, Outcome
 from cti.identify.identifier import Identifier
 from cti.logs import get_logger
 from cti.numbers import Number, NumberKind, country
-from cti.store.base import StoreError, Unit
+from cti.store.base import IClaims, StoreError, Unit
 from cti.store.records import CallRecord, ChannelRecord, DecisionRecord, Key, SegmentRecord
 from routing.clock import WallClock
 from routing.decide import Action, Decision, decide
@@ -111,6 +111,7 @@ class Inbound:
         history: CallHistory,
         own: OwnCode,
         not_answered: Callable[[str, SegmentRecord], None],
+        claims: IClaims | None = None,
     ) -> None:
         """`services` and `identifier` are asked for at each call, so that a reload changes the next one.
 
@@ -124,7 +125,8 @@ class Inbound:
         `late(call, found)`: an adapter has said who it is, too late for the decision. `refusal(caller)`: what is
         decided for who is blocked, None for others. `room`: where calls wait. `call_back(unit, call, place)`:
         somebody has been promised that they are called back, and perhaps keeps a place in a line; the id of that.
-        `not_answered(agent, offer)`: their phone rang for it to its end.
+        `not_answered(agent, offer)`: their phone rang for it to its end. `claims`: who of several servers holds an
+        agent, None for the only one.
         """
         self._calls = calls
         self._tracker = tracker
@@ -149,6 +151,7 @@ class Inbound:
         self._history = history
         self._own = own
         self._not_answered = not_answered
+        self._claims = claims
 
     async def route(self, session: AgiSession) -> None:
         """One question of the dialplan, answered."""
@@ -183,6 +186,10 @@ class Inbound:
                 asked = evolve(asked, assigned=None)
             wanted = None if asked.assigned else self._room.wants_callback(call, asked.request.key)
             decision = asked.assigned or asked.refusal or wanted or self._decide(asked.service, facts)
+            if self._claims is not None:
+                asked, facts, decision = await self._claim(asked, call, identified, facts, decision)
+                if call.unwritten is not unit:
+                    unit = self._calls.unit()
             waits_on = self._reserve(asked, call, identified, facts, decision, unit)
             answer = self._variables(asked, call, decision)
             told = self._begin_to_answer(session, answer)
@@ -398,6 +405,25 @@ class Inbound:
 
     def _decide(self, service: Service | None, facts: Facts) -> Decision:
         return decision_for(service, facts, self._services().all)
+
+    async def _claim(
+        self, asked: Asked, call: LiveCall, identified: Identification, facts: Facts, decision: Decision
+    ) -> tuple[Asked, Facts, Decision]:
+        """Have the agents for this server, of several; whom another one has, the call is not offered to."""
+        assert self._claims is not None
+        while asked.steered and decision.action is Action.DIAL and decision.agents:
+            expires = self._clock.seconds() + COLLECTED_WITHIN
+            self._roster.reserve(decision.agents, call.id, call.record.attempt, expires)
+            taken = await self._claims.take(decision.agents)
+            self._still_there(asked, call)
+            if not taken:
+                break
+            log.info("an agent is held by another server", call=call.id, agents=sorted(taken))
+            self._roster.elsewhere(taken)
+            self._roster.unreserve(decision.agents, call.id)
+            asked, facts = evolve(asked, assigned=None), self._facts(asked, call, identified)
+            decision = self._decide(asked.service, facts)
+        return asked, facts, decision
 
     def _reserve(
         self,

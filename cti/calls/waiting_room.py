@@ -15,7 +15,7 @@ them any more, who is calling above all, is found out when they ask; the bell on
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, Final, Protocol
@@ -30,8 +30,8 @@ from cti.calls.log import CallLog
 from cti.calls.services import Services
 from cti.calls.tracker import Tracker
 from cti.logs import get_logger
-from cti.store.base import StoreError, Unit
-from cti.store.records import Key
+from cti.store.base import IClaims, StoreError, Unit
+from cti.store.records import Key, ReservationRecord
 from routing.decide import Action, Decision, decide
 from routing.facts import Facts, Line, Place
 from routing.offers import anybody_free, means
@@ -137,10 +137,11 @@ class WaitingRoom:
         clock: Any,
         call_back: Callable[[str, str], Coroutine[Any, Any, bool]],
         keeps_on: Callable[[str], bool],
+        claims: IClaims | None = None,
     ) -> None:
         """`facts(call, pbx, service, at)`: what its next question would be decided by. `call_back(id, agent)`: the
         agent calls back who is absent; whether there is anything to be done any more. `keeps_on(id)`: whether they
-        still want to be, and have not rung again and been answered.
+        still want to be, and have not rung again and been answered. `claims`: None for the only server.
         """
         self._calls = calls
         self._roster = roster
@@ -151,6 +152,7 @@ class WaitingRoom:
         self._clock = clock
         self._call_back = call_back
         self._keeps_on = keeps_on
+        self._claims = claims
         self._waiting: dict[str, _Waiting] = {}
         self._absent: dict[str, _Absent] = {}
         # Since when who waits for a service, those who have waited longest first.
@@ -432,15 +434,38 @@ class WaitingRoom:
             log.error("an agent whom routing took for free is not", call=call.id, why=str(error))
             return False
         assigned = call.assigned = Assigned(decision, None, expires)
+        if self._claims is None:
+            self._send_for(frozenset(), entry, assigned, reservations)
+        else:
+            self._claims.take(decision.agents).addCallback(self._send_for, entry, assigned, reservations)
+        return True
+
+    def _send_for(
+        self,
+        taken: Collection[str],
+        entry: _Waiting,
+        assigned: Assigned,
+        reservations: Sequence[ReservationRecord],
+    ) -> None:
+        """The agents are this call's, unless another server has `taken` some of them."""
+        call, agents = entry.call, assigned.decision.agents
+        if call.assigned is not assigned:
+            # It has asked meanwhile, and was told whom it gets, or is over.
+            return
+        if taken:
+            log.info("an agent is held by another server", call=call.id, agents=sorted(taken))
+            call.assigned = None
+            self._roster.elsewhere(taken)
+            self._roster.unreserve(agents, call.id)
+            return
         unit = self._calls.unit()
         for reservation in reservations:
             unit.put_reservation(reservation)
-        call.keep_places(decision.places)
+        call.keep_places(assigned.decision.places)
         unit.put_call(call.record)
         self._clock.callLater(COLLECTED_WITHIN, self._take_back, entry, assigned)
         # Where it cannot be made durable now, the spool has it, or nobody: the caller waits for neither.
         self._calls.commit(unit).addErrback(_not_durable).addCallback(lambda _: self._ring(entry, assigned))
-        return True
 
     def _ring(self, entry: _Waiting, assigned: Assigned | None) -> None:
         """`assigned`: what is there to collect, so that nobody needs the bell who has done so already."""

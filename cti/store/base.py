@@ -5,7 +5,7 @@ them so. Everything in a unit is copied when it is put in: changing the record a
 what is written.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from attrs import frozen
@@ -280,6 +280,22 @@ class CallDetail:
     deliveries: Sequence[Mapping[str, Any]]
     journal: Sequence[JournalRecord] = ()
     tries: Sequence[JournalTry] = ()
+
+
+class IClaims(Protocol):
+    """Who of several servers on one database holds an agent."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+    def take(self, agents: Collection[str]) -> "Deferred[frozenset[str]]":
+        """Have these agents for this server. Fires with those whom another one has; then it is none of them.
+
+        Never fails, and fires soon. Whom it has already it keeps; where nobody can say, they count as its own.
+        """
+
+    def mirror(self, agent: str, held: bool) -> None:
+        """This server holds the agent, however that came, or does not any more."""
 
 
 class IStore(Protocol):

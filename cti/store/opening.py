@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from cti.store.base import Destinations, IStore, StoreError
+from cti.store.base import Destinations, IClaims, IStore, StoreError
 from cti.store.queries import Reader
 from cti.store.sqlite import BUSY_SECONDS, SqliteStore, open_store_for_command
 from cti.store.threaded import CommandStore, FromThread, ThreadedStore
@@ -32,6 +33,15 @@ def open_store(
 
         kind = PostgresStore
     return kind(place, reactor=reactor, destinations=destinations, clock=clock, observe_commit=observe_commit)
+
+
+def open_claims(place: Place, reactor: Any) -> IClaims | None:
+    """Who of several servers holds an agent; None for a store that has one server."""
+    if not isinstance(place, str):
+        return None
+    from cti.store.claims import Claims
+
+    return Claims(place, reactor)
 
 
 def open_for_command(place: Place, *, destinations: Destinations, clock: Callable[[], float]) -> CommandStore:

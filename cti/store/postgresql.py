@@ -67,7 +67,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
         return super().wait(gen, min(interval, self.limit), self.limit if timeout is None else timeout)
 
 
-def _connect(url: str, limit: float) -> _Connection:
+def connect(url: str, limit: float) -> _Connection:
     """A connection in autocommit mode. Raises psycopg's errors, and `StoreError` for what is no address."""
     if not is_address(url):
         raise StoreError(f"what `store` names {NO_ADDRESS}")
@@ -183,7 +183,7 @@ class PostgresWriter(Appender):
         # The one that holds the leader's lock, which goes with it.
         self._leading: _Connection | None = None
         try:
-            with _connect(url, MIGRATE_SECONDS) as connection:
+            with connect(url, MIGRATE_SECONDS) as connection:
                 migrate(connection)
             execute = self._execute
             execute(
@@ -226,7 +226,7 @@ class PostgresWriter(Appender):
         if time.monotonic() < self._left_alone_until:
             raise psycopg.OperationalError(self._why)
         try:
-            connection = self._connection = _connect(self._url, WRITE_SECONDS)
+            connection = self._connection = connect(self._url, WRITE_SECONDS)
         except psycopg.Error as error:
             self._left_alone_until = time.monotonic() + LEFT_ALONE
             self._why = str(error)
@@ -357,7 +357,7 @@ class PostgresReader(Reader):
     def open(self) -> None:
         """Connect now. Raises `StoreError`."""
         try:
-            self._there = _connect(self._url, self._limit)
+            self._there = connect(self._url, self._limit)
         except psycopg.Error as error:
             raise StoreError(_explain(self._url, error)) from error
 

@@ -285,6 +285,8 @@ class SimulatedAsterisk:
         self.races: Counter[Meanwhile] = Counter()
         self.cut_off = 0
         self.rung_twice: list[str] = []
+        #: Another one that has the same phones.
+        self.beside: SimulatedAsterisk | None = None
         self._secret = secret
         self._phones = {f"PJSIP/{name}": behaviour for name, behaviour in phones.items()}
         self._pbx = pbx
@@ -317,6 +319,11 @@ class SimulatedAsterisk:
     def call(self, caller: Caller) -> Story:
         """Somebody calls, from now on; what becomes of it is told by and by."""
         return asyncio.run_coroutine_threadsafe(self._begin(caller), self._loop).result(10)
+
+    @property
+    def devices(self) -> set[str]:
+        """Those that have a channel."""
+        return {channel.device for channel in list(self._channels.values())}
 
     @property
     def living(self) -> int:
@@ -634,8 +641,8 @@ class SimulatedAsterisk:
         caller.application, caller.data = "Dial", f"{target},{seconds:.0f},b(cti-phone^s^1)"
         call.dialstatus = call.talked = ""
         call.doing = "rings"
-        devices = {channel.device for channel in self._channels.values()}
-        self.rung_twice += [each for each in target.split("&") if each in devices and each != FALLBACK_PHONE]
+        busy = self.devices | (self.beside.devices if self.beside is not None else set())
+        self.rung_twice += [each for each in target.split("&") if each in busy and each != FALLBACK_PHONE]
         legs = [self._leg(caller, device) for device in target.split("&") if device in self._phones]
         for leg in legs:
             self._tell("DialBegin", caller.side(), leg.side("Dest"), f"DialString: {leg.device[6:]}")

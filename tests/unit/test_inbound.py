@@ -1,7 +1,7 @@
 """The way of an inbound call without sockets: in which order things happen, and what is left when one fails."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -10,7 +10,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 
 from adapters.base import Case, Party
-from cti.agents.roster import Roster
+from cti.agents.roster import ELSEWHERE, Roster
 from cti.asterisk.agi_parser import Request
 from cti.asterisk.ami_parser import Event
 from cti.asterisk.channels import Channels
@@ -22,7 +22,7 @@ from cti.calls.log import CallLog
 from cti.calls.own import OwnCode
 from cti.calls.services import Services
 from cti.calls.tracker import EndedRecord, Tracker
-from cti.calls.waiting_room import WaitingRoom
+from cti.calls.waiting_room import COLLECTED_WITHIN, WaitingRoom
 from cti.calls.writing_up import WritingUp
 from cti.identify.identification import Identification
 from cti.identify.options import POLICIES
@@ -35,6 +35,7 @@ from cti.store.records import (
     ChannelRecord,
     DecisionRecord,
     PastCalls,
+    ReservationRecord,
     SegmentRecord,
 )
 from routing.decide import Action, Decision
@@ -95,10 +96,26 @@ class ABell:
         return answer
 
 
+class OtherServer:
+    """Another server on the same database, which `has` some of the agents; `says` so later, where that is set."""
+
+    def __init__(self, *has: str) -> None:
+        self.has = {*has}
+        self.says: Deferred[frozenset[str]] | None = None
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def mirror(self, agent: str, held: bool) -> None: ...
+
+    def take(self, agents: Collection[str]) -> "Deferred[frozenset[str]]":
+        return succeed(frozenset(self.has.intersection(agents))) if self.says is None else self.says
+
+
 class World:
     """Everything an inbound call meets, in memory; `commits` are answered by hand where `slow`."""
 
-    def __init__(self, mode: Mode = Mode.ROUTE) -> None:
+    def __init__(self, mode: Mode = Mode.ROUTE, claims: OtherServer | None = None) -> None:
+        self.claims = claims
         self.clock = ThreadedClock()
         self.clock.advance(1000)
         self.units: list[RecordingUnit] = []
@@ -147,6 +164,7 @@ class World:
             clock=self.clock,
             call_back=self.calls_back,
             keeps_on=lambda id: id not in self.reached,
+            claims=self.claims,
         )
         self.calls.on_news(self.room.news)
         self.promised: list[tuple[str, Any]] = []
@@ -178,6 +196,7 @@ class World:
             history=CallHistory(self, self.clock, lambda: UTC),
             own=OwnCode(self.clock, lambda _name, _outcome, _seconds: None),
             not_answered=lambda agent, offer: self.not_answered.append((agent, offer.offered)),
+            claims=self.claims,
         )
 
     def is_promised(self, _unit: Any, call: LiveCall, place: Any) -> str:
@@ -1038,6 +1057,54 @@ def test_whom_the_companys_policy_settles_on_is_routed_and_logged_like_any_other
     assert (record.party["id"], record.party["match"]) == ("o1", "company")
     (call,) = world.calls.of_pbx("main")
     assert call.card["resolved_by"] == "company"
+
+
+def beside(*has: str) -> World:
+    """A server beside another one that has these agents; Anna has been idle for longer than Ben."""
+    world = World(claims=OtherServer(*has))
+    ben = AgentRecord("ben", "Ben", ["PJSIP/ben"], ["sales"], {}, "ready", idle_since=900.0)
+    world.roster.load([world.roster.record("anna"), ben])
+    rules = compile_rules([{"name": "team", "dial": {"group": "sales"}}])
+    service = Service("sales", ("+494066969100",), Mode.ROUTE, None, "old-context,s,1", rules)
+    world.services = Services([service], NumberPlan("DE"))
+    return world
+
+
+def test_whom_another_server_holds_the_call_is_not_offered_to():
+    world, session = beside("anna"), Session()
+    idle = world.roster.record("anna").idle_since
+    world.ask(session)
+    assert session.set["CTI_TARGET"] == "PJSIP/ben"
+    (decision,) = world.rows(DecisionRecord)
+    assert decision.agents == ("ben",)
+    assert [record.agent for record in world.rows(ReservationRecord)] == ["ben"]
+    anna = world.roster.view("anna")
+    assert (anna.why_not, anna.call) == ("is held by another server", None)
+    assert world.roster.record("anna").idle_since == idle, "her turn is not over"
+    world.clock.advance(ELSEWHERE)
+    world.roster.expire()
+    assert world.roster.view("anna").why_not is None
+
+
+def test_a_call_whose_agents_are_all_another_servers_goes_on_by_the_rules():
+    world, session = beside("anna", "ben"), Session()
+    world.ask(session)
+    assert session.set["CTI_ACTION"] == "fallback"
+    assert world.rows(ReservationRecord) == []
+
+
+def test_a_caller_who_leaves_while_another_server_is_asked_leaves_nobody_held():
+    world, session = beside(), Session()
+    asking: Deferred[frozenset[str]] = Deferred()
+    world.claims.says = asking
+    world.ask(session)
+    assert world.roster.view("anna").state == "offered"
+    world.tracker.on_event("main", an_end_of("1.0"))
+    asking.callback(frozenset())
+    assert "CTI_ACTION" not in session.set
+    world.clock.advance(COLLECTED_WITHIN)
+    world.roster.expire()
+    assert world.roster.view("anna").state == "ready"
 
 
 def test_what_an_adapter_says_too_late_is_told_of_the_call():

@@ -4,7 +4,9 @@ from typing import Any
 
 from attrs import evolve
 from hypothesis import given, settings, strategies as st
+from twisted.internet.defer import Deferred
 
+from cti.agents.roster import ELSEWHERE
 from cti.agents.states import Wish
 from cti.asterisk.ami import AmiDisconnected
 from cti.calls.control import NotNow
@@ -16,7 +18,7 @@ from cti.store.base import CallDetail
 from cti.store.records import AgentRecord, DecisionRecord
 from routing.reading import compile_rules
 from routing.rules import Mode, Service
-from tests.unit.test_inbound import Session, World
+from tests.unit.test_inbound import OtherServer, Session, World
 
 LINE = {"name": "line", "wait": [{"for": 600, "dial": {"group": "sales"}}]}
 
@@ -28,8 +30,10 @@ def a_service(*rules: Any, name: str = "sales", number: str = "+494066969100") -
 class Line(World):
     """A company whose callers wait for these agents, all of whom are paused."""
 
-    def __init__(self, *agents: str, rule: Any = LINE, gold: Any = None) -> None:
-        super().__init__()
+    def __init__(
+        self, *agents: str, rule: Any = LINE, gold: Any = None, claims: OtherServer | None = None
+    ) -> None:
+        super().__init__(claims=claims)
         self.roster.load(
             [AgentRecord(id, id, [f"PJSIP/{id}"], ["sales"], {}, "paused") for id in agents or ("anna",)]
         )
@@ -404,6 +408,31 @@ def test_who_is_being_called_back_keeps_the_place_until_it_is_known_whether_the_
     line.is_ready("anna")
     line.room.look()
     assert len(line.room) == 1
+
+
+def test_who_waits_is_not_sent_for_to_an_agent_whom_another_server_has_until_it_lets_go() -> None:
+    other = OtherServer("anna")
+    line = Line("anna", claims=other)
+    line.calls_in("1.0")
+    line.is_ready("anna")
+    assert (line.sent_for, line.roster.view("anna").why_not) == ([], "is held by another server")
+    other.has.clear()
+    line.clock.advance(ELSEWHERE)
+    line.roster.expire()
+    line.clock.advance(0)
+    assert line.sent_for == ["1.0"]
+
+
+def test_a_call_that_asks_while_another_server_is_asked_gets_its_agent_once() -> None:
+    other = OtherServer()
+    line = Line("anna", claims=other)
+    line.calls_in("1.0")
+    other.says = asking = Deferred()
+    line.is_ready("anna")
+    answered = line.calls_in("1.0")
+    asking.callback(frozenset())
+    assert (answered.set["CTI_ACTION"], line.sent_for) == ("dial", [])
+    assert line.call_of("1.0").assigned is None
 
 
 def test_callers_wait_for_whom_the_rules_of_a_reload_say() -> None:
