@@ -22,7 +22,7 @@ from cti.store.postgresql import LEFT_ALONE, connect
 log = get_logger("cti.store.claims")
 
 #: Seconds within which the database says who has an agent.
-SECONDS: Final = 0.25
+SECONDS: Final = 0.5
 #: What these locks begin with, among those of other programs.
 _KEY: Final = "hashtextextended('cordboard/agent/' || %s, 0)"
 

@@ -15,7 +15,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from cti.store.claims import Claims
+from cti.store.claims import SECONDS, Claims
 from lab.crm.postgresql import Postgres
 from lab.daemon import Daemon
 from lab.laboratory import eventually
@@ -101,7 +101,7 @@ def test_an_answer_that_comes_late_keeps_nobody_waiting() -> None:
     reactor = Reactor()
     claims = Claims("postgresql://127.0.0.1:1/nothing", reactor)
     waiting = claims.take(["anna"])
-    reactor.advance(0.3)
+    reactor.advance(SECONDS)
     assert said(waiting) == []
 
 
