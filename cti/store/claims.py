@@ -118,9 +118,12 @@ class Claims:
         if self._connection is None:
             if time.monotonic() < self._left_alone_until:
                 raise StoreError("the database could not be reached a moment ago")
-            # Until it is there.
-            self._left_alone_until = time.monotonic() + LEFT_ALONE
-            self._connection = connect(self._url, SECONDS)
+            try:
+                self._connection = connect(self._url, SECONDS)
+            except psycopg.Error:
+                # From now on: it may have taken long to fail, and others wait behind this.
+                self._left_alone_until = time.monotonic() + LEFT_ALONE
+                raise
             for agent in self._mine:
                 # Whoever got them meanwhile has them, too, until one of both lets go.
                 self._ask("pg_try_advisory_lock", agent)
